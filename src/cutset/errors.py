@@ -1,0 +1,150 @@
+"""Every error that cutset raises on purpose.
+
+CutsetError
+├ InputError                   the user's file or words; exit status 2
+│ ├ InvalidModelError          not an ONNX model, or one that cannot be prepared
+│ ├ InvalidFileError           a cluster, workload, profile or plan file
+│ └ UsageError                 a command line or an API call that cannot be meant
+├ PlanningError                exit status 3
+│ ├ InfeasibleError            no plan exists: says what is short, and by how much
+│ └ UnsupportedProblemError    outside what the strategy covers (exit status 2)
+├ ProfileError                 a measurement failed; exit status 1
+├ VerificationError            split and unsplit outputs differ; exit status 1
+└ RuntimeFault                 exit status 1
+  ├ ProtocolError
+  │ ├ LocalProtocolError       this side misused the protocol
+  │ └ RemoteProtocolError      the peer did
+  ├ TransportError             an endpoint that cannot be reached or listened on
+  ├ WorkerLostError            a device is gone and no plan is left; exit status 4
+  └ DeadlineExceeded           no answer in time; exit status 4
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CutsetError(Exception):
+    """Base of all errors: one line that names file, field, value and remedy.
+
+    `message` says what is wrong; `file`, `field` and `value` say where (value with its unit);
+    `remedy` says what to do. `str()` joins them into one line; `details()` is the machine's form.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_status: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str | None = None,
+        field: str | None = None,
+        value: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.message = message
+        self.file = file
+        self.field = field
+        self.value = None if value is None else _shorten(str(value))
+        self.remedy = remedy
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.file, self.field) if part)
+        text = f"{where}: {self.message}" if where else self.message
+        if self.value is not None and self.value not in text:
+            text += f" (got {self.value})"
+        if self.remedy:
+            text += f"; {self.remedy}"
+        return " ".join(text.split())
+
+    def details(self) -> dict[str, str | None]:
+        """What `--json` prints under "error"."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "file": self.file,
+            "field": self.field,
+            "value": self.value,
+            "remedy": self.remedy,
+        }
+
+    def located(self, *, file: str | None = None, field: str | None = None) -> CutsetError:
+        """The same error, with file and field filled in where they were unknown."""
+        self.file = self.file or file
+        self.field = self.field or field
+        return self
+
+
+def _shorten(text: str, limit: int = 200) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class InputError(CutsetError):
+    code = "input"
+    exit_status = 2
+
+
+class InvalidModelError(InputError):
+    code = "invalid_model"
+
+
+class InvalidFileError(InputError):
+    code = "invalid_file"
+
+
+class UsageError(InputError):
+    code = "usage"
+
+
+class PlanningError(CutsetError):
+    code = "planning"
+    exit_status = 3
+
+
+class InfeasibleError(PlanningError):
+    code = "infeasible"
+
+
+class UnsupportedProblemError(PlanningError):
+    code = "unsupported_problem"
+    exit_status = 2
+
+
+class ProfileError(CutsetError):
+    code = "profile"
+
+
+class VerificationError(CutsetError):
+    code = "verification"
+
+
+class RuntimeFault(CutsetError):
+    code = "runtime"
+
+
+class ProtocolError(RuntimeFault):
+    code = "protocol"
+
+
+class LocalProtocolError(ProtocolError):
+    code = "local_protocol"
+
+
+class RemoteProtocolError(ProtocolError):
+    code = "remote_protocol"
+
+
+class TransportError(RuntimeFault):
+    code = "transport"
+
+
+class WorkerLostError(RuntimeFault):
+    code = "worker_lost"
+    exit_status = 4
+
+
+class DeadlineExceeded(RuntimeFault):
+    code = "deadline"
+    exit_status = 4

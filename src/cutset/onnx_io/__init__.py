@@ -1,0 +1,1 @@
+"""ONNX models: preparation, the graph of operators, submodels."""

@@ -1,0 +1,1 @@
+"""Workers, coordinator and sessions: running plans on devices."""

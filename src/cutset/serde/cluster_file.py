@@ -1,0 +1,179 @@
+"""The cluster file (YAML): devices, links, and how they are emulated."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from cutset import units
+from cutset.cluster import Cluster, Device, Engine, Link
+from cutset.errors import InvalidFileError
+from cutset.serde.common import convert, read_text
+
+SCHEMA: Final = "cutset/cluster/1"
+
+Quantity = int | float | str
+
+
+class EngineDocument(msgspec.Struct, forbid_unknown_fields=True):
+    provider: str = "cpu"
+    threads: int | None = None
+    options: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class DeviceDocument(msgspec.Struct, forbid_unknown_fields=True):
+    kind: str | None = None
+    memory: Quantity | None = None
+    egress: Quantity | None = None
+    ingress: Quantity | None = None
+    overlap: bool = True
+    stage_overhead: Quantity | None = None
+    send_cost: Quantity | None = None
+    recv_cost: Quantity | None = None
+    engine: EngineDocument = msgspec.field(default_factory=EngineDocument)
+    endpoint: str | None = None
+    interface: str | None = None
+
+
+class LinkDocument(msgspec.Struct, forbid_unknown_fields=True):
+    source: str = msgspec.field(name="from")
+    target: str = msgspec.field(name="to")
+    bandwidth: Quantity | None = None
+    latency: Quantity | None = None
+    both: bool = False
+
+
+class DefaultLinkDocument(msgspec.Struct, forbid_unknown_fields=True):
+    bandwidth: Quantity | None = None
+    latency: Quantity | None = None
+
+
+class LabDocument(msgspec.Struct, forbid_unknown_fields=True):
+    cpu: float | None = None
+
+
+class ClusterDocument(msgspec.Struct, forbid_unknown_fields=True):
+    schema: Literal["cutset/cluster/1"]
+    source: str
+    devices: dict[str, DeviceDocument | None]
+    sink: str | None = None
+    transfer: Literal["unicast", "multicast"] = "unicast"
+    links: list[LinkDocument] = []
+    default_link: DefaultLinkDocument | None = None
+    lab: dict[str, LabDocument] = {}
+
+
+def read_cluster(path: str | Path) -> Cluster:
+    """The cluster of a YAML file. Raises InvalidFileError that names file and field."""
+    import yaml
+
+    data = read_text(path)
+    try:
+        raw = yaml.safe_load(data)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}" if mark is not None else None
+        raise InvalidFileError(
+            f"not valid YAML: {getattr(error, 'problem', None) or error}",
+            file=str(path),
+            field=place,
+            remedy="see docs/formats.md for an example",
+        ) from None
+    return parse_cluster(raw, str(path))
+
+
+def parse_cluster(raw: object, file: str = "cluster") -> Cluster:
+    """The cluster of plain data, as YAML gives it. Raises InvalidFileError."""
+    document = convert(raw, ClusterDocument, SCHEMA, file)
+    try:
+        return _cluster(document)
+    except InvalidFileError as error:
+        raise error.located(file=file) from None
+
+
+def _cluster(document: ClusterDocument) -> Cluster:
+    for name in document.lab:
+        if name not in document.devices:
+            raise InvalidFileError(
+                "no such device",
+                field="lab",
+                value=name,
+                remedy=f"devices are {', '.join(document.devices)}",
+            )
+    devices = tuple(
+        _device(name, device or DeviceDocument(), document.lab.get(name, LabDocument()))
+        for name, device in document.devices.items()
+    )
+    links: list[Link] = []
+    for i, link in enumerate(document.links):
+        where = f"links[{i}]"
+        bandwidth = _rate(link.bandwidth, f"{where}.bandwidth")
+        latency = _time(link.latency, f"{where}.latency")
+        links.append(Link(link.source, link.target, bandwidth, latency))
+        if link.both:
+            links.append(Link(link.target, link.source, bandwidth, latency))
+    default = document.default_link
+    return Cluster(
+        devices=devices,
+        links=tuple(links),
+        source=document.source,
+        sink=document.sink if document.sink is not None else document.source,
+        multicast=document.transfer == "multicast",
+        default_link=None
+        if default is None
+        else Link(
+            "",
+            "",
+            _rate(default.bandwidth, "default_link.bandwidth"),
+            _time(default.latency, "default_link.latency"),
+        ),
+    )
+
+
+def _device(name: str, device: DeviceDocument, lab: LabDocument) -> Device:
+    where = f"devices.{name}"
+    if not name or any(c in "/>*$#?" or c.isspace() for c in name):
+        raise InvalidFileError(
+            "a device's name has no spaces and none of / > * $ # ?",
+            field="devices",
+            value=repr(name),
+        )
+    threads = device.engine.threads
+    if threads is not None and not 1 <= threads <= 1024:
+        raise InvalidFileError(
+            "threads must be from 1 to 1024", field=f"{where}.engine.threads", value=threads
+        )
+    if lab.cpu is not None and not (math.isfinite(lab.cpu) and 0 < lab.cpu <= 1):
+        raise InvalidFileError(
+            "the share of one core must be above 0 and at most 1",
+            field=f"lab.{name}.cpu",
+            value=lab.cpu,
+        )
+    return Device(
+        name=name,
+        kind=device.kind if device.kind is not None else name,
+        memory_bytes=math.inf
+        if device.memory is None
+        else units.parse_bytes(device.memory, field=f"{where}.memory"),
+        egress_bps=_rate(device.egress, f"{where}.egress") or math.inf,
+        ingress_bps=_rate(device.ingress, f"{where}.ingress") or math.inf,
+        overlap=device.overlap,
+        stage_overhead_s=_time(device.stage_overhead, f"{where}.stage_overhead"),
+        send_s_per_byte=_time(device.send_cost, f"{where}.send_cost"),
+        recv_s_per_byte=_time(device.recv_cost, f"{where}.recv_cost"),
+        engine=Engine(device.engine.provider, threads, device.engine.options),
+        endpoint=device.endpoint,
+        interface=device.interface,
+        cpu_share=lab.cpu,
+    )
+
+
+def _rate(value: Quantity | None, field: str) -> float | None:
+    return None if value is None else units.parse_rate(value, field=field)
+
+
+def _time(value: Quantity | None, field: str) -> float | None:
+    return None if value is None else units.parse_time(value, field=field)

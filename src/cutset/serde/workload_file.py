@@ -1,0 +1,169 @@
+"""The workload file (JSON): a graph with its costs, without ONNX."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from cutset.cost import TableCost
+from cutset.errors import InvalidFileError
+from cutset.graph import Graph, Operator, Tensor, topological
+from cutset.serde.common import decode, read_text
+
+SCHEMA: Final = "cutset/workload/1"
+
+
+class TensorDocument(msgspec.Struct, omit_defaults=True):
+    bytes: int
+    shape: list[int] | None = None
+    dtype: str | None = None
+
+
+class OperatorDocument(msgspec.Struct, omit_defaults=True):
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    compute_s: dict[str, float]
+    memory_bytes: int = 0
+    colocate: str | None = None
+    op_type: str = ""
+    flops: float = 0.0
+    window: dict[str, list[int]] | None = None
+
+
+class WorkloadDocument(msgspec.Struct):
+    schema: Literal["cutset/workload/1"]
+    inputs: list[str]
+    outputs: list[str]
+    tensors: dict[str, int | TensorDocument]
+    operators: list[OperatorDocument]
+    name: str = "workload"
+
+
+def read_workload(path: str | Path) -> tuple[Graph, TableCost]:
+    """Graph and costs of a workload file. Raises InvalidFileError."""
+    return parse_workload(read_text(path), str(path))
+
+
+def parse_workload(data: bytes, file: str = "workload") -> tuple[Graph, TableCost]:
+    document = decode(data, WorkloadDocument, SCHEMA, file)
+    try:
+        return _graph(document, hashlib.sha256(msgspec.json.encode(document)).hexdigest())
+    except InvalidFileError as error:
+        raise error.located(file=file) from None
+
+
+def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
+    tensors = {name: _tensor(name, tensor) for name, tensor in document.tensors.items()}
+    if not document.operators:
+        raise InvalidFileError("a workload needs at least one operator", field="operators")
+    seconds: dict[str, dict[str, float]] = {}
+    operators = []
+    for op in document.operators:
+        where = f"operators.{op.name}"
+        for kind, value in op.compute_s.items():
+            _not_negative(value, f"{where}.compute_s.{kind}", "seconds")
+            seconds.setdefault(kind, {})[op.name] = value
+        _not_negative(op.memory_bytes, f"{where}.memory_bytes", "bytes")
+        _not_negative(op.flops, f"{where}.flops", "FLOPs")
+        if not op.outputs:
+            raise InvalidFileError("the operator makes no tensor", field=f"{where}.outputs")
+        operators.append(
+            Operator(
+                name=op.name,
+                op_type=op.op_type,
+                inputs=tuple(op.inputs),
+                outputs=tuple(op.outputs),
+                flops=op.flops,
+                memory_bytes=op.memory_bytes,
+                window=op.window,
+                colocate=op.colocate,
+            )
+        )
+        for tensor in (*op.inputs, *op.outputs):
+            if tensor not in tensors:
+                raise InvalidFileError(
+                    "a tensor that is not listed in tensors",
+                    field=where,
+                    value=tensor,
+                    remedy="add it to tensors with its bytes",
+                )
+    made: dict[str, str] = {}
+    for op in document.operators:
+        for tensor in op.outputs:
+            if tensor in made or tensor in document.inputs:
+                raise InvalidFileError(
+                    "the tensor is made twice", field=f"operators.{op.name}.outputs", value=tensor
+                )
+            made[tensor] = op.name
+    for field, names in (("inputs", document.inputs), ("outputs", document.outputs)):
+        for name in names:
+            if name not in tensors:
+                raise InvalidFileError(
+                    "a tensor that is not listed in tensors", field=field, value=name
+                )
+    graph = Graph(
+        name=document.name,
+        operators=topological(operators, document.inputs),
+        tensors={n: t for n, t in tensors.items() if n in made or n in document.inputs},
+        inputs=tuple(dict.fromkeys(document.inputs)),
+        outputs=tuple(dict.fromkeys(document.outputs)),
+        digest=digest,
+    )
+    return graph, TableCost(seconds)
+
+
+def _tensor(name: str, tensor: int | TensorDocument) -> Tensor:
+    if isinstance(tensor, int):
+        tensor = TensorDocument(tensor)
+    _not_negative(tensor.bytes, f"tensors.{name}", "bytes")
+    shape = None if tensor.shape is None else tuple(tensor.shape)
+    return Tensor(name, tensor.bytes, shape, tensor.dtype)
+
+
+def _not_negative(value: float, field: str, unit: str) -> None:
+    if not math.isfinite(value) or value < 0:
+        raise InvalidFileError(
+            "the number must be finite and not negative", field=field, value=f"{value} {unit}"
+        )
+
+
+def workload_document(
+    graph: Graph, compute_s: Mapping[str, Mapping[str, float]]
+) -> WorkloadDocument:
+    """A graph and its costs (kind -> operator -> seconds) as a workload file's document."""
+    return WorkloadDocument(
+        schema=SCHEMA,
+        name=graph.name,
+        inputs=list(graph.inputs),
+        outputs=list(graph.outputs),
+        tensors={
+            t.name: t.size_bytes
+            if t.shape is None
+            else TensorDocument(t.size_bytes, list(t.shape), t.dtype)
+            for t in graph.tensors.values()
+        },
+        operators=[
+            OperatorDocument(
+                name=op.name,
+                inputs=list(op.inputs),
+                outputs=list(op.outputs),
+                compute_s={
+                    kind: table[op.name]
+                    for kind, table in compute_s.items()
+                    if math.isfinite(table.get(op.name, math.inf))
+                },
+                memory_bytes=op.memory_bytes,
+                colocate=op.colocate,
+                op_type=op.op_type,
+                flops=op.flops,
+                window=None if op.window is None else {k: list(v) for k, v in op.window.items()},
+            )
+            for op in graph.operators
+        ],
+    )

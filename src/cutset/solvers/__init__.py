@@ -1,0 +1,1 @@
+"""Exact machinery that strategies share."""

@@ -1,0 +1,96 @@
+"""Quantities with units, as people write them: the only parser and formatter of them.
+
+Sizes: B, kB, MB, GB (decimal), KiB, MiB, GiB. Rates: bit/s, kbit/s, Mbit/s, Gbit/s (decimal).
+Times: ns, us, ms, s. Plain numbers are bytes, bits per second and seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from cutset.errors import InvalidFileError
+
+_SIZES: Mapping[str, float] = {
+    "B": 1,
+    "kB": 1e3,
+    "MB": 1e6,
+    "GB": 1e9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+_RATES: Mapping[str, float] = {"bit/s": 1, "kbit/s": 1e3, "Mbit/s": 1e6, "Gbit/s": 1e9}
+_TIMES: Mapping[str, float] = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1}
+
+_QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ/]*)\s*")
+
+
+def parse_bytes(value: object, *, field: str | None = None) -> int:
+    """Bytes of "512MiB" or of a plain number. Raises InvalidFileError."""
+    return round(_parse(value, _SIZES, "size", "512MiB", field))
+
+
+def parse_rate(value: object, *, field: str | None = None) -> float:
+    """Bits per second of "20Mbit/s" or of a plain number; more than 0. Raises InvalidFileError."""
+    rate = _parse(value, _RATES, "rate", "20Mbit/s", field)
+    if rate <= 0:
+        raise InvalidFileError(
+            "a rate must be more than 0",
+            field=field,
+            value=value,
+            remedy="state a rate such as 20Mbit/s",
+        )
+    return rate
+
+
+def parse_time(value: object, *, field: str | None = None) -> float:
+    """Seconds of "3ms" or of a plain number. Raises InvalidFileError."""
+    return _parse(value, _TIMES, "time", "3ms", field)
+
+
+def _parse(
+    value: object, units: Mapping[str, float], what: str, example: str, field: str | None
+) -> float:
+    remedy = f"write a {what} such as {example}; units are {', '.join(units)}"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise InvalidFileError(f"not a {what}", field=field, value=repr(value), remedy=remedy)
+    if isinstance(value, str):
+        match = _QUANTITY.fullmatch(value)
+        if match is None or (match[2] and match[2] not in units):
+            raise InvalidFileError(f"not a {what}", field=field, value=repr(value), remedy=remedy)
+        number = float(match[1]) * (units[match[2]] if match[2] else 1)
+    else:
+        number = float(value)
+    if not math.isfinite(number) or number < 0:
+        raise InvalidFileError(
+            f"a {what} must be finite and not negative", field=field, value=value, remedy=remedy
+        )
+    return number
+
+
+def format_bytes(count: float) -> str:
+    return _format(count, (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0)))
+
+
+def format_rate(bps: float) -> str:
+    return _format(bps, (("Gbit/s", 1e9), ("Mbit/s", 1e6), ("kbit/s", 1e3), ("bit/s", 1.0)))
+
+
+def format_time(seconds: float) -> str:
+    return _format(seconds, (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)))
+
+
+def _format(value: float, units: tuple[tuple[str, float], ...]) -> str:
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g} {units[0][0] if math.isinf(value) else units[-1][0]}"
+    for unit, scale in units:
+        if abs(value) >= scale:
+            return (
+                f"{value / scale:.3g} {unit}"
+                if abs(value / scale) < 1000
+                else (f"{value / scale:.0f} {unit}")
+            )
+    unit, scale = units[-1]
+    return f"{value / scale:.3g} {unit}"

@@ -1,0 +1,180 @@
+"""Inputs of requests: read from files, or made up from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cutset.errors import InvalidFileError, UsageError
+
+Feeds = dict[str, NDArray[np.generic]]
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A model input or output: `dtype` is numpy's name, `shape` has no symbols left."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}{list(self.shape)}"
+
+
+def random_feeds(specs: Sequence[TensorSpec], count: int, seed: int = 0) -> list[Feeds]:
+    """`count` distinct requests. Floats are standard normal, bytes 0 to 255, other integers 0 or 1.
+
+    Integers are small because they are often indices, and a random index may be out of range.
+    """
+    rng = np.random.default_rng(seed)
+
+    def value(spec: TensorSpec) -> NDArray[np.generic]:
+        kind = np.dtype(spec.dtype)
+        if kind.kind == "f":
+            return rng.standard_normal(spec.shape).astype(kind)
+        if kind == np.uint8:
+            return rng.integers(0, 256, spec.shape, dtype=np.uint8)
+        if kind.kind in "iub":
+            return rng.integers(0, 2, spec.shape).astype(kind)
+        raise UsageError(
+            "random values of this type cannot be made",
+            field=spec.name,
+            value=spec.dtype,
+            remedy="give real inputs with --input",
+        )
+
+    return [{spec.name: value(spec) for spec in specs} for _ in range(count)]
+
+
+def read_feeds(files: Sequence[str | Path], specs: Sequence[TensorSpec]) -> list[Feeds]:
+    """The requests of `.npy`, `.npz` (by input name) and image files, in order.
+
+    An array with one leading dimension more than its input is a batch of requests. Raises
+    InvalidFileError that names file, input, and the shape or type that was expected.
+    """
+    return [feeds for file in files for feeds in _read(Path(file), specs)]
+
+
+def check_feeds(feeds: Mapping[str, NDArray[np.generic]], specs: Sequence[TensorSpec]) -> None:
+    """Raise UsageError unless names, types and shapes are those of the model's inputs."""
+    names = [spec.name for spec in specs]
+    for name in feeds:
+        if name not in names:
+            raise UsageError(
+                "the model has no such input",
+                field=name,
+                remedy=f"its inputs are {', '.join(map(str, specs))}",
+            )
+    for spec in specs:
+        if spec.name not in feeds:
+            raise UsageError("the input is missing", field=spec.name, remedy=f"give {spec}")
+        array = feeds[spec.name]
+        if not isinstance(array, np.ndarray):
+            raise UsageError(
+                "an input must be a numpy array", field=spec.name, value=type(array).__name__
+            )
+        if array.dtype != np.dtype(spec.dtype) or array.shape != spec.shape:
+            raise UsageError(
+                "the input has another type or shape",
+                field=spec.name,
+                value=f"{array.dtype}{list(array.shape)}",
+                remedy=f"{spec.dtype}{list(spec.shape)} is expected",
+            )
+
+
+def _read(file: Path, specs: Sequence[TensorSpec]) -> list[Feeds]:
+    by_name = _arrays(file, specs)
+    lengths: set[int] = set()
+    columns: dict[str, NDArray[np.generic]] = {}
+    for spec in specs:
+        if spec.name not in by_name:
+            raise InvalidFileError(
+                "the file holds no array for this input",
+                file=str(file),
+                field=spec.name,
+                remedy=f"it holds {', '.join(by_name) or 'nothing'}; name arrays as the inputs",
+            )
+        array = by_name[spec.name]
+        batched = array.ndim == len(spec.shape) + 1
+        shape = array.shape[1:] if batched else array.shape
+        if array.dtype != np.dtype(spec.dtype) or shape != spec.shape:
+            raise InvalidFileError(
+                "the array has another type or shape than the input",
+                file=str(file),
+                field=spec.name,
+                value=f"{array.dtype}{list(array.shape)}",
+                remedy=f"{spec.dtype}{list(spec.shape)} is expected, or a batch of such"
+                " (another shape: --input-shape)",
+            )
+        columns[spec.name] = array if batched else array[None]
+        lengths.add(len(columns[spec.name]))
+    for name in by_name:
+        if name not in columns:
+            raise InvalidFileError(
+                "the model has no such input",
+                file=str(file),
+                field=name,
+                remedy=f"its inputs are {', '.join(map(str, specs))}",
+            )
+    if len(lengths) > 1 or 0 in lengths:
+        raise InvalidFileError(
+            "the inputs hold different or no numbers of requests",
+            file=str(file),
+            value=", ".join(f"{n}: {len(a)}" for n, a in columns.items()),
+        )
+    return [
+        {name: np.ascontiguousarray(array[i]) for name, array in columns.items()}
+        for i in range(lengths.pop() if lengths else 1)
+    ]
+
+
+def _arrays(file: Path, specs: Sequence[TensorSpec]) -> dict[str, NDArray[np.generic]]:
+    suffix = file.suffix.lower()
+    if suffix not in {".npy", ".npz", *IMAGE_SUFFIXES}:
+        raise InvalidFileError(
+            "not a file of inputs", file=str(file), remedy="give .npy, .npz, .png or .jpg"
+        )
+    try:
+        if suffix == ".npz":
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        if suffix == ".npy":
+            array = np.load(file, allow_pickle=False)
+        else:
+            array = _image(file)
+    except InvalidFileError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise InvalidFileError(f"cannot be read: {reason}", file=str(file)) from None
+    except Exception as error:  # numpy and Pillow raise many kinds on damaged files
+        raise InvalidFileError(
+            f"damaged, or not what its name says: {str(error).splitlines()[0]}", file=str(file)
+        ) from None
+    if len(specs) != 1:
+        raise InvalidFileError(
+            "the model has several inputs, and the file holds one array without a name",
+            file=str(file),
+            remedy=f"give an .npz with {', '.join(spec.name for spec in specs)}",
+        )
+    return {specs[0].name: array}
+
+
+def _image(file: Path) -> NDArray[np.generic]:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise InvalidFileError(
+            "images need Pillow",
+            file=str(file),
+            remedy="pip install 'cutset[demo]', or give .npy",
+        ) from None
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))

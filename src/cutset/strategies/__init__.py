@@ -1,1 +1,114 @@
-"""Planning algorithms, one a file."""
+"""Planning algorithms, one a file: the file's name is the strategy's name.
+
+A strategy file defines one frozen dataclass with an `info` and `__call__(problem, budget)`. Files
+here are found by themselves; other packages add theirs by an entry point in the group
+`cutset.strategies`; a file of your own is named as `./mine.py:Mine`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from cutset.errors import UsageError
+from cutset.problem import Strategy
+
+GROUP = "cutset.strategies"
+
+
+def available() -> tuple[str, ...]:
+    """Names of all strategies: those in this package, then those that others add; sorted."""
+    return (*_own(), *sorted(_added()))
+
+
+def load(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
+    """The strategy of a name, or of `path/file.py:Class`, made with the given options.
+
+    Raises UsageError that says what exists.
+    """
+    if ":" in name:
+        kind = _from_file(name)
+    elif name in _own():
+        kind = _only_strategy(importlib.import_module(f"{__name__}.{name}"), name)
+    elif name in _added():
+        kind = _added()[name].load()
+    else:
+        raise UsageError(
+            "no such strategy",
+            field="strategy",
+            value=name,
+            remedy=f"available are {', '.join(available())}; or name ./FILE.py:CLASS",
+        )
+    try:
+        made = kind(**(options or {}))
+    except TypeError as error:
+        raise UsageError(
+            f"the strategy cannot be made: {error}", field="strategy", value=name
+        ) from None
+    if not (callable(made) and hasattr(made, "info")):
+        raise UsageError(
+            "not a strategy",
+            field="strategy",
+            value=name,
+            remedy="it needs an `info` and `__call__(problem, budget)`",
+        )
+    return made  # type: ignore[no-any-return]
+
+
+def name_of(strategy: Strategy) -> str:
+    """The strategy's name: that of its file."""
+    return type(strategy).__module__.rpartition(".")[2]
+
+
+def _own() -> tuple[str, ...]:
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"))
+
+
+def _added() -> dict[str, EntryPoint]:
+    return {e.name: e for e in entry_points(group=GROUP) if e.name not in _own()}
+
+
+def _only_strategy(module: Any, name: str) -> Any:
+    found = [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type)
+        and kind.__module__ == module.__name__
+        and dataclasses.is_dataclass(kind)
+        and hasattr(kind, "info")
+    ]
+    if len(found) != 1:
+        raise UsageError(
+            "a strategy file must hold exactly one dataclass with an `info`",
+            field="strategy",
+            value=name,
+        )
+    return found[0]
+
+
+def _from_file(name: str) -> Any:
+    path, _, kind = name.rpartition(":")
+    file = Path(path)
+    if not file.is_file():
+        raise UsageError(
+            "no such file", file=path, field="strategy", value=name, remedy="name ./FILE.py:CLASS"
+        )
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise UsageError("not a Python file", file=path, field="strategy", value=name)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(
+            f"the file cannot be loaded: {type(error).__name__}: {error}", file=path
+        ) from error
+    if not hasattr(module, kind):
+        raise UsageError("the file has no such class", file=path, field="strategy", value=kind)
+    return getattr(module, kind)

@@ -1,0 +1,107 @@
+"""solve(): run a strategy, then validate, score and certify what it returns."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from cutset import strategies
+from cutset.errors import InputError, PlanningError
+from cutset.estimate import estimate
+from cutset.plan import Plan, check_plan
+from cutset.problem import (
+    Budget,
+    Problem,
+    Proof,
+    Proposal,
+    Solution,
+    Strategy,
+    Verdict,
+    check_memory,
+)
+from cutset.solvers.break_even import break_evens
+from cutset.solvers.search import best_single
+
+TOLERANCE = 1e-9  # relative: value and bound closer than this are equal
+
+
+def solve(
+    problem: Problem,
+    strategy: str | Strategy = "auto",
+    *,
+    time_limit_s: float = math.inf,
+    seed: int = 0,
+) -> Solution:
+    """The strategy's plan with its value, bound, proof, verdict and break-evens.
+
+    `strategy` is a name (strategies.available()), a `./file.py:Class`, or a strategy. When the time
+    limit or Ctrl-C ends it, the best plan that it reported counts. Scores are the evaluator's, the
+    same for every strategy; memory limits are enforced here too.
+
+    Raises InfeasibleError, UnsupportedProblemError, UsageError for an unknown strategy, and
+    PlanningError that names the strategy where it returned an invalid plan or a wrong bound.
+    """
+    chosen = strategies.load(strategy) if isinstance(strategy, str) else strategy
+    name = strategies.name_of(chosen)
+    budget = Budget(time_limit_s=time_limit_s, seed=seed)
+    try:
+        proposal = chosen(problem, budget)
+    except KeyboardInterrupt:
+        if budget.best is None:
+            raise
+        proposal = Proposal(budget.best, budget.bound_s, budget.scope)
+    return certify(problem, proposal, name, time.perf_counter() - budget.started_s)
+
+
+def certify(problem: Problem, proposal: Proposal, strategy: str, elapsed_s: float) -> Solution:
+    """A proposal validated and scored. Raises as `solve`."""
+    plan = proposal.plan
+    try:
+        check_plan(plan, problem.graph, problem.cluster)
+    except InputError as error:
+        raise PlanningError(
+            f"strategy {strategy!r} returned a plan that cannot run: {error}",
+            remedy="this is a bug in the strategy: report it to its author",
+        ) from error
+    scored = estimate(problem, plan)
+    check_memory(problem, scored.memory_bytes)
+    value, bound = scored.value_s(problem.objective), proposal.bound_s
+    if not bound <= value + TOLERANCE * abs(value):
+        raise PlanningError(
+            f"strategy {strategy!r} claims a lower bound above the value of its own plan",
+            field="bound_s",
+            value=f"{bound!r} s, value {value!r} s",
+            remedy="this is a bug in the strategy: report it to its author",
+        )
+    bound = min(max(bound, 0.0), value)
+    return Solution(
+        plan=plan,
+        estimate=scored,
+        objective=problem.objective,
+        bound_s=bound,
+        proof=_proof(value, bound),
+        scope=proposal.scope or "",
+        strategy=strategy,
+        elapsed_s=elapsed_s,
+        verdict=verdict(problem, plan, value),
+        break_even=break_evens(problem, plan),
+    )
+
+
+def _proof(value: float, bound: float) -> Proof:
+    if value - bound <= TOLERANCE * abs(value):
+        return "optimal"
+    return "bound" if bound > 0 else "none"
+
+
+def verdict(problem: Problem, plan: Plan, value_s: float) -> Verdict:
+    """Whether splitting pays, against the best single device that holds and reaches everything.
+
+    `gain` is (single − value)/single, 1 where no single device can run the model at all.
+    """
+    split = len(plan.devices) > 1
+    single, single_s = best_single(problem, required=False)
+    if single is None:
+        return Verdict(split, None, math.inf, 1.0)
+    gain = (single_s - value_s) / single_s if single_s > 0 else 0.0
+    return Verdict(split, single.devices[0], single_s, gain)

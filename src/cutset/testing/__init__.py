@@ -1,0 +1,1 @@
+"""Conformance suites, generators and doubles: shipped, for third parties too."""

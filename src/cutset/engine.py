@@ -1,15 +1,28 @@
-"""What runs submodels on a device: a small protocol, ONNX Runtime behind it, and pacing."""
+"""What runs submodels on a device: a small protocol, ONNX Runtime behind it, and pacing.
+
+ONNX Runtime is imported when a model is loaded, not before: what only passes submodels on needs
+no engine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.generic]
+from cutset.cluster import Engine
+from cutset.errors import CutsetError, InvalidModelError, ProfileError, UsageError
+
+Array = NDArray[Any]
 
 
 class Runnable(Protocol):
@@ -38,3 +51,382 @@ class Submodel:
     model: bytes
     weights: Mapping[str, bytes]
     digest: str
+
+    @property
+    def size_bytes(self) -> int:
+        """What travels to a device that has nothing of it."""
+        return len(self.model) + sum(map(len, self.weights.values()))
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: NumPy dtype name and shape; None in a shape takes any size."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+#: Short names of execution providers; ONNX Runtime's own names are taken as they are.
+PROVIDERS: Mapping[str, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "dml": "DmlExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+    "acl": "ACLExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "nnapi": "NnapiExecutionProvider",
+}
+
+_DTYPES: Mapping[str, str] = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(string)": "object",
+}
+
+
+def write_submodel(submodel: Submodel, folder: Path) -> Path:
+    """Write the model and its weights; returns the model's path. Weights that are there stay."""
+    for name, data in submodel.weights.items():
+        path = folder / name
+        if path.parent != folder or path.name != name:
+            raise InvalidModelError(
+                "a weights file must be a plain name", field="weights", value=name
+            )
+        if not path.exists() or path.stat().st_size != len(data):
+            path.write_bytes(data)
+    target = folder / f"{submodel.digest}.onnx"
+    target.write_bytes(submodel.model)
+    return target
+
+
+def load(submodel: Submodel | Path, engine: Engine | None = None) -> OrtRunnable:
+    """Load a submodel, or a model file with its weights beside it, into ONNX Runtime.
+
+    Raises UsageError where the provider is not installed, InvalidModelError where the model cannot
+    be loaded.
+    """
+    engine = engine or Engine()
+    options = session_options(engine.threads)
+    return OrtRunnable(_session(submodel, engine, options))
+
+
+def session_options(threads: int | None) -> Any:
+    """Options for measured runs: `threads` inside an operator (None: physical cores), one operator
+    at a time, and no spinning, which would burn the time of other devices' processes here.
+    """
+    ort = _onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or physical_cores()
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UsageError(
+            "ONNX Runtime is not installed",
+            field="engine",
+            remedy='install it: pip install "cutset[cpu]" (or onnxruntime-gpu)',
+        ) from None
+    return onnxruntime
+
+
+def _session(submodel: Submodel | Path, engine: Engine, options: Any) -> Any:
+    ort = _onnxruntime()
+    provider = PROVIDERS.get(engine.provider.lower(), engine.provider)
+    available = ort.get_available_providers()
+    if provider not in available:
+        raise UsageError(
+            "the engine's provider is not available on this machine",
+            field="engine.provider",
+            value=engine.provider,
+            remedy=f"available are {', '.join(_short(name) for name in available)}",
+        )
+    providers: list[Any] = [(provider, dict(engine.options))]
+    if provider != PROVIDERS["cpu"]:
+        providers.append(PROVIDERS["cpu"])
+    if isinstance(submodel, Path):
+        source: str | bytes = str(submodel)
+    else:
+        source = submodel.model
+        if submodel.weights:
+            names = list(submodel.weights)
+            buffers = [submodel.weights[name] for name in names]
+            options.add_external_initializers_from_files_in_memory(
+                names, buffers, [len(b) for b in buffers]
+            )
+    try:
+        return ort.InferenceSession(source, options, providers=providers)
+    except Exception as error:  # ONNX Runtime raises a type of its own for each status
+        raise InvalidModelError(
+            f"ONNX Runtime cannot load it: {_first_line(error)}",
+            file=str(submodel) if isinstance(submodel, Path) else None,
+            field=None if isinstance(submodel, Path) else f"submodel {submodel.name!r}",
+            remedy="check that this machine's onnxruntime runs the unsplit model",
+        ) from None
+
+
+def _short(provider: str) -> str:
+    return next((short for short, name in PROVIDERS.items() if name == provider), provider)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).split(" : ", 3)[-1][:300]
+
+
+class OrtRunnable:
+    """A model in an ONNX Runtime session."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.inputs = tuple(map(_port, session.get_inputs()))
+        self.outputs = tuple(map(_port, session.get_outputs()))
+        self.input_names = tuple(port.name for port in self.inputs)
+        self.output_names = tuple(port.name for port in self.outputs)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Raises UsageError for feeds that do not fit, CutsetError where the run itself fails."""
+        check_feeds(self.inputs, feeds)
+        try:
+            results = self._session.run(self.output_names, dict(feeds))
+        except Exception as error:  # ONNX Runtime raises a type of its own for each status
+            raise CutsetError(f"ONNX Runtime failed: {_first_line(error)}", field="run") from None
+        return dict(zip(self.output_names, results, strict=True))
+
+
+def _port(value: Any) -> Port:
+    kind = value.type
+    dtype = _DTYPES.get(kind) or (
+        kind.removeprefix("tensor(").removesuffix(")") if kind.startswith("tensor(") else "object"
+    )
+    shape = tuple(d if isinstance(d, int) and d > 0 else None for d in value.shape or ())
+    return Port(value.name, dtype, shape)
+
+
+def check_feeds(ports: Sequence[Port], feeds: Mapping[str, Array]) -> None:
+    """Raise UsageError that names the feed which is missing, unknown or of another kind."""
+    known = {port.name for port in ports}
+    for name in feeds:
+        if name not in known:
+            raise UsageError(
+                "the model has no such input",
+                field="inputs",
+                value=name,
+                remedy=f"inputs are {', '.join(sorted(known)) or 'none'}",
+            )
+    for port in ports:
+        wanted = f"{port.dtype} {'x'.join('?' if d is None else str(d) for d in port.shape)}"
+        if port.name not in feeds:
+            raise UsageError(
+                "an input is missing",
+                field=f"inputs.{port.name}",
+                remedy=f"give it as {wanted}",
+            )
+        array = feeds[port.name]
+        if not isinstance(array, np.ndarray):
+            raise UsageError(
+                "an input must be a NumPy array",
+                field=f"inputs.{port.name}",
+                value=type(array).__name__,
+                remedy=f"give it as {wanted}",
+            )
+        fits = len(array.shape) == len(port.shape) and all(
+            want is None or want == has for want, has in zip(port.shape, array.shape, strict=True)
+        )
+        if array.dtype.name != port.dtype or not fits:
+            raise UsageError(
+                f"an input has the wrong {'shape' if array.dtype.name == port.dtype else 'dtype'}",
+                field=f"inputs.{port.name}",
+                value=f"{array.dtype.name} {'x'.join(map(str, array.shape))}",
+                remedy=f"give it as {wanted}",
+            )
+
+
+def random_feeds(ports: Sequence[Port], seed: int = 0, *, high: int = 2) -> dict[str, Array]:
+    """Seeded inputs: normal floats, integers in [0, high), unknown sizes as 1."""
+    rng = np.random.default_rng(seed)
+    feeds: dict[str, Array] = {}
+    for port in ports:
+        shape = tuple(d or 1 for d in port.shape)
+        if port.dtype.startswith("float"):
+            feeds[port.name] = rng.standard_normal(shape).astype(port.dtype)
+        else:
+            feeds[port.name] = rng.integers(0, high, shape).astype(port.dtype)
+    return feeds
+
+
+def warm_up(runnable: Runnable, feeds: Mapping[str, Array], runs: int = 2) -> None:
+    """Run without looking: the first runs allocate, and page the weights in."""
+    for _ in range(runs):
+        runnable.run(feeds)
+
+
+#: The end of a paced wait that is spun, as `time.sleep` oversleeps by about this much.
+_SPIN_S = 0.0003
+
+
+@dataclass
+class Paced:
+    """A runnable that takes the time it would take on a device with `share` of one core.
+
+    A run ends at its start + CPU time/share: right for runs of any length, without privileges, and
+    it absorbs other load on this machine up to 1/share. One thread's CPU time is measured where
+    the engine runs in the calling thread, the process's where it has threads of its own.
+    """
+
+    inner: Runnable
+    share: float
+    threads: int = 1
+    clock: Callable[[], float] = time.perf_counter
+    sleep: Callable[[float], None] = time.sleep
+    cpu_clock: Callable[[], float] | None = None
+    input_names: tuple[str, ...] = field(init=False)
+    output_names: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise UsageError(
+                "the share of a core must be more than 0 and at most 1",
+                field="cpu",
+                value=self.share,
+                remedy="state one such as 0.25",
+            )
+        self.input_names = self.inner.input_names
+        self.output_names = self.inner.output_names
+        if self.cpu_clock is None:
+            self.cpu_clock = time.thread_time if self.threads == 1 else time.process_time
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        assert self.cpu_clock is not None
+        start, cpu = self.clock(), self.cpu_clock()
+        results = self.inner.run(feeds)
+        end = start + (self.cpu_clock() - cpu) / self.share
+        while (left := end - self.clock()) > 0:
+            if left > _SPIN_S:
+                self.sleep(left - _SPIN_S)
+        return results
+
+
+@dataclass(frozen=True)
+class KernelTimes:
+    """One kernel of the engine's own graph, as its profile names it; seconds, one per run."""
+
+    node: str
+    op_type: str
+    seconds: tuple[float, ...]
+
+    @property
+    def min_s(self) -> float:
+        return min(self.seconds)
+
+    @property
+    def stdev_s(self) -> float:
+        mean = math.fsum(self.seconds) / len(self.seconds)
+        spread = math.fsum((s - mean) ** 2 for s in self.seconds)
+        return math.sqrt(spread / max(1, len(self.seconds) - 1))
+
+
+def whole_times(runnable: Runnable, feeds: Mapping[str, Array], runs: int) -> tuple[float, ...]:
+    """Seconds of each of `runs` runs, after a warm-up; unprofiled, paced where the runnable is."""
+    warm_up(runnable, feeds)
+    found = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        runnable.run(feeds)
+        found.append(time.perf_counter() - start)
+    return tuple(found)
+
+
+def kernel_times(
+    submodel: Submodel | Path, engine: Engine, feeds: Mapping[str, Array], runs: int
+) -> tuple[KernelTimes, ...]:
+    """Every kernel's times over `runs` runs by ONNX Runtime's profile, in the order they run.
+
+    A kernel inside a body of If or Loop counts in the kernel that holds the body. Profiling costs
+    5–31%: use these as weights, not as times. Raises ProfileError where the provider reports none.
+    """
+    with tempfile.TemporaryDirectory(prefix="cutset-") as folder:
+        options = session_options(engine.threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = _session(submodel, engine, options)
+        runnable = OrtRunnable(session)
+        warm = 2
+        for _ in range(warm + runs):
+            runnable.run(feeds)
+        events = json.loads(Path(session.end_profiling()).read_bytes())
+    return parse_profile(events, skip_runs=warm, runs=runs)
+
+
+def parse_profile(
+    events: Sequence[Mapping[str, Any]], skip_runs: int, runs: int
+) -> tuple[KernelTimes, ...]:
+    """The top-level kernels of an ONNX Runtime profile. Raises ProfileError where there are none.
+
+    A kernel that did not run in every run counts 0 s where it did not.
+    """
+    kernels = [
+        e
+        for e in events
+        if e.get("cat") == "Node" and str(e.get("name", "")).endswith("_kernel_time")
+    ]
+    spans = sorted(
+        (int(e["ts"]), int(e["ts"]) + int(e["dur"]))
+        for e in events
+        if e.get("cat") == "Session" and e.get("name") == "model_run"
+    )[skip_runs:]
+    if not kernels or len(spans) < runs:
+        raise ProfileError(
+            "the engine reported no kernel times",
+            field="engine.provider",
+            remedy="profile on a provider that does (cpu), or profile spans between cuts",
+        )
+    times: dict[str, list[float]] = {}
+    op_types: dict[str, str] = {}
+    # Longest first among those that begin together: what holds others comes before them.
+    kernels.sort(key=lambda e: (int(e["ts"]), -int(e["dur"])))
+    run, covered_until = 0, 0
+    for event in kernels:
+        start, duration = int(event["ts"]), int(event["dur"])
+        while run < len(spans) and start > spans[run][1]:
+            run, covered_until = run + 1, 0
+        if run == len(spans):
+            break
+        if start < spans[run][0] or start + duration <= covered_until:
+            continue
+        covered_until = start + duration
+        name = str(event["name"]).removesuffix("_kernel_time")
+        op_types.setdefault(name, str(event.get("args", {}).get("op_name", "")))
+        times.setdefault(name, [0.0] * runs)[run] += duration * 1e-6
+    return tuple(KernelTimes(name, op_types[name], tuple(s)) for name, s in times.items())
+
+
+def physical_cores() -> int:
+    """Cores that this process may use, hyper-threads counted once; at least 1."""
+    try:
+        usable = os.sched_getaffinity(0)
+    except AttributeError:  # macOS and Windows have no affinity to ask
+        return os.cpu_count() or 1
+    cores = set()
+    for cpu in usable:
+        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
+        try:
+            cores.add(
+                ((topology / "physical_package_id").read_text(), (topology / "core_id").read_text())
+            )
+        except OSError:
+            return len(usable)
+    return max(1, len(cores))

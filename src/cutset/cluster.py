@@ -104,10 +104,16 @@ class Cluster:
                     )
             if link.source == link.target:
                 raise InvalidFileError(
-                    "a link joins a device to itself", field=f"links.{link.name}"
+                    "a link joins a device to itself",
+                    field=f"links.{link.name}",
+                    remedy="leave it out: within a device everything is free",
                 )
             if (link.source, link.target) in seen:
-                raise InvalidFileError("the link is listed twice", field=f"links.{link.name}")
+                raise InvalidFileError(
+                    "the link is listed twice",
+                    field=f"links.{link.name}",
+                    remedy="keep one (`both: true` writes the way back too)",
+                )
             seen.add((link.source, link.target))
 
     @cached_property

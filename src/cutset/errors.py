@@ -43,10 +43,10 @@ class CutsetError(Exception):
         value: object = None,
         remedy: str | None = None,
     ) -> None:
-        self.message = message
-        self.file = file
-        self.field = field
-        self.value = None if value is None else _shorten(str(value))
+        self.message = _printable(message)
+        self.file = None if file is None else _printable(file)
+        self.field = None if field is None else _printable(field)
+        self.value = None if value is None else _shorten(_printable(str(value)))
         self.remedy = remedy
         super().__init__(message)
 
@@ -72,9 +72,16 @@ class CutsetError(Exception):
 
     def located(self, *, file: str | None = None, field: str | None = None) -> CutsetError:
         """The same error, with file and field filled in where they were unknown."""
-        self.file = self.file or file
-        self.field = self.field or field
+        self.file = self.file or (None if file is None else _printable(file))
+        self.field = self.field or (None if field is None else _printable(field))
         return self
+
+
+def _printable(text: str) -> str:
+    """The text with what could steer a terminal, or cannot be encoded, written as escapes."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def _shorten(text: str, limit: int = 200) -> str:

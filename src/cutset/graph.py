@@ -64,7 +64,11 @@ class Graph:
         names: set[str] = set()
         for operator in self.operators:
             if operator.name in names:
-                raise InvalidFileError("two operators have this name", field=operator.name)
+                raise InvalidFileError(
+                    "two operators have this name",
+                    field=f"operators.{operator.name}",
+                    remedy="rename one",
+                )
             names.add(operator.name)
             for tensor in operator.inputs:
                 if tensor not in known:
@@ -81,13 +85,16 @@ class Graph:
                         value=tensor,
                     )
                 known.add(tensor)
-        for tensor in known | set(self.outputs):
+        for tensor in sorted(known | set(self.outputs)):
             if tensor not in self.tensors:
                 raise InvalidFileError("the tensor has no size", field="tensors", value=tensor)
         for tensor in self.outputs:
             if tensor not in known:
                 raise InvalidFileError(
-                    "no operator makes this graph output", field="outputs", value=tensor
+                    "no operator makes this graph output",
+                    field="outputs",
+                    value=tensor,
+                    remedy="list the tensor among an operator's outputs, or leave it out here",
                 )
 
     @cached_property
@@ -202,6 +209,7 @@ def topological(operators: Sequence[Operator], inputs: Iterable[str]) -> tuple[O
                     " makes",
                     field=f"operators.{op.name}.inputs",
                     value=tensor,
+                    remedy="add it to the graph's inputs, or to an operator's outputs",
                 )
         waiting[i] = len(sources)
         for j in sources:

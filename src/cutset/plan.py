@@ -68,7 +68,9 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster | None = None) -> None
     for i, stage in enumerate(plan.stages):
         where = f"stages[{i}]"
         if stage.name in names:
-            raise InvalidFileError("two stages have this name", field=where, value=stage.name)
+            raise InvalidFileError(
+                "two stages have this name", field=where, value=stage.name, remedy="rename one"
+            )
         names.add(stage.name)
         if cluster is not None and stage.device not in cluster.by_name:
             raise InvalidFileError(
@@ -78,7 +80,11 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster | None = None) -> None
                 remedy=f"devices are {', '.join(cluster.by_name)}",
             )
         if not stage.operators:
-            raise InvalidFileError("the stage has no operators", field=f"{where}.operators")
+            raise InvalidFileError(
+                "the stage has no operators",
+                field=f"{where}.operators",
+                remedy="list some, or leave the stage out",
+            )
         for name in stage.operators:
             if name not in graph.positions:
                 raise InvalidFileError(
@@ -89,15 +95,19 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster | None = None) -> None
                 )
             if name in stage_of:
                 raise InvalidFileError(
-                    "an operator is in two stages", field=f"{where}.operators", value=name
+                    "an operator is in two stages",
+                    field=f"{where}.operators",
+                    value=name,
+                    remedy=f"stage {plan.stages[stage_of[name]].name!r} has it already; keep one",
                 )
             stage_of[name] = i
     missing = [op.name for op in graph.operators if op.name not in stage_of]
     if missing:
         raise InvalidFileError(
-            f"{len(missing)} operators are in no stage",
+            f"{len(missing)} operator{'s are' if len(missing) > 1 else ' is'} in no stage",
             field="stages",
             value=", ".join(missing[:5]),
+            remedy="every operator belongs to exactly one stage",
         )
     for i, op in enumerate(graph.operators):
         for j in graph.predecessors[i]:
@@ -118,6 +128,7 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster | None = None) -> None
                     f"operators of the colocate group {op.colocate!r} are on different devices",
                     field=f"stages[{stage_of[op.name]}].operators",
                     value=op.name,
+                    remedy=f"place the whole group on {groups[op.colocate]!r}",
                 )
 
 

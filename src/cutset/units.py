@@ -24,6 +24,10 @@ _SIZES: Mapping[str, float] = {
 _RATES: Mapping[str, float] = {"bit/s": 1, "kbit/s": 1e3, "Mbit/s": 1e6, "Gbit/s": 1e9}
 _TIMES: Mapping[str, float] = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1}
 
+# Beyond these nothing is meant, and arithmetic on it would overflow.
+_LARGEST: Mapping[str, float] = {"size": 2.0**63, "rate": 1e18, "time": 1e9}
+_SLOWEST_BPS = 1e-3
+
 _QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ/]*)\s*")
 
 
@@ -35,9 +39,9 @@ def parse_bytes(value: object, *, field: str | None = None) -> int:
 def parse_rate(value: object, *, field: str | None = None) -> float:
     """Bits per second of "20Mbit/s" or of a plain number; more than 0. Raises InvalidFileError."""
     rate = _parse(value, _RATES, "rate", "20Mbit/s", field)
-    if rate <= 0:
+    if rate < _SLOWEST_BPS:
         raise InvalidFileError(
-            "a rate must be more than 0",
+            "a rate must be more than 0" if rate == 0 else f"a rate under {_SLOWEST_BPS} bit/s",
             field=field,
             value=value,
             remedy="state a rate such as 20Mbit/s",
@@ -62,35 +66,41 @@ def _parse(
             raise InvalidFileError(f"not a {what}", field=field, value=repr(value), remedy=remedy)
         number = float(match[1]) * (units[match[2]] if match[2] else 1)
     else:
-        number = float(value)
+        # An int of any length is compared before it is converted, which could overflow.
+        number = float(value) if isinstance(value, float) or abs(value) < 2**64 else math.inf
     if not math.isfinite(number) or number < 0:
         raise InvalidFileError(
             f"a {what} must be finite and not negative", field=field, value=value, remedy=remedy
+        )
+    if number > _LARGEST[what]:
+        raise InvalidFileError(
+            f"a {what} beyond all sense", field=field, value=value, remedy=remedy
         )
     return number
 
 
 def format_bytes(count: float) -> str:
+    """A size for people, decimal units; `inf` is "unlimited"."""
     return _format(count, (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0)))
 
 
 def format_rate(bps: float) -> str:
+    """A rate in bits per second for people; `inf` is "unlimited"."""
     return _format(bps, (("Gbit/s", 1e9), ("Mbit/s", 1e6), ("kbit/s", 1e3), ("bit/s", 1.0)))
 
 
 def format_time(seconds: float) -> str:
+    """A time in seconds for people."""
     return _format(seconds, (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)))
 
 
 def _format(value: float, units: tuple[tuple[str, float], ...]) -> str:
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g} {units[0][0] if math.isinf(value) else units[-1][0]}"
-    for unit, scale in units:
-        if abs(value) >= scale:
-            return (
-                f"{value / scale:.3g} {unit}"
-                if abs(value / scale) < 1000
-                else (f"{value / scale:.0f} {unit}")
-            )
-    unit, scale = units[-1]
-    return f"{value / scale:.3g} {unit}"
+    if math.isinf(value):
+        return "unlimited" if value > 0 else "-unlimited"
+    if value == 0 or math.isnan(value):
+        return f"{value:g} {units[-1][0]}"
+    # The unit is chosen after rounding to three digits, so that 999.9 kB is written as 1 MB.
+    rounded = float(f"{value:.3g}")
+    unit, scale = next((u for u in units if abs(rounded) >= u[1]), units[-1])
+    scaled = value / scale
+    return f"{scaled:.0f} {unit}" if abs(scaled) >= 999.5 else f"{scaled:.3g} {unit}"

@@ -1,9 +1,10 @@
 """Files <-> nouns: one module for each file format, errors that name file, field and value."""
 
 from cutset.serde.cluster_file import parse_cluster, read_cluster
-from cutset.serde.common import json_schemas, to_json
+from cutset.serde.common import to_json
 from cutset.serde.plan_file import plan_document, read_plan, write_plan
 from cutset.serde.profile_file import parse_profile, profile_document, read_profile, write_profile
+from cutset.serde.schemas import json_schemas
 from cutset.serde.workload_file import parse_workload, read_workload, workload_document
 
 __all__ = [

@@ -15,6 +15,8 @@ from cutset.serde.common import convert, read_text
 
 SCHEMA: Final = "cutset/cluster/1"
 
+MAX_CLUSTER_BYTES: Final = 2**22
+
 Quantity = int | float | str
 
 
@@ -68,21 +70,64 @@ class ClusterDocument(msgspec.Struct, forbid_unknown_fields=True):
 
 def read_cluster(path: str | Path) -> Cluster:
     """The cluster of a YAML file. Raises InvalidFileError that names file and field."""
+    data = read_text(path, MAX_CLUSTER_BYTES)
+    if not data.strip():
+        raise InvalidFileError(
+            "the file is empty", file=str(path), remedy="see docs/formats.md for an example"
+        )
+    return parse_cluster(_load_yaml(data, str(path)), str(path))
+
+
+def _load_yaml(data: bytes, file: str) -> object:
+    """Plain data of a YAML text in which no mapping has a key twice."""
     import yaml
 
-    data = read_text(path)
     try:
-        raw = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        loader = yaml.SafeLoader(data)
+        try:
+            root = loader.get_single_node()
+            _refuse_duplicates(root, file)
+            return loader.construct_document(root) if root is not None else None
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}" if mark is not None else None
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
         raise InvalidFileError(
-            f"not valid YAML: {getattr(error, 'problem', None) or error}",
-            file=str(path),
-            field=place,
+            f"not valid YAML: {problem}",
+            file=file,
+            field=None if mark is None else f"line {mark.line + 1}",
             remedy="see docs/formats.md for an example",
         ) from None
-    return parse_cluster(raw, str(path))
+
+
+def _refuse_duplicates(root: object, file: str) -> None:
+    """Refuse a key that stands twice in one mapping: the reader would keep the last, silently."""
+    import yaml
+
+    visited: set[int] = set()  # an alias is the same node again
+    pending = [root]
+    while pending:
+        node = pending.pop()
+        if id(node) in visited or not isinstance(node, yaml.CollectionNode):
+            continue
+        visited.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in seen:
+                        raise InvalidFileError(
+                            f"the key stands twice in one mapping, again in line"
+                            f" {key.start_mark.line + 1}",
+                            file=file,
+                            field=key.value,
+                            remedy="keep one of the two",
+                        )
+                    seen.add(key.value)
+                pending.append(value)
+        else:
+            pending.extend(node.value)
 
 
 def parse_cluster(raw: object, file: str = "cluster") -> Cluster:
@@ -99,7 +144,7 @@ def _cluster(document: ClusterDocument) -> Cluster:
         if name not in document.devices:
             raise InvalidFileError(
                 "no such device",
-                field="lab",
+                field=f"lab.{name}",
                 value=name,
                 remedy=f"devices are {', '.join(document.devices)}",
             )
@@ -140,17 +185,22 @@ def _device(name: str, device: DeviceDocument, lab: LabDocument) -> Device:
             "a device's name has no spaces and none of / > * $ # ?",
             field="devices",
             value=repr(name),
+            remedy="rename it",
         )
     threads = device.engine.threads
     if threads is not None and not 1 <= threads <= 1024:
         raise InvalidFileError(
-            "threads must be from 1 to 1024", field=f"{where}.engine.threads", value=threads
+            "threads must be from 1 to 1024",
+            field=f"{where}.engine.threads",
+            value=threads,
+            remedy="leave it out for all physical cores",
         )
     if lab.cpu is not None and not (math.isfinite(lab.cpu) and 0 < lab.cpu <= 1):
         raise InvalidFileError(
             "the share of one core must be above 0 and at most 1",
             field=f"lab.{name}.cpu",
             value=lab.cpu,
+            remedy="write a share such as 0.25",
         )
     return Device(
         name=name,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
 import re
+import reprlib
 import tempfile
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -17,35 +21,61 @@ T = TypeVar("T")
 MAX_FILE_BYTES = 256 * 2**20
 
 
-def read_text(path: str | Path) -> bytes:
+def read_text(path: str | Path, limit_bytes: int = MAX_FILE_BYTES) -> bytes:
     """The file's bytes. Raises InvalidFileError where it is missing, unreadable or huge."""
     try:
-        size = os.stat(path).st_size
-        if size > MAX_FILE_BYTES:
-            raise InvalidFileError(
-                "the file is too large",
-                file=str(path),
-                value=f"{size} bytes",
-                remedy=f"at most {MAX_FILE_BYTES} bytes are read",
-            )
-        return Path(path).read_bytes()
-    except OSError as error:
+        with open(path, "rb") as file:
+            data = file.read(limit_bytes + 1)  # not by stat: a pipe or a device has no size
+    except (OSError, ValueError) as error:
         raise InvalidFileError(
-            f"cannot be read: {error.strerror or error}", file=str(path), remedy="check the path"
+            f"cannot be read: {getattr(error, 'strerror', None) or error}",
+            file=str(path),
+            remedy="check the path",
         ) from None
+    if len(data) > limit_bytes:
+        raise InvalidFileError(
+            f"the file is larger than {limit_bytes} bytes",
+            file=str(path),
+            remedy="is it the right file?",
+        )
+    return data
 
 
 def decode(data: bytes, kind: type[T], schema: str, file: str) -> T:
     """Decode a JSON document of the named schema. Raises InvalidFileError."""
+    remedy = "NaN and Infinity are not JSON numbers; check quotes and commas"
     try:
         raw = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        json.loads(data, object_pairs_hook=_unique)
+    except _DuplicateKey as error:
         raise InvalidFileError(
-            f"not valid JSON: {error}",
+            "the field is written twice",
             file=file,
-            remedy="NaN and Infinity are not JSON numbers; check quotes and commas",
+            field=error.key,
+            remedy="keep one of the two",
+        ) from None
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise InvalidFileError(
+            "the file is empty" if not data.strip() else f"not valid JSON: {error}",
+            file=file,
+            remedy=f"see docs/formats.md, {schema}" if not data.strip() else remedy,
         ) from None
     return convert(raw, kind, schema, file)
+
+
+class _DuplicateKey(ValueError):
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(key)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> None:
+    """Refuse a key that stands twice in one object: decoders would keep the last, silently."""
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise _DuplicateKey(key)
+        seen.add(key)
 
 
 def convert(raw: object, kind: type[T], schema: str, file: str) -> T:
@@ -63,55 +93,144 @@ def convert(raw: object, kind: type[T], schema: str, file: str) -> T:
             "the schema is missing" if found is None else "another schema is expected",
             file=file,
             field="schema",
-            value=found,
+            value=None if found is None else _show(found),
             remedy=f"write schema: {schema}",
         )
     try:
-        return msgspec.convert(raw, kind, strict=True)
+        document = msgspec.convert(raw, kind, strict=True)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `")
-        field = path.rstrip("`").removeprefix("$").lstrip(".") or None
-        unknown = re.search(r"unknown field `([^`]+)`", message)
-        raise InvalidFileError(
-            "unknown field" if unknown else _lower(message),
-            file=file,
-            field=_name(field, unknown[1] if unknown else None),
-            value=None if unknown else _value_at(raw, field),
-            remedy="see docs/formats.md",
-        ) from None
+        raise _located(str(error), raw, kind, file) from None
+    _refuse_misspelt(raw, kind, file, "")
+    return document
+
+
+def _located(text: str, raw: object, kind: Any, file: str) -> InvalidFileError:
+    """The decoder's complaint with the field's full name, its value and a remedy."""
+    message, _, path = text.partition(" - at `")
+    if path.startswith("key` in `"):
+        message, path = "a name must be text", path.removeprefix("key` in `")
+    field, value, inner = _follow(path.rstrip("`").removeprefix("$"), raw, kind)
+    remedy = "see docs/formats.md"
+    if unknown := re.search(r"unknown field `([^`]+)`", message):
+        field, message, value = _join(field, unknown[1]), "unknown field", None
+        names = [f.encode_name for f in msgspec.structs.fields(inner)] if _is_struct(inner) else []
+        remedy = _did_you_mean(unknown[1], names) or f"fields are {', '.join(names)}"
+    elif missing := re.search(r"missing required field `([^`]+)`", message):
+        field, message, value = _join(field, missing[1]), "the field is missing", None
+    elif message == "a name must be text":
+        value = next((key for key in value if not isinstance(key, str)), None) if value else None
+        remedy = "put it in quotes"
+    return InvalidFileError(
+        _lower(message), file=file, field=field or None, value=_show(value), remedy=remedy
+    )
+
+
+def _follow(path: str, raw: Any, kind: Any) -> tuple[str, Any, Any]:
+    """Name, value and type at a decoder's path, whose `[...]` hides which key it means."""
+    field = ""
+    for index, key in re.findall(r"\[(\d+|\.\.\.)\]|([^.\[\]]+)", path):
+        kind = _container(kind)
+        if key:
+            field, raw, kind = _join(field, key), raw[key], _field_types(kind)[key]
+        elif index == "...":
+            kind = get_args(kind)[1]
+            key = next((k for k, v in raw.items() if not _converts(v, kind)), None)
+            if key is None:
+                return field, None, None
+            field, raw = _join(field, str(key)), raw[key]
+        else:
+            field, raw, kind = f"{field}[{index}]", raw[int(index)], get_args(kind)[0]
+    return field, raw, _container(kind)
+
+
+def _container(kind: Any) -> Any:
+    """The struct, list or dict among the members of a union; the type itself otherwise."""
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return next((m for m in members if _is_struct(m) or get_origin(m) in (list, dict)), kind)
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _field_types(kind: Any) -> dict[str, Any]:
+    """A struct's (or dataclass's) fields by their names in files."""
+    if _is_struct(kind):
+        return {f.encode_name: f.type for f in msgspec.structs.fields(kind)}
+    return get_type_hints(kind)
+
+
+def _converts(value: object, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _refuse_misspelt(raw: Any, kind: Any, file: str, field: str) -> None:
+    """Refuse an unknown field that looks like a misspelling of a known one.
+
+    Unknown fields are otherwise ignored, so that newer files can be read; but a limit or a group
+    that is silently dropped for a typing error would give a wrong plan.
+    """
+    kind = _container(kind)
+    if _is_struct(kind) and isinstance(raw, dict):
+        types = _field_types(kind)
+        for name, value in raw.items():
+            if name in types:
+                _refuse_misspelt(value, types[name], file, _join(field, name))
+            elif meant := _did_you_mean(name, [n for n in types if n not in raw]):
+                raise InvalidFileError(
+                    "unknown field", file=file, field=_join(field, name), remedy=meant
+                )
+    elif get_origin(kind) is dict and isinstance(raw, dict) and _is_struct(_inner(kind)):
+        for name, value in raw.items():
+            _refuse_misspelt(value, get_args(kind)[1], file, _join(field, str(name)))
+    elif get_origin(kind) is list and isinstance(raw, list) and _is_struct(_inner(kind)):
+        for i, value in enumerate(raw):
+            _refuse_misspelt(value, get_args(kind)[0], file, f"{field}[{i}]")
+
+
+def _inner(kind: Any) -> Any:
+    return _container(get_args(kind)[-1])
+
+
+def _did_you_mean(name: str, names: list[str]) -> str | None:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    return f"did you mean {close[0]}?" if close else None
+
+
+def _join(field: str, name: str) -> str:
+    return f"{field}.{name}" if field else name
 
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _name(field: str | None, inner: str | None) -> str | None:
-    return ".".join(part for part in (field, inner) if part) or None
-
-
-def _value_at(raw: object, field: str | None) -> str | None:
-    """The offending value, followed through the decoder's path where it can be."""
-    for step in re.findall(r"\[(\d+|\.\.\.)\]|([^.\[\]]+)", field or ""):
-        index, key = step
-        if index and index != "..." and isinstance(raw, list) and int(index) < len(raw):
-            raw = raw[int(index)]
-        elif key and isinstance(raw, dict) and key in raw:
-            raw = raw[key]
-        else:
-            return None
-    return repr(raw) if field else None
+def _show(value: object) -> str | None:
+    """A value for a message, short also where aliases make it endless."""
+    if value is None:
+        return None
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring = 2, 80
+    return short.repr(value)
 
 
 def to_json(document: object, *, indent: int = 1) -> str:
-    """A document as JSON text; infinities become null, as JSON has none."""
-    text = msgspec.json.format(msgspec.json.encode(document), indent=indent)
-    return text.decode()
+    """A document as JSON text that ends its line; infinities become null, as JSON has none."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=indent).decode() + "\n"
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a file whole or not at all. Raises InvalidFileError where it cannot be written."""
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # a link stays a link
     try:
+        if target.exists() and not target.is_file():  # /dev/stdout or a pipe cannot be replaced
+            with open(target, "w", encoding="utf-8") as file:
+                file.write(text)
+            return
         handle, temporary = tempfile.mkstemp(dir=target.parent or ".", prefix=f".{target.name}.")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -127,21 +246,3 @@ def write_text(path: str | Path, text: str) -> None:
             file=str(path),
             remedy="check that the folder exists and is writable",
         ) from None
-
-
-def json_schemas() -> dict[str, Any]:
-    """JSON Schemas of all files, by file kind."""
-    from cutset.serde.cluster_file import ClusterDocument
-    from cutset.serde.plan_file import PlanDocument
-    from cutset.serde.profile_file import ProfileDocument
-    from cutset.serde.workload_file import WorkloadDocument
-
-    return {
-        name: msgspec.json.schema(kind)
-        for name, kind in (
-            ("cluster", ClusterDocument),
-            ("plan", PlanDocument),
-            ("profile", ProfileDocument),
-            ("workload", WorkloadDocument),
-        )
-    }

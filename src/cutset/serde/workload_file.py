@@ -17,6 +17,8 @@ from cutset.serde.common import decode, read_text
 
 SCHEMA: Final = "cutset/workload/1"
 
+_LARGEST: Final = 2**63  # of bytes, seconds or FLOPs; beyond it sums would lose their meaning
+
 
 class TensorDocument(msgspec.Struct, omit_defaults=True):
     bytes: int
@@ -60,8 +62,13 @@ def parse_workload(data: bytes, file: str = "workload") -> tuple[Graph, TableCos
 
 def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
     tensors = {name: _tensor(name, tensor) for name, tensor in document.tensors.items()}
-    if not document.operators:
-        raise InvalidFileError("a workload needs at least one operator", field="operators")
+    for field, given in (("operators", document.operators), ("outputs", document.outputs)):
+        if not given:
+            raise InvalidFileError(
+                f"a workload needs at least one of its {field}",
+                field=field,
+                remedy="see docs/formats.md, workload file",
+            )
     seconds: dict[str, dict[str, float]] = {}
     operators = []
     for op in document.operators:
@@ -72,7 +79,11 @@ def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
         _not_negative(op.memory_bytes, f"{where}.memory_bytes", "bytes")
         _not_negative(op.flops, f"{where}.flops", "FLOPs")
         if not op.outputs:
-            raise InvalidFileError("the operator makes no tensor", field=f"{where}.outputs")
+            raise InvalidFileError(
+                "the operator makes no tensor",
+                field=f"{where}.outputs",
+                remedy="name at least one; its bytes may be 0",
+            )
         operators.append(
             Operator(
                 name=op.name,
@@ -98,14 +109,20 @@ def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
         for tensor in op.outputs:
             if tensor in made or tensor in document.inputs:
                 raise InvalidFileError(
-                    "the tensor is made twice", field=f"operators.{op.name}.outputs", value=tensor
+                    "the tensor is made twice",
+                    field=f"operators.{op.name}.outputs",
+                    value=tensor,
+                    remedy=f"{made.get(tensor, 'inputs')!r} has it already; rename one",
                 )
             made[tensor] = op.name
     for field, names in (("inputs", document.inputs), ("outputs", document.outputs)):
         for name in names:
             if name not in tensors:
                 raise InvalidFileError(
-                    "a tensor that is not listed in tensors", field=field, value=name
+                    "a tensor that is not listed in tensors",
+                    field=field,
+                    value=name,
+                    remedy="add it to tensors with its bytes",
                 )
     graph = Graph(
         name=document.name,
@@ -127,9 +144,12 @@ def _tensor(name: str, tensor: int | TensorDocument) -> Tensor:
 
 
 def _not_negative(value: float, field: str, unit: str) -> None:
-    if not math.isfinite(value) or value < 0:
+    if not 0 <= value <= _LARGEST:  # false for NaN too
         raise InvalidFileError(
-            "the number must be finite and not negative", field=field, value=f"{value} {unit}"
+            "the number must be finite and not negative" if value < 0 else "beyond all sense",
+            field=field,
+            value=f"{value:.6g} {unit}",
+            remedy=f"write {unit} from 0 to {_LARGEST:g}",
         )
 
 

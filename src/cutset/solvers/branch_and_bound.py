@@ -2,8 +2,8 @@
 
 A subproblem fixes some operators to the first and some to the second part. Its bound is the best
 min-cut over convex combinations of the pair's rows (the evaluator takes their maximum; this is
-Lagrangian relaxation, with multiplicative weights), and where the cheapest cut does not fit the
-memory, of a multiplier on memory too. Branching decides an operator at the cheapest cut.
+Lagrangian relaxation, by cutting planes), and where the cheapest cut does not fit the memory, of a
+multiplier on memory too. Branching decides an operator at the cheapest cut.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import linprog
 
 from cutset.graph import Graph
 from cutset.problem import Budget, Objective
@@ -22,8 +23,9 @@ from cutset.solvers.cut_table import Floats, Members, moving
 from cutset.solvers.min_cut import CutOracle
 from cutset.solvers.two_stage import Pair, Row, mix
 
-_ROUNDS = 12  # of multiplicative weights for a subproblem with several rows
+_ROUNDS = 24  # of cutting planes for a subproblem with several rows
 _MEMORY_ROUNDS = 24  # of bisection on the multiplier of memory
+_ROUGHLY = 1e-4  # relative: where cutting planes stop
 _CLOSED = 1e-10  # relative: a subproblem this close to the best plan is done
 
 
@@ -67,8 +69,7 @@ class BranchAndBound:
 
     def run(self, begin: int, end: int, best: float, budget: Budget, max_subproblems: int) -> float:
         """Lower bound on all cuts whose prefix is [0, begin) and whose rest is [end, …)."""
-        everything = (1 << len(self.graph.operators)) - 1
-        root = _Subproblem((1 << begin) - 1, everything & ~((1 << end) - 1))
+        root = self._decided(begin, end)
         order = itertools.count()
         open_: list[tuple[float, int, _Subproblem, int | None]] = []
         bound, best, choice = self._solve(root, best)
@@ -106,34 +107,33 @@ class BranchAndBound:
         """
         rows, count = self.rows, len(self.graph.operators)
         fixed = (_members(subproblem.first, count), _members(subproblem.second, count))
-        weights = np.full(len(rows), 1.0 / len(rows))
-        weights[0] += 1.0  # the first row is the one that usually decides
-        bound, closest = 0.0, None
-        for turn in range(_ROUNDS if len(rows) > 1 else 1):
-            shares = weights / weights.sum()
-            row = mix(zip(shares.tolist(), rows, strict=True))
-            value, members = self._cheapest(row, 0.0, fixed, best)
+        shares = np.full(len(rows), 0.1 / len(rows))
+        shares[0] += 0.9  # the first row is the one that usually decides
+        bound, closest, lowest = 0.0, None, math.inf
+        seen: list[Floats] = []
+        for _ in range(_ROUNDS):
+            value, members = self._cheapest(self._mixed(shares), 0.0, fixed, best)
             if members is None:
                 return math.inf, best, None
             bound = max(bound, value)
-            if closest is None:
-                closest = members
-            values = np.array([self._value(r, members) for r in rows])
-            if float(values.max()) < best:
-                if self._fits(members):
-                    best = min(best, self.offer(self.pair, _positions(members)))
-                closest = members
-            if bound >= best * (1 - _CLOSED):
+            values = np.array([self._value(row, members) for row in rows])
+            seen.append(values)
+            if closest is None or float(values.max()) < lowest:
+                closest, lowest = members, float(values.max())
+            if float(values.max()) < best and self._fits(members):
+                best = min(best, self.offer(self.pair, _positions(members)))
+            if bound >= best * (1 - _CLOSED) or len(rows) == 1:
                 break
-            top = float(values.max())
-            if top <= 0 or value >= top * (1 - _CLOSED):
+            shares, reachable = _best_shares(seen)
+            if bound >= reachable * (1 - _ROUGHLY):
                 break
-            weights = weights * np.exp((2.0 / (1 + turn / 2)) * (values / top - 1.0))
         assert closest is not None
         if not self._fits(closest) and bound < best:
-            row = mix(zip((weights / weights.sum()).tolist(), rows, strict=True))
-            bound, best = self._with_memory(row, fixed, bound, best)
+            bound, best = self._with_memory(self._mixed(shares), fixed, bound, best)
         return bound, best, self._to_decide(closest, subproblem)
+
+    def _mixed(self, shares: Floats) -> Row:
+        return mix(zip(shares.tolist(), self.rows, strict=True))
 
     def _with_memory(
         self, row: Row, fixed: tuple[Members, Members], bound: float, best: float
@@ -194,6 +194,22 @@ class BranchAndBound:
             return math.inf, None
         return cut.value + constant, cut.first_part
 
+    def _decided(self, begin: int, end: int) -> _Subproblem:
+        """What every cut inside the range has in common.
+
+        Both parts hold some of its operators: the first then holds the one without predecessors in
+        the range, the second the one without successors, where there is only one.
+        """
+        inside = range(begin, end)
+        heads = [i for i in inside if all(j < begin for j in self.graph.predecessors[i])]
+        tails = [i for i in inside if all(j >= end for j in self.graph.successors[i])]
+        first, second = (1 << begin) - 1, ((1 << len(self.graph.operators)) - 1) >> end << end
+        if len(heads) == 1:
+            first |= 1 << heads[0]
+        if len(tails) == 1:
+            second |= 1 << tails[0]
+        return _Subproblem(first, second)
+
     def _value(self, row: Row, members: Members) -> float:
         return row.constant_s + row_value(self.pair, row, members)
 
@@ -222,6 +238,24 @@ class BranchAndBound:
             return min(found)[1]
         free = [i for i in range(len(graph.operators)) if not decided >> i & 1]
         return free[len(free) // 2] if free else None
+
+
+def _best_shares(seen: list[Floats]) -> tuple[Floats, float]:
+    """The convex combination of rows whose least value over the cuts seen is greatest, and it."""
+    table = np.array(seen)
+    scale = float(table.max()) or 1.0
+    count = table.shape[1]
+    solved = linprog(
+        np.array([*[0.0] * count, -1.0]),
+        A_ub=np.hstack((-table / scale, np.ones((len(table), 1)))),
+        b_ub=np.zeros(len(table)),
+        A_eq=np.array([[*[1.0] * count, 0.0]]),
+        b_eq=np.ones(1),
+        bounds=[*[(0.0, 1.0)] * count, (None, None)],
+        method="highs",
+    )
+    shares = np.clip(solved.x[:count], 0.0, 1.0)
+    return shares / shares.sum(), -float(solved.fun) * scale
 
 
 def row_value(pair: Pair, row: Row, members: Members) -> float:

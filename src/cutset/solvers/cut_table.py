@@ -355,10 +355,13 @@ class _PrefixColumns:
             producer = self.graph.producers.get(name)
             if producer is None:
                 read_before = bool(readers) and readers[0] < begin
-                put(Role.IN_FIRST, yes if read_before else inside[within].any(axis=0), tensor_bytes)
+                in_first: Members = yes
+                if not read_before:
+                    in_first = np.asarray(inside[within].any(axis=0))
+                put(Role.IN_FIRST, in_first, tensor_bytes)
                 put(Role.IN_SECOND, in_second, tensor_bytes)
                 continue
-            made_first = yes if producer < begin else np.asarray(inside[producer - begin])
+            made_first: Members = yes if producer < begin else inside[producer - begin]
             cut = np.asarray(made_first & in_second)
             if readers:
                 put(Role.CUT, cut, tensor_bytes)

@@ -118,7 +118,7 @@ def search(
     *,
     max_cuts_per_block: int = 100_000,
     max_evaluations: int = 2_000,
-    max_subproblems: int = 400,
+    max_subproblems: int = 200,
 ) -> Proposal:
     """The best plan of at most two stages, with a lower bound on all of them.
 

@@ -81,15 +81,12 @@ class Pair:
         Graph inputs that are graph outputs too are left out: they are the same in every plan.
         """
         source, sink = self.problem.cluster.source, self.problem.cluster.sink
-        crossing = {Role.CUT: 1.0}
-        if sink == self.second:
-            crossing |= {Role.OUT_FIRST: 1.0, Role.CUT_OUTPUT: -1.0}
         found: dict[tuple[str, str], dict[Role, float]] = {}
         for start, end, roles in (
             (source, self.first, {Role.IN_FIRST: 1.0}),
             (source, self.second, {Role.IN_SECOND: 1.0}),
-            (self.first, self.second, crossing),
-            (self.first, sink, {} if sink == self.second else {Role.OUT_FIRST: 1.0}),
+            (self.first, self.second, self._crossing),
+            (self.first, sink, {Role.OUT_FIRST: 1.0} if sink != self.second else {}),
             (self.second, sink, {Role.OUT_SECOND: 1.0}),
         ):
             if start != end and roles:
@@ -97,6 +94,13 @@ class Pair:
                 for role, sign in roles.items():
                     merged[role] = merged.get(role, 0.0) + sign
         return tuple(_Flow(start, end, roles) for (start, end), roles in found.items())
+
+    @cached_property
+    def _crossing(self) -> Mapping[Role, float]:
+        """What moves from the first to the second device: the cut, and results wanted there."""
+        if self.problem.cluster.sink == self.second:
+            return {Role.CUT: 1.0, Role.OUT_FIRST: 1.0, Role.CUT_OUTPUT: -1.0}
+        return {Role.CUT: 1.0}
 
     def link(self, start: str, end: str) -> Link | None:
         return self.problem.cluster.link(start, end)
@@ -169,7 +173,15 @@ class Pair:
             return (before,) if shape.connected else (Row(),)
         if not shape.connected:  # parts without a tensor between them run in parallel
             return (before, beside)
-        return (main, beside)
+        if sink == self.first:
+            return (main, beside)
+        if sink == self.second:  # early results take the link as well as the cut does
+            results = {role: across * sign for role, sign in self._crossing.items()}
+            early = mix([(1.0, before), (1.0, Row(lat_cut, roles=results))])
+        else:
+            to_sink = self.per_byte_s(self.first, sink)
+            early = mix([(1.0, before), (1.0, Row(roles={Role.OUT_FIRST: to_sink}))])
+        return (main, beside, early)
 
     @cached_property
     def _busy_rows(self) -> tuple[Row, ...]:

@@ -20,7 +20,7 @@ class Envelope:
 
     max_cuts_per_block: int = 100_000
     max_evaluations: int = 2_000
-    max_subproblems: int = 400
+    max_subproblems: int = 200
 
     info: ClassVar[StrategyInfo] = StrategyInfo(
         objectives=frozenset(Objective),

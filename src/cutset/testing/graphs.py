@@ -51,18 +51,23 @@ def series_parallel(operators: int, seed: int = 0) -> tuple[Graph, TableCost]:
 
 
 def layered(operators: int, seed: int = 0, width: int = 4) -> tuple[Graph, TableCost]:
-    """Layers of up to `width` operators that read random operators of the two layers before."""
+    """Layers of up to `width` operators that read random operators of the two layers before.
+
+    The last operator reads all that nothing else does.
+    """
     rng = random.Random(f"layered {seed}")
     reads: list[list[int]] = [[]]
     layers = [[0]]
-    while len(reads) < operators:
+    while len(reads) < operators - 1:
         near = [i for layer in layers[-2:] for i in layer]
         layer = []
-        for _ in range(min(rng.randint(1, width), operators - len(reads))):
+        for _ in range(min(rng.randint(1, width), operators - 1 - len(reads))):
             reads.append(sorted(rng.sample(near, min(len(near), rng.randint(1, 3)))))
             layer.append(len(reads) - 1)
         layers.append(layer)
-    return _build("layered", reads, seed)
+    read = {j for before in reads for j in before}
+    reads.append([i for i in range(len(reads)) if i not in read])
+    return _build("layered", reads[:operators], seed)
 
 
 def wide(operators: int, seed: int = 0) -> tuple[Graph, TableCost]:

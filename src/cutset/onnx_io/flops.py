@@ -8,7 +8,35 @@ from collections.abc import Mapping, Sequence
 import onnx
 
 _FREE = frozenset(
-    ["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Shape", "Size", "Constant", "ConstantOfShape", "Concat", "Split", "Slice", "Gather", "Transpose", "Expand", "Tile", "Pad", "Cast", "DepthToSpace", "SpaceToDepth", "GatherElements", "GatherND", "ScatterND", "ScatterElements", "Range", "Where"]
+    (
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Identity",
+        "Dropout",
+        "Shape",
+        "Size",
+        "Constant",
+        "ConstantOfShape",
+        "Concat",
+        "Split",
+        "Slice",
+        "Gather",
+        "Transpose",
+        "Expand",
+        "Tile",
+        "Pad",
+        "Cast",
+        "DepthToSpace",
+        "SpaceToDepth",
+        "GatherElements",
+        "GatherND",
+        "ScatterND",
+        "ScatterElements",
+        "Range",
+        "Where",
+    )
 )
 _PER_ELEMENT: Mapping[str, int] = {
     "Softmax": 5,

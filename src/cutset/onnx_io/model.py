@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 
 from cutset.engine import Port, Submodel
+from cutset.errors import InvalidModelError
 from cutset.graph import Graph, Operator, Tensor
 from cutset.onnx_io.flops import Shapes, flops, window
 from cutset.onnx_io.grouping import Group, NodeView, group
@@ -100,18 +101,29 @@ def load_model(path: str | Path, input_shapes: Mapping[str, Sequence[int]] | Non
     proto = read_proto(path)
     digest = file_digest(proto, path)
     proto = standardise(proto, str(path))
+    declared = {value.name: value.SerializeToString() for value in proto.graph.input}
     fix_inputs(proto.graph, input_shapes or {}, str(path))
+    dynamic = [onnx.ValueInfoProto.FromString(declared[v.name]) for v in proto.graph.input]
     tidy(proto.graph)
     weights = detach(proto.graph, path.parent)
-    proto = infer(proto, str(path))
-    weights = {t.name: weights[t.name] for t in proto.graph.initializer if t.name in weights}
+    fixed = known_specs(proto.graph)
+    inputs = tuple(fixed[value.name] for value in proto.graph.input)
+    try:
+        proto, weights, fused = _prepared(proto, weights, str(path))
+    except InvalidModelError:
+        if not any(next(bodies(node), None) for node in proto.graph.node):
+            raise
+        # Branches for other sizes than these may not even load with static shapes: leave the
+        # shapes to the engine then, and know only those of the inputs.
+        for value, original in zip(proto.graph.input, dynamic, strict=True):
+            value.CopyFrom(original)
+        proto, weights, fused = _prepared(proto, weights, str(path))
     shared = constant_nodes(proto.graph)
-    fused = fused_graph(_complete(proto, weights), str(path))
     specs = known_specs(proto.graph)
     for name, spec in fused.specs.items():
         if name not in specs or not specs[name].sized:
             specs[name] = spec
-    inputs = tuple(specs[value.name] for value in proto.graph.input)
+    specs.update((spec.name, spec) for spec in inputs)
     outputs = tuple(_output_spec(value, specs) for value in proto.graph.output)
     digest.update(
         json.dumps(
@@ -133,6 +145,14 @@ def load_model(path: str | Path, input_shapes: Mapping[str, Sequence[int]] | Non
         specs,
         regions,
     )
+
+
+def _prepared(
+    proto: onnx.ModelProto, weights: Mapping[str, Weight], file: str
+) -> tuple[onnx.ModelProto, dict[str, Weight], FusedGraph]:
+    proto = infer(proto, file)
+    used = {t.name: weights[t.name] for t in proto.graph.initializer if t.name in weights}
+    return proto, used, fused_graph(_complete(proto, used), file)
 
 
 def _complete(proto: onnx.ModelProto, weights: Mapping[str, Weight]) -> Submodel:

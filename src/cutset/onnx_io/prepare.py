@@ -29,7 +29,14 @@ _FOLD_BYTES = 2**18
 _FOLD_ROUNDS = 16
 _MIN_OPSET = 13
 _RANDOM = frozenset(
-    ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"]
+    (
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Multinomial",
+        "Bernoulli",
+    )
 )
 #: DequantizeLinear of a constant is how a quantised weight is written: folding it would undo that.
 _KEPT = _RANDOM | {"DequantizeLinear"}
@@ -234,12 +241,17 @@ def constant_nodes(graph: onnx.GraphProto) -> set[int]:
 
 
 def infer(proto: onnx.ModelProto, file: str) -> onnx.ModelProto:
-    """The model with all shapes that follow from its inputs, and what is constant folded."""
-    graph = proto.graph
-    del graph.value_info[:]
-    for value in graph.output:
-        value.type.tensor_type.ClearField("shape")
+    """The model with all shapes that follow from its inputs, and what is constant folded.
+
+    The model given is not modified. Raises InvalidModelError where shapes contradict each other.
+    """
+    original, proto = proto, onnx.ModelProto()
+    proto.CopyFrom(original)
     for _ in range(_FOLD_ROUNDS):
+        # What an earlier round could not know would stand in the way of what this one can.
+        del proto.graph.value_info[:]
+        for value in proto.graph.output:
+            value.type.tensor_type.ClearField("shape")
         try:
             proto = shape_inference.infer_shapes(proto, data_prop=True)
         except Exception as error:  # onnx raises several types for one cause

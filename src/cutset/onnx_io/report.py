@@ -9,7 +9,7 @@ from cutset.onnx_io.model import Model
 
 @dataclass(frozen=True)
 class CutPoint:
-    """An articulation: the order may be cut before `position`; `tensors` cross, `size_bytes` all."""
+    """An articulation: the order may be cut before `position`; `tensors` cross there."""
 
     position: int
     after: str

@@ -13,13 +13,26 @@ from cutset.errors import InvalidModelError
 
 #: What can be sent: dtypes that NumPy and every engine exchange as raw bytes.
 SENDABLE = frozenset(
-    ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"]
+    (
+        "float16",
+        "float32",
+        "float64",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "bool",
+    )
 )
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor's name, NumPy dtype name and shape; None in a shape is a size unknown before a run."""
+    """A tensor's name, NumPy dtype name and shape; None in a shape is known only in a run."""
 
     name: str
     dtype: str
@@ -145,12 +158,10 @@ def _fix(
     for i, (dim, size) in enumerate(zip(kind.shape.dim, dims, strict=True)):
         if dim.HasField("dim_value") and dim.dim_value > 0 and dim.dim_value != size:
             raise refuse(f"dimension {i} is {dim.dim_value} in the model")
-        if dim.dim_param and symbols.setdefault(dim.dim_param, size) != size:
-            # "?" and "" are how exporters write "unknown": not one symbol.
-            if dim.dim_param.isidentifier() or dim.dim_param.replace(".", "").isidentifier():
-                raise refuse(
-                    f"dimension {i} ({dim.dim_param}) is {symbols[dim.dim_param]} elsewhere"
-                )
+        # "?" and "" are how exporters write "unknown": no symbol that others share.
+        symbol = dim.dim_param if dim.dim_param.replace(".", "").isidentifier() else ""
+        if symbol and symbols.setdefault(symbol, size) != size:
+            raise refuse(f"dimension {i} ({symbol}) is {symbols[symbol]} elsewhere")
         dim.dim_value = size
 
 
@@ -162,7 +173,7 @@ def _shown(kind: onnx.TypeProto.Tensor) -> str:
 
 
 def _example(kind: onnx.TypeProto.Tensor) -> str:
-    """Dimensions that a reader may adapt: 1 for the batch, 3 for nothing, 64 elsewhere."""
+    """Dimensions that a reader may adapt: 1 for the batch, 64 elsewhere."""
     return "x".join(
         str(d.dim_value) if d.dim_value > 0 else ("1" if i == 0 else "64")
         for i, d in enumerate(kind.shape.dim)

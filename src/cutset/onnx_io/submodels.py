@@ -103,6 +103,10 @@ def _needed(model: Model, own: Sequence[int]) -> tuple[list[int], list[str]]:
 
 
 def _value(model: Model, name: str) -> onnx.ValueInfoProto:
+    # The graph's own inputs may have had to stay dynamic (see load_model).
+    for entry in model.proto.graph.input:
+        if entry.name == name:
+            return entry
     spec = model.specs.get(name)
     if spec is not None:
         elem = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))

@@ -21,10 +21,10 @@ class OperatorTime:
     samples: int
 
 
-#: What engines append to the names of nodes that they derive from others.
-_SUFFIX = re.compile(
-    r"(_nchwc|_token_\d+|_fused\w*|/\w*[Ff]usion\w*|/MatMulAddFusion|_transformed)$"
-)
+#: What ONNX Runtime appends to the names of nodes and tensors from which it derives kernels.
+_SUFFIX = re.compile(r"((_bn|_mul|_add)?_nchwc|_token_\d+|/?\w*Fusion/?|/\d+)$")
+#: Kernels that it inserts behind another one, for that one's result.
+_BEHIND = re.compile(r"ReorderOutput|gemm_output_reshape")
 
 
 def operator_times(model: Model, kernels: Sequence[KernelTimes]) -> dict[str, OperatorTime]:
@@ -53,8 +53,8 @@ def operator_times(model: Model, kernels: Sequence[KernelTimes]) -> dict[str, Op
     samples = len(kernels[0].seconds)
     before: str | None = None
     for kernel, own, after in zip(kernels, owners, following, strict=True):
-        backward = kernel.op_type == "ReorderOutput"
-        charged = own or (before or after if backward else after or before)
+        behind = _BEHIND.match(kernel.node) is not None
+        charged = own or (before or after if behind else after or before)
         assert charged is not None
         least.setdefault(charged, []).append(kernel.min_s)
         variance.setdefault(charged, []).append(kernel.stdev_s**2)

@@ -16,13 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cutset.cluster import Engine
 from cutset.errors import CutsetError, InvalidModelError, ProfileError, UsageError
-
-Array = NDArray[Any]
+from cutset.ports import Array, Port, check_feeds
 
 
 class Runnable(Protocol):
@@ -56,15 +52,6 @@ class Submodel:
     def size_bytes(self) -> int:
         """What travels to a device that has nothing of it."""
         return len(self.model) + sum(map(len, self.weights.values()))
-
-
-@dataclass(frozen=True)
-class Port:
-    """An input or output: NumPy dtype name and shape; None in a shape takes any size."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...]
 
 
 #: Short names of execution providers; ONNX Runtime's own names are taken as they are.
@@ -214,58 +201,6 @@ def _port(value: Any) -> Port:
     )
     shape = tuple(d if isinstance(d, int) and d > 0 else None for d in value.shape or ())
     return Port(value.name, dtype, shape)
-
-
-def check_feeds(ports: Sequence[Port], feeds: Mapping[str, Array]) -> None:
-    """Raise UsageError that names the feed which is missing, unknown or of another kind."""
-    known = {port.name for port in ports}
-    for name in feeds:
-        if name not in known:
-            raise UsageError(
-                "the model has no such input",
-                field="inputs",
-                value=name,
-                remedy=f"inputs are {', '.join(sorted(known)) or 'none'}",
-            )
-    for port in ports:
-        wanted = f"{port.dtype} {'x'.join('?' if d is None else str(d) for d in port.shape)}"
-        if port.name not in feeds:
-            raise UsageError(
-                "an input is missing",
-                field=f"inputs.{port.name}",
-                remedy=f"give it as {wanted}",
-            )
-        array = feeds[port.name]
-        if not isinstance(array, np.ndarray):
-            raise UsageError(
-                "an input must be a NumPy array",
-                field=f"inputs.{port.name}",
-                value=type(array).__name__,
-                remedy=f"give it as {wanted}",
-            )
-        fits = len(array.shape) == len(port.shape) and all(
-            want is None or want == has for want, has in zip(port.shape, array.shape, strict=True)
-        )
-        if array.dtype.name != port.dtype or not fits:
-            raise UsageError(
-                f"an input has the wrong {'shape' if array.dtype.name == port.dtype else 'dtype'}",
-                field=f"inputs.{port.name}",
-                value=f"{array.dtype.name} {'x'.join(map(str, array.shape))}",
-                remedy=f"give it as {wanted}",
-            )
-
-
-def random_feeds(ports: Sequence[Port], seed: int = 0, *, high: int = 2) -> dict[str, Array]:
-    """Seeded inputs: normal floats, integers in [0, high), unknown sizes as 1."""
-    rng = np.random.default_rng(seed)
-    feeds: dict[str, Array] = {}
-    for port in ports:
-        shape = tuple(d or 1 for d in port.shape)
-        if port.dtype.startswith("float"):
-            feeds[port.name] = rng.standard_normal(shape).astype(port.dtype)
-        else:
-            feeds[port.name] = rng.integers(0, high, shape).astype(port.dtype)
-    return feeds
 
 
 def warm_up(runnable: Runnable, feeds: Mapping[str, Array], runs: int = 2) -> None:

@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cutset.errors import InvalidFileError, UsageError
+from cutset.ports import Array, Port, show
 
-Feeds = dict[str, NDArray[np.generic]]
+Feeds = dict[str, Array]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 
 
-@dataclass(frozen=True)
-class TensorSpec:
-    """A model input or output: `dtype` is numpy's name, `shape` has no symbols left."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.dtype}{list(self.shape)}"
-
-
-def random_feeds(specs: Sequence[TensorSpec], count: int, seed: int = 0) -> list[Feeds]:
+def random_feeds(specs: Sequence[Port], count: int, seed: int = 0) -> list[Feeds]:
     """`count` distinct requests. Floats are standard normal, bytes 0 to 255, other integers 0 or 1.
 
-    Integers are small because they are often indices, and a random index may be out of range.
+    Unknown dimensions count as 1. Integers are small because they are often indices, and a random
+    index may be out of range. Raises UsageError for a type that cannot be made up.
     """
     rng = np.random.default_rng(seed)
 
-    def value(spec: TensorSpec) -> NDArray[np.generic]:
+    def value(spec: Port) -> Array:
+        shape = tuple(dim or 1 for dim in spec.shape)
         kind = np.dtype(spec.dtype)
         if kind.kind == "f":
-            return rng.standard_normal(spec.shape).astype(kind)
+            return rng.standard_normal(shape).astype(kind)
         if kind == np.uint8:
-            return rng.integers(0, 256, spec.shape, dtype=np.uint8)
+            return rng.integers(0, 256, shape, dtype=np.uint8)
         if kind.kind in "iub":
-            return rng.integers(0, 2, spec.shape).astype(kind)
+            return rng.integers(0, 2, shape).astype(kind)
         raise UsageError(
             "random values of this type cannot be made",
             field=spec.name,
@@ -53,7 +42,7 @@ def random_feeds(specs: Sequence[TensorSpec], count: int, seed: int = 0) -> list
     return [{spec.name: value(spec) for spec in specs} for _ in range(count)]
 
 
-def read_feeds(files: Sequence[str | Path], specs: Sequence[TensorSpec]) -> list[Feeds]:
+def read_feeds(files: Sequence[str | Path], specs: Sequence[Port]) -> list[Feeds]:
     """The requests of `.npy`, `.npz` (by input name) and image files, in order.
 
     An array with one leading dimension more than its input is a batch of requests. Raises
@@ -62,37 +51,10 @@ def read_feeds(files: Sequence[str | Path], specs: Sequence[TensorSpec]) -> list
     return [feeds for file in files for feeds in _read(Path(file), specs)]
 
 
-def check_feeds(feeds: Mapping[str, NDArray[np.generic]], specs: Sequence[TensorSpec]) -> None:
-    """Raise UsageError unless names, types and shapes are those of the model's inputs."""
-    names = [spec.name for spec in specs]
-    for name in feeds:
-        if name not in names:
-            raise UsageError(
-                "the model has no such input",
-                field=name,
-                remedy=f"its inputs are {', '.join(map(str, specs))}",
-            )
-    for spec in specs:
-        if spec.name not in feeds:
-            raise UsageError("the input is missing", field=spec.name, remedy=f"give {spec}")
-        array = feeds[spec.name]
-        if not isinstance(array, np.ndarray):
-            raise UsageError(
-                "an input must be a numpy array", field=spec.name, value=type(array).__name__
-            )
-        if array.dtype != np.dtype(spec.dtype) or array.shape != spec.shape:
-            raise UsageError(
-                "the input has another type or shape",
-                field=spec.name,
-                value=f"{array.dtype}{list(array.shape)}",
-                remedy=f"{spec.dtype}{list(spec.shape)} is expected",
-            )
-
-
-def _read(file: Path, specs: Sequence[TensorSpec]) -> list[Feeds]:
+def _read(file: Path, specs: Sequence[Port]) -> list[Feeds]:
     by_name = _arrays(file, specs)
     lengths: set[int] = set()
-    columns: dict[str, NDArray[np.generic]] = {}
+    columns: dict[str, Array] = {}
     for spec in specs:
         if spec.name not in by_name:
             raise InvalidFileError(
@@ -104,13 +66,13 @@ def _read(file: Path, specs: Sequence[TensorSpec]) -> list[Feeds]:
         array = by_name[spec.name]
         batched = array.ndim == len(spec.shape) + 1
         shape = array.shape[1:] if batched else array.shape
-        if array.dtype != np.dtype(spec.dtype) or shape != spec.shape:
+        if not spec.fits(array.dtype.name, shape):
             raise InvalidFileError(
                 "the array has another type or shape than the input",
                 file=str(file),
                 field=spec.name,
-                value=f"{array.dtype}{list(array.shape)}",
-                remedy=f"{spec.dtype}{list(spec.shape)} is expected, or a batch of such"
+                value=show(array.dtype.name, array.shape),
+                remedy=f"{spec.kind} is expected, or a batch of such"
                 " (another shape: --input-shape)",
             )
         columns[spec.name] = array if batched else array[None]
@@ -135,7 +97,7 @@ def _read(file: Path, specs: Sequence[TensorSpec]) -> list[Feeds]:
     ]
 
 
-def _arrays(file: Path, specs: Sequence[TensorSpec]) -> dict[str, NDArray[np.generic]]:
+def _arrays(file: Path, specs: Sequence[Port]) -> dict[str, Array]:
     suffix = file.suffix.lower()
     if suffix not in {".npy", ".npz", *IMAGE_SUFFIXES}:
         raise InvalidFileError(
@@ -167,7 +129,7 @@ def _arrays(file: Path, specs: Sequence[TensorSpec]) -> dict[str, NDArray[np.gen
     return {specs[0].name: array}
 
 
-def _image(file: Path) -> NDArray[np.generic]:
+def _image(file: Path) -> Array:
     try:
         from PIL import Image
     except ImportError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnx
 
-from cutset.engine import Port, Submodel
+from cutset.engine import Submodel
 from cutset.errors import InvalidModelError
 from cutset.graph import Graph, Operator, Tensor
 from cutset.onnx_io.flops import Shapes, flops, window
@@ -28,6 +28,7 @@ from cutset.onnx_io.prepare import (
 from cutset.onnx_io.reading import file_digest, read_proto
 from cutset.onnx_io.shapes import TensorSpec, dtype_name, fix_inputs, known_specs
 from cutset.onnx_io.weights import Weight, detach, pack, tensor_bytes
+from cutset.ports import Port
 
 #: What a session takes beside its operators, and what a weight byte becomes in one: measured on
 #: ONNX Runtime right after loading (docs/formats.md, memory).

@@ -23,6 +23,7 @@ from cutset.solvers.break_even import break_evens
 from cutset.solvers.search import best_single
 
 TOLERANCE = 1e-9  # relative: value and bound closer than this are equal
+_ROUNDING = 1e-12  # relative: sums in another order
 
 
 def solve(
@@ -74,6 +75,8 @@ def certify(problem: Problem, proposal: Proposal, strategy: str, elapsed_s: floa
             remedy="this is a bug in the strategy: report it to its author",
         )
     bound = min(max(bound, 0.0), value)
+    if value - bound <= _ROUNDING * value:
+        bound = value
     return Solution(
         plan=plan,
         estimate=scored,

@@ -24,6 +24,7 @@ from cutset.solvers.min_cut import CutOracle
 from cutset.solvers.two_stage import Pair, Row, mix
 
 _ROUNDS = 24  # of cutting planes for a subproblem with several rows
+_PATIENCE = 50
 _MEMORY_ROUNDS = 24  # of bisection on the multiplier of memory
 _ROUGHLY = 1e-4  # relative: where cutting planes stop
 _CLOSED = 1e-10  # relative: a subproblem this close to the best plan is done
@@ -82,7 +83,8 @@ class BranchAndBound:
             if choice is None:  # one cut, and it has been evaluated
                 heapq.heappop(open_)
                 continue
-            if solved >= max_subproblems or budget.exhausted():
+            patience = 1 if math.isfinite(best) else _PATIENCE  # without any plan, look longer
+            if solved >= max_subproblems * patience or budget.exhausted():
                 return bound
             heapq.heappop(open_)
             bit = 1 << choice

@@ -20,11 +20,13 @@ from cutset.graph import Graph
 from cutset.plan import Plan
 from cutset.problem import BreakEven, Objective, Problem
 from cutset.solvers.cut_table import Floats
-from cutset.solvers.envelope import Envelope, build_envelope
+from cutset.solvers.envelope import Envelope, build_envelope, prices_of, with_plan
 from cutset.solvers.search import value_of
 
 _BISECTIONS = 40
 _MARGIN = 1e-3  # relative: on both sides of a flip the verdict is looked at again
+_EVALUATED = 8  # of the additively cheapest plans are evaluated to confirm a flip
+_ORACLE_CALLS = 100  # for blocks with too many cuts to list
 _FARTHEST = 1e6  # relative to today: flips beyond are of no use to anyone
 
 
@@ -38,8 +40,12 @@ def break_evens(problem: Problem, plan: Plan) -> tuple[BreakEven, ...]:
     if server is None or problem.objective is not Objective.LATENCY:
         return ()
     try:
-        envelope = build_envelope(problem, server)
+        envelope = build_envelope(problem, server, max_oracle_calls=_ORACLE_CALLS)
     except PlanningError:
+        return ()
+    if len(plan.stages) == 2 and len(plan.devices) == 2:
+        envelope = with_plan(problem, envelope, plan)
+    elif len(plan.stages) != 1:
         return ()
     around = _Around(problem, envelope)
     found: list[BreakEven] = []
@@ -141,7 +147,7 @@ class _Around:
         for upward in (True, False):
             flip = self._first_flip(*lines, upward)
             if flip is not None:
-                confirmed = self._confirmed(*flip, changed)
+                confirmed = self._confirmed(lines, *flip, changed)
                 if confirmed is not None:
                     found.append(confirmed)
         return found
@@ -173,7 +179,12 @@ class _Around:
             current = following
 
     def _confirmed(
-        self, x: float, before: int, after: int, changed: Callable[[float], Problem]
+        self,
+        lines: tuple[Floats, Floats],
+        x: float,
+        before: int,
+        after: int,
+        changed: Callable[[float], Problem],
     ) -> tuple[float, str] | None:
         """The place where the evaluator sees the two plans tie, if it sees the families flip."""
         graph = self.problem.graph
@@ -195,35 +206,24 @@ class _Around:
             else:
                 near = middle
         step = 1 + _MARGIN if far > 1 else 1 / (1 + _MARGIN)
-        behind, ahead = self.best_family(changed(far / step)), self.best_family(changed(far * step))
+        behind, ahead = (
+            self._best_family(lines[0] + lines[1] * at, changed(at))
+            for at in (far / step, far * step)
+        )
         if behind != self.family(before) or ahead != self.family(after):
             return None
         return far, ahead
 
-    def best_family(self, problem: Problem) -> str:
-        """The family of the best of the envelope's plans, as the evaluator scores them."""
-        graph = self.problem.graph
-        values = [
-            value_of(problem, self.envelope.plan(graph, i))
-            for i in range(len(self.envelope.points))
+    def _best_family(self, additive_s: Floats, problem: Problem) -> str:
+        """The family of the plan that the evaluator likes best of the additively cheapest."""
+        families = [self.family(i) for i in range(len(additive_s))]
+        order: list[int] = np.argsort(additive_s, kind="stable").tolist()
+        tried = order[:_EVALUATED] + [
+            next((i for i in order if families[i] == name), order[0]) for name in set(families)
         ]
-        return self.family(min(range(len(values)), key=values.__getitem__))
-
-
-def prices_of(problem: Problem, envelope: Envelope) -> Floats:
-    """The envelope's prices for the problem's own links; a missing link is never used."""
-
-    def numbers(start: str, end: str) -> tuple[float, float]:
-        link = problem.cluster.link(start, end)
-        if link is None:
-            return math.inf, 0.0
-        return problem.bandwidth_bps(link), link.latency_s or 0.0
-
-    up_bps, up_latency_s = numbers(envelope.device, envelope.server)
-    down_bps, down_latency_s = numbers(envelope.server, envelope.device)
-    return Envelope.prices(
-        up_bps, down_bps, up_latency_s=up_latency_s, down_latency_s=down_latency_s
-    )
+        values = {i: value_of(problem, self.envelope.plan(self.problem.graph, i)) for i in tried}
+        best: int = min(sorted(values), key=values.__getitem__)
+        return families[best]
 
 
 @dataclass(frozen=True)

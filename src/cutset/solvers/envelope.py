@@ -10,7 +10,7 @@ is one matrix-vector product.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,7 @@ from cutset.solvers.branch_and_bound import row_value
 from cutset.solvers.cut_table import CutTable, Floats, Members, Role, all_cuts, moving
 from cutset.solvers.hull import lower_facets, lower_hull
 from cutset.solvers.min_cut import CutOracle
+from cutset.solvers.search import value_of
 from cutset.solvers.two_stage import Pair, Row, mix, two_stage_plan
 
 MAX_ORACLE_CALLS = 2_000
@@ -195,6 +196,42 @@ def build_envelope(
     kept = _prune(points)
     return Envelope(
         graph.digest, device, server, tuple(kept), table.rows + 2 * bool(graph.operators), exact
+    )
+
+
+def with_plan(problem: Problem, envelope: Envelope, plan: Plan) -> Envelope:
+    """The envelope with a two-stage plan of its devices as the last point.
+
+    Its fixed seconds are set so that its cost at today's prices is the evaluator's value: what the
+    plan gains by overlapping is kept.
+    """
+    first, second = plan.stages
+    pair = Pair(problem, first.device, second.device)
+    members = np.zeros(len(problem.graph.operators), dtype=np.bool_)
+    members[[problem.graph.positions[name] for name in first.operators]] = True
+    rows = _coordinates(pair, envelope.device, envelope.server)
+    vector = np.array([row.constant_s + row_value(pair, row, members) for row in rows])
+    part = tuple(np.flatnonzero(members).tolist())
+    point = _point(pair, part, vector, _used(pair, members))
+    longer = replace(envelope, points=(*envelope.points, point))
+    excess = float(longer.values_s(prices_of(problem, envelope))[-1]) - value_of(problem, plan)
+    point = replace(point, fixed_s=point.fixed_s - excess)
+    return replace(envelope, points=(*envelope.points, point))
+
+
+def prices_of(problem: Problem, envelope: Envelope) -> Floats:
+    """The envelope's prices for the problem's own links; a missing link is never used."""
+
+    def numbers(start: str, end: str) -> tuple[float, float]:
+        link = problem.cluster.link(start, end)
+        if link is None:
+            return math.inf, 0.0
+        return problem.bandwidth_bps(link), link.latency_s or 0.0
+
+    up_bps, up_latency_s = numbers(envelope.device, envelope.server)
+    down_bps, down_latency_s = numbers(envelope.server, envelope.device)
+    return Envelope.prices(
+        up_bps, down_bps, up_latency_s=up_latency_s, down_latency_s=down_latency_s
     )
 
 

@@ -50,7 +50,9 @@ def lower_facets(points: Floats) -> Floats:
         hull = _hull(scaled)
         if hull is not None:
             normals = -hull.equations[:, :-1]
-            found.append(normals[(normals >= -1e-9).all(axis=1)])
+            # Facets at the helper points lean outward by about 1/_FAR: they stand for prices of 0.
+            lean = -4 / _FAR * normals.max(axis=1, initial=0.0, keepdims=True)
+            found.append(normals[(normals >= lean).all(axis=1) & (normals > 0).any(axis=1)])
         prices = np.maximum(np.concatenate(found), 0.0)
     full = np.zeros((len(prices), points.shape[1]))
     full[:, varying] = prices / scale[varying]

@@ -20,6 +20,7 @@ from cutset.errors import PlanningError
 from cutset.graph import Graph
 from cutset.solvers.cut_table import Floats, Role
 
+_ABOVE = 1 + 1e-9
 _FLOW_BITS = 61  # the sum of all capacities stays below 2 to this power
 
 
@@ -102,8 +103,13 @@ class CutOracle:
             banned = np.isin(self._role, [int(role) for role in forbidden])
             moved = np.where(banned, np.inf, moved)
         costs = np.concatenate((first_cost, second_cost, np.maximum(moved, 0.0)))
+        # Nothing dearer than a cut that is known needs telling apart from infinity, and the lower
+        # that is, the finer are the steps of the capacities.
+        with np.errstate(invalid="ignore"):
+            whole = first_cost.sum() + self._sum(moved, Role.IN_FIRST, Role.OUT_FIRST)
+            empty = second_cost.sum() + self._sum(moved, Role.IN_SECOND, Role.OUT_SECOND)
         finite = costs[np.isfinite(costs)]
-        most = min(float(finite.sum()), ceiling)
+        most = min(float(finite.sum()), ceiling, float(whole) * _ABOVE, float(empty) * _ABOVE)
         arcs = len(costs) + self._forced_arcs
         endless = 2 ** (_FLOW_BITS - max(arcs, 1).bit_length())
         scale = (endless - 1) / 2 / most if most > 0 else 1.0
@@ -123,3 +129,6 @@ class CutOracle:
         first_part = np.zeros(self.count, dtype=np.bool_)
         first_part[side[side < self.count]] = True
         return Cut(flow.optimal_flow() / scale, first_part)
+
+    def _sum(self, moved: Floats, *roles: Role) -> float:
+        return float(moved[np.isin(self._role, [int(role) for role in roles])].sum())

@@ -14,7 +14,7 @@ from typing import overload
 
 import numpy as np
 
-from cutset.errors import InfeasibleError, UnsupportedProblemError
+from cutset.errors import InfeasibleError, PlanningError, UnsupportedProblemError
 from cutset.estimate import estimate
 from cutset.plan import Plan, Stage
 from cutset.problem import Budget, Objective, Problem, Proposal, check_memory
@@ -134,6 +134,13 @@ def search(
         table = all_cuts(problem.graph, max_cuts_per_block)
         bound = _listed(best, table, max_evaluations)
         bound = min(bound, _open(best, table, max_subproblems))
+    if best.plan is None and math.isfinite(bound):
+        raise PlanningError(
+            "the search ended before it found a plan, or proved that there is none",
+            field="time_limit_s",
+            value=f"{budget.time_limit_s:g} s",
+            remedy="give it more time, or the devices more memory",
+        )
     if best.plan is None:
         raise infeasible(problem, table)
     bound = min(bound, best.value_s)

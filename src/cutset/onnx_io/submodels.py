@@ -110,6 +110,7 @@ def _value(model: Model, name: str) -> onnx.ValueInfoProto:
     spec = model.specs.get(name)
     if spec is not None:
         elem = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
-        return onnx.helper.make_tensor_value_info(name, elem, spec.shape)
+        value: onnx.ValueInfoProto = onnx.helper.make_tensor_value_info(name, elem, spec.shape)
+        return value
     declared = next((v for v in model.proto.graph.output if v.name == name), None)
     return declared if declared is not None else onnx.ValueInfoProto(name=name)

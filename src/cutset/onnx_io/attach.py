@@ -20,13 +20,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import compose, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from cutset.errors import InvalidModelError, UsageError
-from cutset.onnx_io.prepare import standardise
+from cutset.onnx_io.prepare import all_nodes, standardise
 from cutset.onnx_io.reading import read_proto
 from cutset.onnx_io.shapes import spec_of
 
@@ -124,30 +125,11 @@ def attach_preprocessing(path: str | Path, spec: str) -> bytes:
             value=", ".join(value.name for value in images) or "none",
             remedy="give a model that takes one image",
         )
-    before = _steps_model(images[0], steps, proto)
-    name = images[0].name
-    merged = compose.merge_models(
-        before,
-        compose.add_prefix(proto, "pre/", rename_inputs=False, rename_outputs=False)
-        if {t for n in before.graph.node for t in n.output} & _names(proto)
-        else proto,
-        io_map=[(before.graph.output[0].name, name)],
-    )
-    for node in merged.graph.node:
-        for i, tensor in enumerate(node.input):
-            if tensor == "preprocessing/raw":
-                node.input[i] = name
-    merged.graph.input[0].name = name
-    return bytes(merged.SerializeToString())
+    _prepend(proto, images[0], steps)
+    return bytes(proto.SerializeToString())
 
 
-def _names(proto: onnx.ModelProto) -> set[str]:
-    return {t for node in proto.graph.node for t in node.output}
-
-
-def _steps_model(
-    image: onnx.ValueInfoProto, steps: Preprocessing, model: onnx.ModelProto
-) -> onnx.ModelProto:
+def _prepend(model: onnx.ModelProto, image: onnx.ValueInfoProto, steps: Preprocessing) -> None:
     spec = spec_of(image)
     assert spec is not None
     channels, height, width = spec.shape[1:]
@@ -170,17 +152,17 @@ def _steps_model(
         )
     nodes: list[onnx.NodeProto] = []
     tensors: list[onnx.TensorProto] = []
-    current = "preprocessing/raw"
+    current = image.name
 
     def constant(value: np.ndarray, name: str) -> str:  # type: ignore[type-arg]
         tensors.append(numpy_helper.from_array(value, f"preprocessing/{name}"))
         return f"preprocessing/{name}"
 
-    def step(op_type: str, *inputs: str, **attributes: object) -> None:
+    def step(op_type: str, *inputs: str, **attributes: Any) -> None:
         nonlocal current
         output = f"preprocessing/{op_type.lower()}_{len(nodes)}"
         nodes.append(
-            helper.make_node(op_type, [current, *inputs], [output], name=output, **attributes)  # type: ignore[arg-type]
+            helper.make_node(op_type, [current, *inputs], [output], name=output, **attributes)
         )
         current = output
 
@@ -208,10 +190,6 @@ def _steps_model(
         if values := getattr(steps, key):
             shaped = np.asarray(values, np.float32).reshape(1, -1, 1, 1)
             step(op_type, constant(shaped, key))
-    elem = onnx.TensorProto.UINT8 if steps.dtype == "uint8" else onnx.TensorProto.FLOAT
-    raw = helper.make_tensor_value_info("preprocessing/raw", elem, dims)
-    made = helper.make_tensor_value_info(current, image.type.tensor_type.elem_type, None)
-    graph = helper.make_graph(nodes, "preprocessing", [raw], [made], tensors)
     version = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     if version < _OPSET:
         raise InvalidModelError(
@@ -220,7 +198,15 @@ def _steps_model(
             value=version,
             remedy="export the model with a newer operator set",
         )
-    result = helper.make_model(
-        graph, opset_imports=list(model.opset_import), ir_version=model.ir_version
-    )
-    return result
+    if image.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        step("Cast", to=image.type.tensor_type.elem_type)
+    for node in all_nodes(model.graph):
+        for i, tensor in enumerate(node.input):
+            if tensor == image.name:
+                node.input[i] = current
+    nodes += [onnx.NodeProto.FromString(node.SerializeToString()) for node in model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(tensors)
+    elem = onnx.TensorProto.UINT8 if steps.dtype == "uint8" else onnx.TensorProto.FLOAT
+    image.CopyFrom(helper.make_tensor_value_info(image.name, elem, dims))

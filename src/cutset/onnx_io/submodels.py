@@ -112,5 +112,7 @@ def _value(model: Model, name: str) -> onnx.ValueInfoProto:
         elem = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
         value: onnx.ValueInfoProto = onnx.helper.make_tensor_value_info(name, elem, spec.shape)
         return value
-    declared = next((v for v in model.proto.graph.output if v.name == name), None)
-    return declared if declared is not None else onnx.ValueInfoProto(name=name)
+    for entry in model.proto.graph.output:
+        if entry.name == name:
+            return entry
+    return onnx.ValueInfoProto(name=name)

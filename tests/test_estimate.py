@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -235,7 +236,7 @@ def test_the_timeline_keeps_the_rules(case: tuple[Problem, Plan]) -> None:
     found = estimate(problem, plan)
     for name in plan.devices:  # one stage at a time, in the listed order
         row = [t for t in found.stages if t.device == name]
-        assert all(a.end_s <= b.start_s for a, b in zip(row, row[1:], strict=False))
+        assert all(a.end_s <= b.start_s for a, b in itertools.pairwise(row))
     held: dict[str, list[tuple[float, float, str]]] = {}
     for t in found.transfers:
         assert t.start_s >= t.ready_s
@@ -247,7 +248,7 @@ def test_the_timeline_keeps_the_rules(case: tuple[Problem, Plan]) -> None:
             held.setdefault(f"out {move.source_device}", []).append(span)
     for spans in held.values():
         spans.sort()
-        assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
     moves = transfers(plan, problem.graph, problem.cluster.source, problem.cluster.sink)
     assert sorted((m.tensor, m.target_device) for m in moves) == sorted(
         {(t.transfer.tensor, t.transfer.target_device) for t in found.transfers}

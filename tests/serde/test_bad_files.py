@@ -292,9 +292,12 @@ def test_no_mutation_of_a_good_file_ends_in_anything_but_a_clear_error(
     junk = data.draw(st.one_of(st.binary(max_size=6), st.sampled_from([b"-", b"null", b"1e400"])))
     path = tmp_path_factory.getbasetemp() / f"mutated-{kind}"
     path.write_bytes(text[:at] + junk + text[at + width :])
+    refused = None
     try:
         READERS[kind](path)
     except InvalidFileError as error:
-        assert error.file == str(path)
-        assert "\n" not in str(error)
-        str(error).encode()
+        refused = error
+    if refused is not None:
+        assert refused.file == str(path)
+        assert "\n" not in str(refused)
+        str(refused).encode()

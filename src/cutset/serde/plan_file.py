@@ -81,7 +81,16 @@ def read_plan(path: str | Path) -> Plan:
 
     Raises InvalidFileError.
     """
-    document = decode(read_text(path), PlanDocument, SCHEMA, str(path))
+    return plan_of(read_plan_document(path))
+
+
+def read_plan_document(path: str | Path) -> PlanDocument:
+    """A plan file with all that it claims. Raises InvalidFileError."""
+    return decode(read_text(path), PlanDocument, SCHEMA, str(path))
+
+
+def plan_of(document: PlanDocument) -> Plan:
+    """The plan itself, without the claims."""
     return Plan(
         tuple(
             Stage(

@@ -1,0 +1,145 @@
+"""`cutset doctor`: whether this machine can plan, run, and emulate."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cutset.cli import output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Check:
+    """`ok` None is a remark: something that only some commands need."""
+
+    name: str
+    ok: bool | None
+    found: str
+    remedy: str | None = None
+
+
+def machine_checks() -> list[Check]:
+    """What is here, and what to do about what is not. Opens no network."""
+    from importlib.util import find_spec
+
+    from cutset.engine import physical_cores
+    from cutset.runtime import machine_info
+    from cutset.units import format_bytes
+
+    versions = machine_info.versions()
+    providers = machine_info.providers()
+    bits = 8 * struct.calcsize("P")
+    arm32 = platform.machine().startswith("arm") and bits == 32
+    checks = [
+        Check(
+            "python",
+            sys.version_info >= (3, 11),
+            f"{versions['python']}, {bits} bit, {versions['platform']}",
+            None if sys.version_info >= (3, 11) else "install Python 3.11 or later",
+        ),
+        Check("cpu", True, f"{machine_info.cpu_name()}, {physical_cores()} physical cores"),
+        Check("memory", True, format_bytes(machine_info.memory_bytes())),
+        Check("cutset", "cutset" in versions, versions.get("cutset", "not installed")),
+        Check(
+            "zenoh",
+            "eclipse-zenoh" in versions,
+            versions.get("eclipse-zenoh", "not installed"),
+            None if "eclipse-zenoh" in versions else "pip install eclipse-zenoh",
+        ),
+        Check(
+            "engine",
+            bool(providers),
+            f"ONNX Runtime with {', '.join(providers)}" if providers else "no ONNX Runtime",
+            None if providers else _engine_remedy(arm32),
+        ),
+    ]
+    missing = [m for m in ("onnx", "onnx_ir", "onnxscript", "scipy", "ortools") if not find_spec(m)]
+    checks.append(
+        Check(
+            "planner",
+            None if missing else True,
+            f"missing: {', '.join(missing)}" if missing else "complete",
+            "pip install 'cutset[plan]' where models are planned; a worker needs none of it"
+            if missing
+            else None,
+        )
+    )
+    checks.append(_lab())
+    return checks
+
+
+def _engine_remedy(arm32: bool) -> str:
+    if arm32:
+        return "ONNX Runtime has no wheel for 32-bit ARM: install a 64-bit system on this board"
+    return "pip install 'cutset[cpu]' (or onnxruntime-gpu)"
+
+
+def _lab() -> Check:
+    """Permissions for kernel-shaped links: Linux, root, ip and tc."""
+    lacks = []
+    if not sys.platform.startswith("linux"):
+        lacks.append("Linux")
+    elif os.geteuid() != 0:
+        lacks.append("root")
+    lacks += [tool for tool in ("ip", "tc") if shutil.which(tool) is None]
+    return Check(
+        "lab",
+        None if lacks else True,
+        f"kernel-shaped links need {', '.join(lacks)}" if lacks else "possible",
+        "devices without an endpoint are emulated in process instead" if lacks else None,
+    )
+
+
+def doctor(
+    cluster: Annotated[
+        Path | None, typer.Option("--cluster", help="Check this cluster file too.")
+    ] = None,
+    json: output.JsonFlag = False,
+) -> None:
+    """Check this machine, and a cluster file: versions, engines, memory, permissions."""
+    checks = machine_checks()
+    if cluster is not None:
+        checks.append(_cluster(cluster))
+    document: dict[str, Any] = {
+        "ok": all(c.ok is not False for c in checks),
+        "checks": [
+            {"name": c.name, "ok": c.ok, "found": c.found, "remedy": c.remedy} for c in checks
+        ],
+    }
+    output.emit(json, document, lambda console: _show(console, checks))
+    if not document["ok"]:
+        raise typer.Exit(1)
+
+
+def _cluster(path: Path) -> Check:
+    from cutset.serde import read_cluster
+
+    cluster = read_cluster(path)
+    remote = [d.name for d in cluster.devices if d.endpoint is not None]
+    spawned = [d.name for d in cluster.devices if d.endpoint is None]
+    links = len(list(cluster.pairs()))
+    return Check(
+        "cluster",
+        True,
+        f"{len(cluster.devices)} devices ({', '.join(remote) or 'none'} by endpoint,"
+        f" {', '.join(spawned) or 'none'} spawned here), {links} directed links",
+    )
+
+
+def _show(console: Console, checks: list[Check]) -> None:
+    signs = {True: "ok", False: "MISSING", None: "note"}
+    for check in checks:
+        console.print(f"{signs[check.ok]:<8}{check.name:<9}{check.found}")
+        if check.remedy:
+            console.print(f"{'':<17}{check.remedy}")

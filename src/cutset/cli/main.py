@@ -1,0 +1,122 @@
+"""The entry point: registers the commands, and turns every end into an exit status.
+
+Exit status: 0 done, 1 a fault or a failed verification, 2 wrong usage or a bad input file,
+3 infeasible, 4 a deadline passed or a worker was lost, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from cutset.cli.output import fail, note
+from cutset.errors import CutsetError, UsageError
+
+#: Command -> its module in this folder, which holds a function of the same name
+#: (with `_` after a Python keyword). Modules import what they need inside the function.
+COMMANDS = {
+    "doctor": "doctor",
+    "inspect": "inspect",
+    "attach": "attach",
+    "plan": "plan",
+    "evaluate": "evaluate",
+    "worker": "worker",
+}
+
+
+def make_app() -> typer.Typer:
+    app = typer.Typer(
+        help="Split a trained network over the devices you have: measured, proven, verified.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_options)
+    for command, name in COMMANDS.items():
+        module = import_module(f"cutset.cli.{name}")
+        function = getattr(module, command, None) or getattr(module, f"{command}_")
+        app.command(command)(function)
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("cutset"))
+        raise typer.Exit
+
+
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Global options; `run` below looks at --debug itself."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; its exit status. Prints every failure; raises nothing of its own."""
+    own = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    as_json = "--json" in own
+    try:
+        command = typer.main.get_command(make_app())
+        status = command.main(list(arguments), prog_name="cutset", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        note("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader is gone: point stdout elsewhere, so that the interpreter's last flush is quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except CutsetError as error:
+        if "--debug" in own:
+            _traceback()
+        return fail(error, as_json)
+    except Exception as error:
+        # Typer's usage errors, whose class is private to it, know how to say what is wrong.
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            return _usage(error, as_json)
+        if "--debug" in own:
+            _traceback()
+        unexpected = CutsetError(
+            f"unexpected {type(error).__name__}: {error}",
+            remedy="this is a bug in cutset: please report it with the output of"
+            " `cutset --debug …`",
+        )
+        return fail(unexpected, as_json)
+
+
+def _usage(error: Exception, as_json: bool) -> int:
+    message = str(error.format_message())  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    if not message or type(error).__name__ == "NoArgsIsHelpError":
+        print(context.get_help() if context is not None else message, file=sys.stderr)
+        message = "no command is given"
+        if not as_json:
+            return 2
+    path = context.command_path if context is not None else "cutset"
+    usage = UsageError(message.rstrip("."), remedy=f"see `{path} --help`")
+    return fail(usage, as_json)
+
+
+def _traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,95 @@
+"""What every command prints: one JSON document or text for a person; errors in one line.
+
+Standard output carries the result and nothing else; progress and errors go to standard error
+(with `--json`, an error is the document on standard output).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cutset.errors import CutsetError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+
+
+def emit(as_json: bool, document: object, show: Callable[[Console], None]) -> None:
+    """Print the document as JSON, or let `show` write for a person."""
+    if as_json:
+        from cutset.serde import to_json
+
+        sys.stdout.write(to_json(document))
+        sys.stdout.flush()
+    else:
+        show(result_console())
+
+
+def result_console() -> Console:
+    """Where results for a person go: standard output; plain text where it is no terminal."""
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+
+
+def note(text: str) -> None:
+    """A line for a person, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A spinner on standard error while something takes time; only on a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True, markup=False).status(what):
+        yield
+
+
+@contextmanager
+def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
+    """A bar on standard error, only on a terminal; call the yielded function with what is done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True, markup=False)
+    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A short table; columns of numbers with units are aligned to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        cells = [str(row[i]) for row in rows]
+        numeric = bool(cells) and all(c[:1].isdigit() or c[:1] in "-–" for c in cells)
+        made.add_column(Text(column, style="bold"), justify="right" if numeric else "left")
+    for row in rows:
+        made.add_row(*(Text(str(cell)) for cell in row))
+    console.print(made)
+
+
+def fail(error: CutsetError, as_json: bool) -> int:
+    """Print an error in the form that was asked for; its exit status."""
+    if as_json:
+        from cutset.serde import to_json
+
+        sys.stdout.write(to_json({"error": error.details()}))
+        sys.stdout.flush()
+    else:
+        note(f"error: {error}")
+    return error.exit_status

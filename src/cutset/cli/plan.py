@@ -1,0 +1,201 @@
+"""`cutset plan`: the best split of a model or workload over a cluster."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cutset.cli import output, targets
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cutset.problem import Problem, Solution
+
+
+class ObjectiveName(StrEnum):
+    latency = "latency"
+    throughput = "throughput"
+
+
+def plan(
+    target: targets.TargetArgument,
+    cluster: targets.ClusterOption = targets.DEFAULT_CLUSTER,
+    profile: targets.ProfileOption = None,
+    objective: Annotated[
+        ObjectiveName, typer.Option("--objective", help="What to minimise or maximise.")
+    ] = ObjectiveName.latency,
+    strategy: Annotated[
+        str, typer.Option("--strategy", help="A strategy's name, or ./FILE.py:CLASS.")
+    ] = "auto",
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", min=0.0, help="Seconds for planning.")
+    ] = math.inf,
+    seed: Annotated[int, typer.Option("--seed", help="Of strategies that draw lots.")] = 0,
+    out: Annotated[Path | None, typer.Option("-o", "--output", help="Write the plan here.")] = None,
+    input_shape: targets.ShapeOption = None,
+    json: output.JsonFlag = False,
+) -> None:
+    """Find the best split, with its bound, its proof, and where the verdict would flip."""
+    import msgspec
+
+    from cutset.planner import solve
+    from cutset.problem import Objective
+    from cutset.serde import plan_document, write_plan
+
+    with output.working("planning"):
+        loaded = targets.load_target(target, targets.parse_shapes(input_shape))
+        problem = targets.load_problem(loaded, target, cluster, profile, Objective(objective.value))
+        solution = solve(problem, strategy, time_limit_s=time_limit, seed=seed)
+        others = alternatives(problem)
+    if out is not None:
+        write_plan(out, solution, problem.graph, problem.cluster)
+    document = msgspec.to_builtins(plan_document(solution, problem.graph, problem.cluster))
+    document["alternatives"] = others
+    step = _next_step(target, cluster, profile, out, loaded.model is not None)
+    output.emit(json, document, lambda console: _show(console, problem, solution, others, step))
+
+
+def alternatives(problem: Problem) -> list[dict[str, Any]]:
+    """Every device alone: its value in seconds, or why it cannot."""
+    from cutset.errors import PlanningError
+    from cutset.estimate import estimate
+    from cutset.plan import Plan, Stage
+    from cutset.problem import check_memory
+
+    names = tuple(op.name for op in problem.graph.operators)
+    found: list[dict[str, Any]] = []
+    for device in problem.cluster.devices:
+        try:
+            scored = estimate(problem, Plan((Stage("s0", device.name, names),)))
+            check_memory(problem, scored.memory_bytes)
+            value: float | None = scored.value_s(problem.objective)
+            reason = None
+        except PlanningError as error:
+            value, reason = None, error.message
+        found.append({"device": device.name, "value_s": value, "reason": reason})
+    return found
+
+
+def proof_in_words(proof: str, scope: str) -> str:
+    where = "any untiled plan" if scope == "full" else scope
+    return {
+        "optimal": f"optimal among {where}",
+        "bound": f"a lower bound for {where}",
+        "none": "none: nothing is proven about how good this is",
+    }[proof]
+
+
+def _next_step(
+    target: Path, cluster: Path, profile: Path | None, out: Path | None, model: bool
+) -> str:
+    options = f" --cluster {cluster}" + (f" --profile {profile}" if profile else "")
+    if out is None:
+        return f"cutset plan {target}{options} -o plan.json"
+    if model:
+        return f"cutset run {target}{options} --plan {out} --input FILE --verify"
+    return f"cutset evaluate {target} {out}{options}"
+
+
+def _verdict_in_words(solution: Solution) -> str:
+    from cutset.units import format_time
+
+    verdict = solution.verdict
+    if verdict is None:
+        return "no verdict"
+    if verdict.best_single_device is None:
+        return "split: no single device can run it all"
+    alone = f"{verdict.best_single_device} alone takes {format_time(verdict.best_single_value_s)}"
+    if not verdict.split:
+        return f"don't split: {verdict.best_single_device} alone is best"
+    if verdict.gain <= 0:
+        return f"splitting does not pay here: {alone}"
+    return f"split: {verdict.gain:.1%} less than the best single device ({alone})"
+
+
+def _show(
+    console: Console,
+    problem: Problem,
+    solution: Solution,
+    others: list[dict[str, Any]],
+    next_step: str,
+) -> None:
+    from cutset.problem import Objective
+    from cutset.units import format_bytes, format_rate, format_time
+
+    estimate = solution.estimate
+    console.print(_verdict_in_words(solution))
+    console.print()
+    latency = problem.objective is Objective.LATENCY
+    value = format_time(solution.value_s)
+    if not latency and solution.value_s > 0:
+        value += f" per request, {1 / solution.value_s:.3g} requests/s"
+    rows = [
+        ("latency" if latency else "period", value),
+        ("bound", f"{format_time(solution.bound_s)}, gap {solution.gap:.2%}"),
+        ("proof", proof_in_words(solution.proof, solution.scope)),
+        ("bottleneck", f"{estimate.bottleneck}, {format_time(estimate.period_s)} per request"),
+        ("strategy", f"{solution.strategy}, planned in {format_time(solution.elapsed_s)}"),
+    ]
+    for name, text in rows:
+        console.print(f"{name:<11} {text}")
+    console.print()
+    sizes = {op.name: i for i, op in enumerate(problem.graph.operators)}
+    timing = {t.name: t for t in estimate.stages}
+    output.table(
+        console,
+        ("stage", "device", "operators", "first", "last", "compute"),
+        [
+            (
+                s.name,
+                s.device,
+                len(s.operators),
+                min(s.operators, key=sizes.__getitem__),
+                max(s.operators, key=sizes.__getitem__),
+                format_time(timing[s.name].end_s - timing[s.name].start_s),
+            )
+            for s in solution.plan.stages
+        ],
+    )
+    if estimate.transfers:
+        console.print()
+        output.table(
+            console,
+            ("tensor", "from", "to", "size", "wire"),
+            [
+                (
+                    t.transfer.tensor,
+                    t.transfer.source_device,
+                    t.transfer.target_device,
+                    format_bytes(t.transfer.bytes),
+                    format_time(t.end_s - t.start_s),
+                )
+                for t in estimate.transfers
+            ],
+        )
+    console.print()
+    output.table(
+        console,
+        ("alone on", "takes", "memory limit", "needed by the plan"),
+        [
+            (
+                o["device"],
+                o["reason"] if o["value_s"] is None else format_time(o["value_s"]),
+                format_bytes(problem.device(o["device"]).memory_bytes),
+                format_bytes(estimate.memory_bytes.get(o["device"], 0)),
+            )
+            for o in others
+        ],
+    )
+    for flip in solution.break_even:
+        is_rate = flip.change.startswith("link:")
+        for side, at in (("below", flip.below), ("above", flip.above)):
+            if at is not None:
+                shown = format_rate(at) if is_rate else f"{at:.3g}"
+                console.print(f"break-even: {flip.change} {side} {shown}: {flip.then}")
+    console.print()
+    console.print(f"next: {next_step}")

@@ -1,0 +1,448 @@
+"""The process that deploys plans: hosts the source's worker, spawns or reaches the others."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cutset.cluster import Cluster
+from cutset.engine import KernelTimes, Submodel
+from cutset.errors import (
+    CutsetError,
+    RemoteProtocolError,
+    TransportError,
+    UsageError,
+    WorkerLostError,
+)
+from cutset.graph import Graph
+from cutset.plan import Plan
+from cutset.ports import Array
+from cutset.profiles import LinkMeasurement
+from cutset.runtime import routing
+from cutset.runtime.cache import SubmodelCache, pack
+from cutset.runtime.children import Child, spawn
+from cutset.runtime.codec import pack_tensors
+from cutset.runtime.deployment import CALL_TIMEOUT_S, LOAD_TIMEOUT_S, Deployment
+from cutset.runtime.messages import (
+    MAX_WINDOW,
+    CallBody,
+    CancelRequest,
+    ConfigureLinks,
+    Failure,
+    GetStatus,
+    Measure,
+    Measured,
+    Profiled,
+    ReplyBody,
+    RunProfile,
+    SetLink,
+    Status,
+    from_failure,
+)
+from cutset.runtime.outbox import Parcel
+from cutset.runtime.upload import upload
+from cutset.runtime.worker import Worker
+from cutset.runtime.zenoh_transport import (
+    ZenohTransport,
+    check_listen,
+    find_worker,
+    free_endpoint,
+    parse_endpoint,
+)
+
+PROFILE_TIMEOUT_S = 1800.0
+PROBE_S = 0.3  # how long one probe of a link's bandwidth should take
+_PORT_TRIES = 3
+
+
+@dataclass(frozen=True)
+class DeviceStatus:
+    """A device as it is now. `round_trip_s` is of a control message; None where unreachable."""
+
+    name: str
+    reachable: bool
+    endpoint: str | None
+    error: str | None = None
+    round_trip_s: float | None = None
+    status: Status | None = None
+
+
+@dataclass(frozen=True)
+class RawProfile:
+    """Raw times of a submodel on a device: per kernel (unpaced), and of whole (paced) runs."""
+
+    kernels: tuple[KernelTimes, ...]
+    whole_s: tuple[float, ...]
+    rss_growth_bytes: int
+
+
+@dataclass(frozen=True)
+class LinkReport:
+    """A measured link, and the CPU seconds per byte that its two ends spend on a transfer."""
+
+    link: LinkMeasurement
+    send_s_per_byte: float
+    recv_s_per_byte: float
+
+
+class Coordinator:
+    """Devices of a cluster, ready to measure and to run plans. A context manager.
+
+    The source's worker lives in this process. Devices without endpoint are spawned here when they
+    are first needed, and end with this process; the others are connected to. `listen` adds
+    endpoints to the loopback one (beyond loopback only with `insecure`). `progress` hears
+    (device, bytes sent, bytes in all) while submodels travel; `log` hears single lines.
+    Raises UsageError for malformed endpoints.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        insecure: bool = False,
+        listen: Sequence[str] = (),
+        cache_dir: Path | str | None = None,
+        log: Callable[[str], None] | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        self.cluster = cluster
+        self._cache_dir = cache_dir
+        self._log = log
+        self._progress = progress or (lambda device, sent, total: None)
+        self._lock = threading.RLock()
+        self._closed = False
+        self._addresses: dict[str, str] = {}
+        self._gone: dict[str, str] = {}  # addresses that were lost -> device
+        self._children: dict[str, Child] = {}
+        self._deployments: list[Deployment] = []
+        self._epoch = 0
+        for endpoint in listen:
+            check_listen(endpoint, insecure=insecure)
+        self._endpoints = {
+            d.name: d.endpoint
+            for d in cluster.devices
+            if d.endpoint is not None and d.name != cluster.source
+        }
+        for name, endpoint in self._endpoints.items():
+            parse_endpoint(endpoint, field=f"devices.{name}.endpoint")
+        transport = self._open(listen)
+        limit = cluster.by_name[cluster.source].memory_bytes
+        self._local = Worker(
+            cluster.source,
+            transport,
+            SubmodelCache(cache_dir),
+            memory_bytes=int(limit) if math.isfinite(limit) else None,
+            on_lost=self._address_lost,
+            log=log or (lambda line: None),
+        )
+        self._addresses[cluster.source] = transport.address
+        self._local.start()
+
+    def __enter__(self) -> Coordinator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Retire all deployments, end the spawned workers, leave the network."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            deployments = list(self._deployments)
+            children = list(self._children.values())
+        for deployment in deployments:
+            with contextlib.suppress(CutsetError):
+                deployment.close(drain_s=0.0)
+        for child in children:
+            child.stop()
+        self._local.close()
+
+    # --- devices
+
+    def connect(self, device: str) -> str:
+        """The address of a device's worker, spawned or connected to if need be.
+
+        Raises TransportError that names device and endpoint within a few seconds, UsageError for
+        an unknown device.
+        """
+        if device not in self.cluster.by_name:
+            raise UsageError(
+                "no such device",
+                field="device",
+                value=device,
+                remedy=f"devices are {', '.join(self.cluster.by_name)}",
+            )
+        with self._lock:
+            if self._closed:
+                raise UsageError("the coordinator is closed")
+            address = self._addresses.get(device)
+            if address is None:
+                endpoint = self._endpoints.get(device)
+                if endpoint is None:
+                    address = self._spawn(device)
+                else:
+                    address = find_worker(endpoint, device).address
+                if not self._local.transport.wait_for(address, CALL_TIMEOUT_S):
+                    raise TransportError(
+                        f"device {device!r} answers, but no lasting connection to it comes up",
+                        field=f"devices.{device}.endpoint",
+                        value=endpoint,
+                        remedy="check that the network keeps connections open",
+                    )
+                self._addresses[device] = address
+            return address
+
+    def status(self) -> tuple[DeviceStatus, ...]:
+        """Every device of the cluster, unreachable ones with the reason."""
+        found = []
+        for device in self.cluster.devices:
+            endpoint = self._endpoints.get(device.name)
+            try:
+                self.connect(device.name)
+                start_s = time.perf_counter()
+                answer = self.ask(device.name, GetStatus())
+                took_s = time.perf_counter() - start_s
+                assert isinstance(answer, Status)
+                found.append(DeviceStatus(device.name, True, endpoint, None, took_s, answer))
+            except CutsetError as error:
+                found.append(DeviceStatus(device.name, False, endpoint, str(error)))
+        return tuple(found)
+
+    def ask(
+        self,
+        device: str,
+        body: CallBody,
+        payload: bytes = b"",
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> ReplyBody:
+        """A device's answer. Raises what it reports, TransportError, WorkerLostError."""
+        address = self.connect(device) if not self._closed else self._addresses.get(device, "")
+        if device == self.cluster.source:
+            answer = self._local.execute(body, payload)
+            if isinstance(answer, Failure):
+                raise from_failure(answer)
+            return answer
+        return self._local.calls.call(address, device, body, payload, timeout_s=timeout_s)
+
+    def post(self, device: str, message: CancelRequest) -> None:
+        """A message that needs no answer; nothing where the device is lost."""
+        address = self._addresses.get(device)
+        if address is not None:
+            self._local.outbox.post(Parcel(address, message, shaped=False), urgent=True)
+
+    # --- measuring
+
+    def profile(
+        self,
+        device: str,
+        submodel: Submodel,
+        feeds: Mapping[str, Array],
+        *,
+        kernel_runs: int = 8,
+        whole_runs: int = 8,
+    ) -> RawProfile:
+        """Raw times of a submodel on a device: kernels unpaced, whole runs paced as it is."""
+        container = pack(submodel)
+        upload(container, lambda body, data: self.ask(device, body, data, timeout_s=60.0))
+        body = RunProfile(
+            container.content_hash,
+            routing.engine_spec(self.cluster.by_name[device]),
+            kernel_runs,
+            whole_runs,
+        )
+        answer = self.ask(device, body, pack_tensors(feeds), timeout_s=PROFILE_TIMEOUT_S)
+        assert isinstance(answer, Profiled)
+        kernels = tuple(KernelTimes(k.node, k.op_type, k.seconds) for k in answer.kernels)
+        return RawProfile(kernels, answer.whole_s, answer.rss_growth_bytes)
+
+    def measure_link(
+        self, source: str, target: str, *, repeats: int = 5, probe_s: float = PROBE_S
+    ) -> LinkReport:
+        """Bandwidth, latency and CPU costs of a link, by transfers of known size.
+
+        All durations are taken at `source`: a probe goes there and a small answer back, so that
+        `latency_s` is half of the smallest round trip. Raises UsageError where there is no link.
+        """
+        self._configure_links(source, target)
+        address = self.connect(target)
+        small = self._probe(source, address, 0, 20, shaped=False)
+        size = 2**19
+        large = self._probe(source, address, size, 2 * repeats, shaped=False)
+        send = _per_byte(large.sender_cpu_s, 2 * repeats, small.sender_cpu_s, 20, size)
+        recv = _per_byte(large.receiver_cpu_s, 2 * repeats, small.receiver_cpu_s, 20, size)
+        base_s = statistics.median(self._probe(source, address, 0, 2 * repeats, True).round_trip_s)
+        size = 2**14
+        took_s = statistics.median(self._probe(source, address, size, 2, True).round_trip_s)
+        rate = size / max(took_s - base_s, 1e-4)
+        size = min(2**23, max(2**14, int(rate * probe_s)))
+        found = self._probe(source, address, size, repeats, shaped=True)
+        moved_s = statistics.median(found.round_trip_s) - base_s
+        # What the processors spend is not the link's; on a link faster than they are it overlaps
+        # with the transfer, so that at most half of the time is taken off.
+        transfer_s = max(moved_s - size * (send + recv), moved_s / 2, 1e-9)
+        measured = LinkMeasurement(
+            source, target, 8 * size / transfer_s, max(0.0, base_s / 2), repeats
+        )
+        return LinkReport(measured, send, recv)
+
+    def set_link(
+        self,
+        source: str,
+        target: str,
+        bandwidth_bps: float | None = None,
+        latency_s: float | None = None,
+    ) -> None:
+        """Change an emulated link at once, also under running requests. Raises UsageError."""
+        if self.cluster.link(source, target) is None or not routing.emulated(
+            self.cluster, source, target
+        ):
+            raise UsageError(
+                "only emulated links of the cluster can be set",
+                field="link",
+                value=f"{source}>{target}",
+                remedy="shape a real link where it is, or use devices without endpoint",
+            )
+        self.ask(source, SetLink(self.connect(target), bandwidth_bps, latency_s))
+
+    # --- deploying
+
+    def deploy(
+        self, plan: Plan, submodels: Sequence[Submodel], graph: Graph, *, window: int = 1
+    ) -> Deployment:
+        """Load a plan on its devices and begin to admit requests.
+
+        `submodels` are those of the plan's stages, in order; `window` requests may be under way.
+        Raises what the devices report (InfeasibleError over their memory limits), TransportError,
+        WorkerLostError, and what `routing.loads` raises. A deployment that fails leaves nothing.
+        """
+        if not 1 <= window <= MAX_WINDOW:
+            raise UsageError(
+                f"the window must be from 1 to {MAX_WINDOW}", field="window", value=window
+            )
+        devices = routing.devices_of(plan, self.cluster)
+        containers = [pack(submodel) for submodel in submodels]
+        addresses = {name: self.connect(name) for name in devices}
+        with self._lock:
+            self._epoch += 1
+            epoch = self._epoch
+        loads = routing.loads(
+            plan,
+            [
+                routing.Shipment(tuple(s.inputs), tuple(s.outputs), c.content_hash)
+                for s, c in zip(submodels, containers, strict=True)
+            ],
+            graph,
+            self.cluster,
+            addresses,
+            epoch=epoch,
+            window=window,
+        )
+        by_device = {
+            name: [c for s, c in zip(plan.stages, containers, strict=True) if s.device == name]
+            for name in devices
+        }
+        deployment = Deployment(
+            self,
+            self._local,
+            self.cluster.source,
+            loads,
+            by_device,
+            {name: routing.tensor_spec(graph, name) for name in graph.inputs},
+            self._progress,
+            self._forget,
+        )
+        with self._lock:
+            self._deployments.append(deployment)
+        deployment.start()
+        return deployment
+
+    # --- inside
+
+    def _open(self, listen: Sequence[str]) -> ZenohTransport:
+        for attempt in range(_PORT_TRIES):
+            self._endpoint = free_endpoint()
+            try:
+                return ZenohTransport(
+                    listen=(self._endpoint, *listen),
+                    connect=tuple(self._endpoints.values()),
+                    name=self.cluster.source,
+                )
+            except TransportError:  # another process may have taken the port meanwhile
+                if listen or attempt == _PORT_TRIES - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _spawn(self, device: str) -> str:
+        limit = self.cluster.by_name[device].memory_bytes
+        for attempt in range(_PORT_TRIES):
+            try:
+                child = spawn(
+                    device,
+                    listen=(free_endpoint(),),
+                    connect=(self._endpoint, *self._endpoints.values()),
+                    memory_bytes=int(limit) if math.isfinite(limit) else None,
+                    cache_dir=self._cache_dir,
+                    log=self._log is not None,
+                    ended=self._child_ended,
+                )
+                break
+            except TransportError:
+                if attempt == _PORT_TRIES - 1:
+                    raise
+        self._children[device] = child
+        return child.address
+
+    def _child_ended(self, name: str) -> None:
+        child = self._children.get(name)
+        if child is not None:
+            self._local.calls.lost(child.address)
+            self._address_lost(child.address)
+
+    def _address_lost(self, address: str) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            device = next((d for d, a in self._addresses.items() if a == address), None)
+            if device is None:
+                return
+            del self._addresses[device]  # connect() finds or starts it again
+            deployments = list(self._deployments)
+        error = WorkerLostError(
+            f"device {device!r} was lost",
+            field=f"devices.{device}",
+            remedy="start its worker again, or plan without it",
+        )
+        for deployment in deployments:
+            deployment.lost(device, error)
+
+    def _forget(self, deployment: Deployment) -> None:
+        with self._lock:
+            if deployment in self._deployments:
+                self._deployments.remove(deployment)
+
+    def _configure_links(self, source: str, target: str) -> None:
+        for a, b in ((source, target), (target, source)):
+            spec = routing.link_spec(self.cluster, a, b, self.connect(b))
+            if spec is not None:
+                self.ask(a, ConfigureLinks((spec,)))
+            elif (a, b) == (source, target):
+                raise UsageError("no such link", field="link", value=f"{a}>{b}")
+
+    def _probe(self, source: str, address: str, size: int, count: int, shaped: bool) -> Measured:
+        answer = self.ask(source, Measure(address, size, count, shaped), timeout_s=LOAD_TIMEOUT_S)
+        if not isinstance(answer, Measured):
+            raise RemoteProtocolError("Measured is expected", value=type(answer).__name__)
+        return answer
+
+
+def _per_byte(large_s: float, large_n: int, small_s: float, small_n: int, size: int) -> float:
+    return max(0.0, large_s / large_n - small_s / small_n) / size

@@ -1,0 +1,262 @@
+"""A live plan: loaded on its devices, started, retired. The shell of deployment_machine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from cutset.errors import CutsetError, WorkerLostError
+from cutset.ports import Array
+from cutset.runtime.cache import Container
+from cutset.runtime.deployment_machine import (
+    Activate,
+    Begin,
+    DeploymentMachine,
+    DeviceDrained,
+    DeviceFailed,
+    DeviceLoaded,
+    Effect,
+    Event,
+    Phase,
+    Retire,
+    SendDrain,
+    SendLoad,
+    SendStart,
+    SendUnload,
+)
+from cutset.runtime.host import EpochKey
+from cutset.runtime.messages import (
+    CallBody,
+    CancelRequest,
+    Drain,
+    GetStats,
+    Load,
+    Loaded,
+    ReplyBody,
+    Start,
+    Stats,
+    TensorSpec,
+    Unload,
+)
+from cutset.runtime.session import DEFAULT_DEADLINE_S, Fallback, Session
+from cutset.runtime.upload import upload
+from cutset.runtime.worker import Worker
+
+LOAD_TIMEOUT_S = 300.0
+CALL_TIMEOUT_S = 10.0
+
+
+class Caller(Protocol):
+    """How a deployment asks a device: the coordinator."""
+
+    def ask(
+        self, device: str, body: CallBody, payload: bytes = b"", *, timeout_s: float = ...
+    ) -> ReplyBody: ...
+
+    def post(self, device: str, message: CancelRequest) -> None: ...
+
+
+class Deployment:
+    """One epoch of a plan on `loads`' devices; made by Coordinator.deploy, which loads it.
+
+    `loaded` says what each device reported: resident memory growth (bytes) and load time (s);
+    `sent_bytes` what of the submodels had to travel.
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        local: Worker,
+        source: str,
+        loads: Mapping[str, Load],
+        submodels: Mapping[str, Sequence[Container]],
+        inputs: Mapping[str, TensorSpec],
+        progress: Callable[[str, int, int], None],
+        ended: Callable[[Deployment], None],
+    ) -> None:
+        self._caller = caller
+        self._local = local
+        self._source = source
+        self._loads = loads
+        self._submodels = submodels
+        self._inputs = inputs
+        self._progress = progress
+        self._ended = ended
+        self._machine = DeploymentMachine(loads)
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self._error: CutsetError | None = None
+        self._cleaning: list[threading.Thread] = []
+        self.loaded: dict[str, Loaded] = {}
+        self.sent_bytes: dict[str, int] = dict.fromkeys(loads, 0)
+
+    def __enter__(self) -> Deployment:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def phase(self) -> Phase:
+        return self._machine.phase
+
+    @property
+    def epoch(self) -> int:
+        return self._loads[self._source].epoch
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return tuple(self._loads)
+
+    def start(self) -> None:
+        """Load everywhere, then begin to admit. Raises the first device's error."""
+        effects = self._receive(Begin())
+        with ThreadPoolExecutor(len(self._loads), "cutset-load") as pool:
+            jobs = [
+                (e.device, pool.submit(self._load, e.device))
+                for e in effects
+                if isinstance(e, SendLoad)
+            ]
+            for device, job in jobs:
+                try:
+                    self.loaded[device] = job.result()
+                    event: Event = DeviceLoaded(device)
+                except CutsetError as error:
+                    if self._error is None:
+                        self._error = error
+                    event = DeviceFailed(device, lost=isinstance(error, WorkerLostError))
+                self._do(self._receive(event))
+        if self._error is not None:
+            # Devices that reported late hold it too, or have it no more: both is harmless.
+            self._do([SendUnload(device) for device in self._loads])
+            self._ended(self)
+            raise self._error
+        self._do(self._receive(Activate()))
+
+    def session(
+        self,
+        *,
+        fallback: Fallback | None = None,
+        fallback_s: float = 0.0,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+    ) -> Session:
+        """The stream of requests to this deployment; there is one.
+
+        `fallback_s` is how long the fallback takes (it is also learnt): it begins so long before
+        a deadline.
+        """
+        with self._lock:
+            if self._session is None:
+                load = self._loads[self._source]
+                self._session = Session(
+                    self,
+                    self._inputs,
+                    load.results,
+                    window=load.window,
+                    fallback=fallback,
+                    fallback_s=fallback_s,
+                    deadline_s=deadline_s,
+                )
+                self._local.attach(self._key, self._session)
+                if self._error is not None:
+                    self._session.lost(self._error)
+            return self._session
+
+    def lost(self, device: str, error: CutsetError) -> None:
+        """A device is gone: requests fail or fall back, the others are cleaned up."""
+        if device not in self._loads:
+            return
+        with self._lock:
+            if self._machine.phase in {Phase.PLANNED, Phase.RETIRED, Phase.FAILED}:
+                return
+            loading = self._machine.phase is Phase.LOADING
+            effects = self._machine.receive(DeviceFailed(device, lost=True))
+            self._error = self._error or error
+            session = self._session
+        if session is not None:
+            session.lost(error)
+        if not loading:
+            # Not in this thread: it is the one by which the answers would come.
+            thread = threading.Thread(target=self._do, args=(effects,), daemon=True)
+            self._cleaning.append(thread)
+            thread.start()
+
+    def close(self, *, drain_s: float = 5.0) -> None:
+        """Let what was admitted end (at most `drain_s`), then free the devices."""
+        session = self._session
+        if self._machine.phase in {Phase.READY, Phase.ACTIVE}:
+            for effect in self._receive(Retire()):
+                if isinstance(effect, SendDrain):
+                    self._quietly(
+                        effect.device,
+                        Drain(*self._key, drain_s),
+                        timeout_s=drain_s + CALL_TIMEOUT_S,
+                    )
+                    self._do(self._receive(DeviceDrained(effect.device)))
+        if session is not None:
+            session.close()
+        for thread in self._cleaning:
+            thread.join()
+        self._ended(self)
+
+    # --- what the session asks (Backend)
+
+    def feed(self, request: int, feeds: Mapping[str, Array], expires_s: float) -> None:
+        self._local.host.feed(self._key, request, feeds, expires_s)
+
+    def cancel(self, request: int) -> None:
+        self._local.host.cancel(self._key, request)
+        for device in self._loads:
+            if device != self._source:
+                self._caller.post(device, CancelRequest(*self._key, request))
+
+    def stats(self) -> Mapping[str, Stats]:
+        found: dict[str, Stats] = {}
+        for device in self._loads:
+            answer = self._quietly(device, GetStats(*self._key), timeout_s=CALL_TIMEOUT_S)
+            if isinstance(answer, Stats):
+                found[device] = answer
+        return found
+
+    # --- inside
+
+    @property
+    def _key(self) -> EpochKey:
+        load = self._loads[self._source]
+        return load.session, load.epoch
+
+    def _receive(self, event: Event) -> tuple[Effect, ...]:
+        with self._lock:
+            return self._machine.receive(event)
+
+    def _load(self, device: str) -> Loaded:
+        def ask(body: CallBody, payload: bytes) -> ReplyBody:
+            return self._caller.ask(device, body, payload, timeout_s=LOAD_TIMEOUT_S)
+
+        total = sum(c.size_bytes for c in self._submodels.get(device, ()))
+
+        def sent(count: int) -> None:
+            self.sent_bytes[device] += count
+            self._progress(device, self.sent_bytes[device], total)
+
+        for container in self._submodels.get(device, ()):
+            upload(container, ask, sent)
+        answer = ask(self._loads[device], b"")
+        assert isinstance(answer, Loaded)
+        return answer
+
+    def _do(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, SendStart):
+                self._caller.ask(effect.device, Start(*self._key), timeout_s=CALL_TIMEOUT_S)
+            elif isinstance(effect, SendUnload):
+                self._quietly(effect.device, Unload(*self._key), timeout_s=CALL_TIMEOUT_S)
+
+    def _quietly(self, device: str, body: CallBody, *, timeout_s: float) -> ReplyBody | None:
+        """Ask where a lost device is no news."""
+        try:
+            return self._caller.ask(device, body, timeout_s=timeout_s)
+        except CutsetError:
+            return None

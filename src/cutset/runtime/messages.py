@@ -1,0 +1,396 @@
+"""What devices say to each other: typed messages with bounded lengths.
+
+Every data message carries (session, epoch, request, tensor). A session is named by the address of
+the process that hosts it, so that several coordinators can use one worker. Times in messages are
+durations: devices' clocks differ.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from cutset.errors import CutsetError, RemoteProtocolError, RuntimeFault
+
+PROTOCOL_VERSION: Final = 1
+MAX_HEADER_BYTES: Final = 4 * 2**20  # a load message names every tensor of a plan
+MAX_CHUNK_BYTES: Final = 4 * 2**20
+MAX_WINDOW: Final = 1024
+
+Text = Annotated[str, msgspec.Meta(max_length=4096)]
+Address = Annotated[str, msgspec.Meta(max_length=256)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Rank = Annotated[tuple[Count, ...], msgspec.Meta(max_length=32)]
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of what travels: encoded as an array that begins with the class's name."""
+
+
+class TensorSpec(_Message, frozen=True):
+    """A tensor's dtype (numpy's name) and shape; None where the model leaves it open."""
+
+    dtype: Text | None
+    shape: Rank | None
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+class Activation(_Message, frozen=True, tag=True):
+    """A tensor on its way to a device; the payload is its raw bytes.
+
+    `remaining_s` is what was left of the request's deadline when the tensor was sent.
+    """
+
+    session: Address
+    epoch: Count
+    request: Count
+    tensor: Text
+    dtype: Text
+    shape: Rank
+    sender: Address
+    remaining_s: Seconds
+
+
+class Ack(_Message, frozen=True, tag=True):
+    """The receiver has the tensor (or had it, or has given the request up)."""
+
+    session: Address
+    epoch: Count
+    request: Count
+    tensor: Text
+    receiver: Address
+
+
+class RequestFailed(_Message, frozen=True, tag=True):
+    """A stage could not answer a request; sent to the session."""
+
+    session: Address
+    epoch: Count
+    request: Count
+    device: Text
+    failure: Failure
+
+
+class CancelRequest(_Message, frozen=True, tag=True):
+    """The session has given the request up: drop what is held of it."""
+
+    session: Address
+    epoch: Count
+    request: Count
+
+
+# --- control: a Call is answered by one Reply -----------------------------------------------------
+
+
+class GetStatus(_Message, frozen=True, tag=True):
+    """What is this device, and what does it run?"""
+
+
+class Status(_Message, frozen=True, tag=True):
+    """The answer to GetStatus. Sizes in bytes; `cpu_s` is CPU time the process has used."""
+
+    name: Text
+    address: Address
+    pid: int
+    versions: dict[str, str]
+    cpu: Text
+    cores: int
+    memory_bytes: int
+    memory_limit_bytes: int | None
+    rss_bytes: int
+    providers: tuple[str, ...]
+    cpu_s: float
+    epochs: tuple[int, ...]
+
+
+class AskSubmodel(_Message, frozen=True, tag=True):
+    """How much of the submodel with this content hash is here? `total_bytes` is its size."""
+
+    digest: Text
+    total_bytes: Count
+
+
+class Chunk(_Message, frozen=True, tag=True):
+    """Bytes of a submodel from `offset`; the payload holds them."""
+
+    digest: Text
+    offset: Count
+    total_bytes: Count
+
+
+class Held(_Message, frozen=True, tag=True):
+    """The answer to AskSubmodel and Chunk: so many bytes are here; `complete` when verified."""
+
+    bytes: Count
+    complete: bool
+
+
+class StageSpec(_Message, frozen=True):
+    """A stage to host. `memory_bytes` is the number of docs/formats.md, which is enforced."""
+
+    name: Text
+    inputs: tuple[Text, ...]
+    outputs: tuple[Text, ...]
+    digest: Text
+    memory_bytes: Count
+
+
+class Route(_Message, frozen=True):
+    """Where a tensor goes from this device: addresses, in the order of the receivers' names."""
+
+    tensor: Text
+    targets: tuple[Address, ...]
+
+
+class LinkSpec(_Message, frozen=True):
+    """A link from this device. `emulated` links are held to the numbers in process."""
+
+    target: Address
+    name: Text
+    bandwidth_bps: float | None
+    latency_s: float
+    emulated: bool
+
+
+class EngineSpec(_Message, frozen=True):
+    provider: Text
+    threads: int | None
+    options: dict[str, str]
+    cpu_share: float | None
+
+
+class Load(_Message, frozen=True, tag=True):
+    """Get ready for an epoch: load the stages, warm them, find the receivers.
+
+    `receives` are the tensors that this device awaits from elsewhere; `expected` describes all
+    tensors the device handles; `results` are graph outputs to give to the session when `hosts`.
+    """
+
+    session: Address
+    epoch: Count
+    stages: tuple[StageSpec, ...]
+    routes: tuple[Route, ...]
+    links: tuple[LinkSpec, ...]
+    receives: tuple[Text, ...]
+    results: tuple[Text, ...]
+    expected: dict[str, TensorSpec]
+    engine: EngineSpec
+    window: Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOW)]
+
+
+class Loaded(_Message, frozen=True, tag=True):
+    """The stages are loaded and warm; `rss_growth_bytes` is what that took, as measured."""
+
+    rss_growth_bytes: int
+    load_s: float
+
+
+class Start(_Message, frozen=True, tag=True):
+    session: Address
+    epoch: Count
+
+
+class Drain(_Message, frozen=True, tag=True):
+    """Take no new requests; answered when none is left, or after `timeout_s`."""
+
+    session: Address
+    epoch: Count
+    timeout_s: Seconds
+
+
+class Unload(_Message, frozen=True, tag=True):
+    session: Address
+    epoch: Count
+
+
+class Done(_Message, frozen=True, tag=True):
+    """The answer where there is nothing to say but that it is done."""
+
+
+class GetStats(_Message, frozen=True, tag=True):
+    session: Address
+    epoch: Count
+
+
+class StageStats(_Message, frozen=True):
+    """Sums over requests: seconds computing, and seconds ready but waiting for the device."""
+
+    name: Text
+    requests: int
+    compute_s: float
+    queue_s: float
+
+
+class LinkStats(_Message, frozen=True):
+    """Sums over tensors: payload bytes, and seconds from the start of a transfer to its ack."""
+
+    name: Text
+    tensors: int
+    bytes: int
+    transfer_s: float
+    retries: int
+
+
+class Stats(_Message, frozen=True, tag=True):
+    stages: tuple[StageStats, ...]
+    links: tuple[LinkStats, ...]
+    duplicates: int
+
+
+class SetLink(_Message, frozen=True, tag=True):
+    """Change an emulated link of this device, at once; None leaves a number as it is."""
+
+    target: Address
+    bandwidth_bps: float | None
+    latency_s: float | None
+
+
+class ConfigureLinks(_Message, frozen=True, tag=True):
+    """The links from this device, before any deployment (for measuring them)."""
+
+    links: tuple[LinkSpec, ...]
+
+
+class Measure(_Message, frozen=True, tag=True):
+    """Send `count` probes of `bytes` to `target`, one after another, and report round trips.
+
+    `shaped` probes pass through the emulated link; others measure what the transport costs.
+    """
+
+    target: Address
+    bytes: Annotated[int, msgspec.Meta(ge=0, le=64 * 2**20)]
+    count: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    shaped: bool
+
+
+class Measured(_Message, frozen=True, tag=True):
+    """Round trips, and the CPU seconds that both processes spent over all of them."""
+
+    round_trip_s: tuple[float, ...]
+    sender_cpu_s: float
+    receiver_cpu_s: float
+
+
+class Probe(_Message, frozen=True, tag=True):
+    """A transfer of known size; answered by ProbeBack through the link's other direction."""
+
+    id: Count
+    sender: Address
+    shaped: bool
+
+
+class ProbeBack(_Message, frozen=True, tag=True):
+    id: Count
+    cpu_s: float
+
+
+class RunProfile(_Message, frozen=True, tag=True):
+    """Measure a submodel here; the payload holds the feeds (codec.pack_tensors)."""
+
+    digest: Text
+    engine: EngineSpec
+    kernel_runs: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+    whole_runs: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+
+
+class KernelSeconds(_Message, frozen=True):
+    """One kernel's times, one per run (engine.KernelTimes)."""
+
+    node: Text
+    op_type: Text
+    seconds: tuple[float, ...]
+
+
+class Profiled(_Message, frozen=True, tag=True):
+    """Raw times in seconds: per kernel in the order they run, and of whole (paced) runs."""
+
+    kernels: tuple[KernelSeconds, ...]
+    whole_s: tuple[float, ...]
+    rss_growth_bytes: int
+
+
+class Failure(_Message, frozen=True, tag=True):
+    """An error as it travels: the code of cutset.errors and its parts."""
+
+    code: Text
+    message: Text
+    file: Text | None = None
+    field: Text | None = None
+    value: Text | None = None
+    remedy: Text | None = None
+
+
+CallBody = (
+    GetStatus
+    | AskSubmodel
+    | Chunk
+    | Load
+    | Start
+    | Drain
+    | Unload
+    | GetStats
+    | SetLink
+    | ConfigureLinks
+    | Measure
+    | RunProfile
+)
+ReplyBody = Status | Held | Loaded | Done | Stats | Measured | Profiled | Failure
+
+
+class Call(_Message, frozen=True, tag=True):
+    id: Count
+    reply_to: Address
+    body: CallBody
+
+
+class Reply(_Message, frozen=True, tag=True):
+    id: Count
+    body: ReplyBody
+
+
+Message = Activation | Ack | RequestFailed | CancelRequest | Call | Reply | Probe | ProbeBack
+
+
+def _errors() -> dict[str, type[CutsetError]]:
+    found: dict[str, type[CutsetError]] = {}
+    waiting: list[type[CutsetError]] = [CutsetError]
+    while waiting:
+        kind = waiting.pop()
+        found[kind.code] = kind
+        waiting.extend(kind.__subclasses__())
+    return found
+
+
+def to_failure(error: BaseException) -> Failure:
+    """Any error as it travels; what is not cutset's own becomes one line of a runtime fault."""
+
+    def short(text: str | None) -> str | None:
+        return None if text is None else text[:4000]
+
+    if isinstance(error, CutsetError):
+        return Failure(
+            error.code,
+            short(error.message) or "",
+            short(error.file),
+            short(error.field),
+            short(error.value),
+            short(error.remedy),
+        )
+    text = " ".join(str(error).split())
+    return Failure(RuntimeFault.code, f"{type(error).__name__}: {text}"[:4000])
+
+
+def from_failure(failure: Failure) -> CutsetError:
+    """The error of a failure; an unknown code is a RemoteProtocolError."""
+    kind = _errors().get(failure.code, RemoteProtocolError)
+    return kind(
+        failure.message,
+        file=failure.file,
+        field=failure.field,
+        value=failure.value,
+        remedy=failure.remedy,
+    )

@@ -1,0 +1,247 @@
+"""What a device sends: one thread that shapes, sends, and sends again what is not acknowledged."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import msgspec
+
+from cutset.errors import CutsetError, LocalProtocolError
+from cutset.ports import Array
+from cutset.runtime.codec import encode, tensor_bytes
+from cutset.runtime.messages import Activation, LinkStats, Message
+from cutset.runtime.shaping import LinkRate, Shaper
+from cutset.runtime.transport import Transport
+
+Key = tuple[str, int, int, str, str]  # session, epoch, request, tensor, target
+
+RETRY_S: Final = 2.0  # the least time before a tensor is sent again; doubles each time
+
+
+@dataclass
+class Parcel:
+    """Something to send. With a `key` it is sent again until it is acknowledged or expires."""
+
+    target: str
+    message: Message
+    body: Array | bytes = b""
+    key: Key | None = None
+    expires_s: float = float("inf")
+    shaped: bool = True
+    attempt: int = 0
+    start_s: float = 0.0
+    retry_at_s: float = 0.0
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.body) if isinstance(self.body, bytes) else self.body.nbytes
+
+
+@dataclass
+class _Link:
+    name: str
+    bandwidth_bps: float | None = None
+    stats: LinkStats = field(default_factory=lambda: LinkStats("", 0, 0, 0.0, 0))
+
+
+class Outbox:
+    """The sending side of a device. `on_error` gets parcels that could not be encoded or sent.
+
+    What it holds is bounded by what its users hold: a window of requests per epoch, one reply per
+    call and one probe per measurement.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        on_error: Callable[[Parcel, CutsetError], None] = lambda parcel, error: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._transport = transport
+        self._on_error = on_error
+        self._clock = clock
+        self._condition = threading.Condition()
+        self._urgent: deque[Parcel] = deque()
+        self._plain: deque[Parcel] = deque()
+        self._shaper: Shaper[Parcel] = Shaper()
+        self._unacknowledged: dict[Key, Parcel] = {}
+        self._links: dict[str, _Link] = {}
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name="cutset-send", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Send what is due at once (acknowledgements, replies), drop the rest, end the thread."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def post(self, parcel: Parcel, *, urgent: bool = False) -> None:
+        """Send when it is the parcel's turn. Urgent ones pass no emulated link."""
+        with self._condition:
+            if self._closed:
+                return
+            if parcel.key is not None:
+                self._unacknowledged[parcel.key] = parcel
+                parcel.retry_at_s = float("inf")
+            if urgent:
+                self._urgent.append(parcel)
+            else:
+                self._queue(parcel)
+            self._condition.notify()
+
+    def acknowledged(self, key: Key) -> None:
+        """The receiver has it."""
+        with self._condition:
+            parcel = self._unacknowledged.pop(key, None)
+            if parcel is None:
+                return
+            link = self._link(parcel.target)
+            took_s = max(0.0, self._clock() - parcel.start_s) if parcel.start_s else 0.0
+            s = link.stats
+            link.stats = LinkStats(
+                s.name,
+                s.tensors + 1,
+                s.bytes + parcel.size_bytes,
+                s.transfer_s + took_s,
+                s.retries + parcel.attempt,
+            )
+
+    def forget(self, matches: Callable[[Key], bool]) -> None:
+        """Stop sending (again) what matches: the request has ended, or the receiver is lost."""
+        with self._condition:
+            for key in [k for k in self._unacknowledged if matches(k)]:
+                del self._unacknowledged[key]
+
+    def set_rate(self, target: str, rate: LinkRate) -> None:
+        """Emulate the link to a target from now on."""
+        with self._condition:
+            self._shaper.set_rate(self._clock(), target, rate)
+            self._condition.notify()
+
+    def rate(self, target: str) -> LinkRate:
+        with self._condition:
+            return self._shaper.rate(target)
+
+    def describe(self, target: str, name: str, bandwidth_bps: float | None) -> None:
+        """Name a link for the statistics, and say how fast it is for the retry timer."""
+        with self._condition:
+            link = self._link(target)
+            link.name, link.bandwidth_bps = name, bandwidth_bps
+
+    def stats(self) -> tuple[LinkStats, ...]:
+        """Sums since the start, by link."""
+        with self._condition:
+            return tuple(
+                LinkStats(
+                    link.name,
+                    link.stats.tensors,
+                    link.stats.bytes,
+                    link.stats.transfer_s,
+                    link.stats.retries,
+                )
+                for link in self._links.values()
+                if link.name and link.stats.tensors
+            )
+
+    def _link(self, target: str) -> _Link:
+        return self._links.setdefault(target, _Link(""))
+
+    def _queue(self, parcel: Parcel) -> None:
+        if parcel.shaped:
+            self._shaper.add(self._clock(), parcel, parcel.target, parcel.size_bytes)
+        else:
+            self._plain.append(parcel)
+
+    def _loop(self) -> None:
+        while True:
+            with self._condition:
+                batch = self._due()
+                while not batch:
+                    if self._closed:
+                        return
+                    wait_s = self._next_s() - self._clock()
+                    self._condition.wait(None if wait_s == float("inf") else max(0.0, wait_s))
+                    batch = self._due()
+            for parcel, urgent in batch:
+                self._send(parcel, urgent)
+
+    def _due(self) -> list[tuple[Parcel, bool]]:
+        now_s = self._clock()
+        found = [(p, True) for p in self._urgent]
+        found += [(p, False) for p in self._plain]
+        self._urgent.clear()
+        self._plain.clear()
+        if self._closed:
+            return found
+        for due in self._shaper.poll(now_s):
+            if not due.item.start_s:
+                due.item.start_s = due.start_s
+            found.append((due.item, False))
+        for parcel in self._late(now_s):
+            parcel.retry_at_s = float("inf")
+            parcel.attempt += 1
+            # A copy: the first may still be in the hands of the transport.
+            self._queue(replace(parcel))
+        return found
+
+    def _late(self, now_s: float) -> Iterable[Parcel]:
+        for key, parcel in list(self._unacknowledged.items()):
+            if parcel.retry_at_s <= now_s:
+                if parcel.expires_s <= now_s:
+                    del self._unacknowledged[key]
+                else:
+                    yield parcel
+
+    def _next_s(self) -> float:
+        retries = (p.retry_at_s for p in self._unacknowledged.values())
+        return min(self._shaper.next_s(), min(retries, default=float("inf")))
+
+    def _send(self, parcel: Parcel, urgent: bool) -> None:
+        key = parcel.key
+        if key is not None:
+            with self._condition:
+                if key not in self._unacknowledged:
+                    return  # acknowledged or given up while it waited
+        message = parcel.message
+        if isinstance(message, Activation):
+            left_s = max(0.0, parcel.expires_s - self._clock())
+            message = msgspec.structs.replace(message, remaining_s=left_s)
+        try:
+            body = parcel.body if isinstance(parcel.body, bytes) else tensor_bytes(parcel.body)
+            self._transport.send(parcel.target, encode(message), body, urgent=urgent)
+        except LocalProtocolError as error:
+            self._drop(parcel, error)
+        except CutsetError as error:
+            if key is None:  # what has a key is sent again
+                self._on_error(parcel, error)
+        if key is not None:
+            with self._condition:
+                held = self._unacknowledged.get(key)
+                if held is not None:
+                    held.retry_at_s = self._clock() + self._patience_s(held)
+
+    def _patience_s(self, parcel: Parcel) -> float:
+        """How long to wait for an acknowledgement: four times what is under way to the target."""
+        under_way = sum(
+            p.size_bytes for p in self._unacknowledged.values() if p.target == parcel.target
+        )
+        known = self._link(parcel.target).bandwidth_bps
+        transfer_s = 8 * under_way / known if known else 0.0
+        return float((RETRY_S + 4 * transfer_s) * 2 ** min(parcel.attempt, 6))
+
+    def _drop(self, parcel: Parcel, error: CutsetError) -> None:
+        if parcel.key is not None:
+            with self._condition:
+                self._unacknowledged.pop(parcel.key, None)
+        if not self._closed:
+            self._on_error(parcel, error)

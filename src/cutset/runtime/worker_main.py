@@ -1,0 +1,103 @@
+"""Worker processes: `serve` behind `cutset worker`, and the ones that a coordinator spawns.
+
+A spawned worker gets its settings as one JSON line on standard input, answers with one JSON line,
+and exits when that input closes: its parent is gone then, however it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cutset.errors import CutsetError
+from cutset.runtime.cache import SubmodelCache
+from cutset.runtime.messages import to_failure
+from cutset.runtime.worker import Worker
+from cutset.runtime.zenoh_transport import (
+    DEFAULT_ENDPOINT,
+    ZenohTransport,
+    check_listen,
+    parse_endpoint,
+)
+
+
+def serve(
+    name: str | None = None,
+    *,
+    listen: Sequence[str] = (DEFAULT_ENDPOINT,),
+    connect: Sequence[str] = (),
+    memory_bytes: int | None = None,
+    cache_dir: Path | str | None = None,
+    insecure: bool = False,
+    log: Callable[[str], None] = lambda line: None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Be a device's worker until `stop` is set, SIGTERM or Ctrl-C.
+
+    `name` defaults to the host's. Raises UsageError where an endpoint is malformed or beyond
+    loopback without `insecure`, TransportError where it cannot be listened on.
+    """
+    for endpoint in listen:
+        check_listen(endpoint, insecure=insecure)
+    for endpoint in connect:
+        parse_endpoint(endpoint, field="--connect")
+    ended = stop or threading.Event()
+    name = name or socket.gethostname()
+    worker = _start(name, listen, connect, memory_bytes, cache_dir, log)
+    previous: Any = None
+    if threading.current_thread() is threading.main_thread():
+        previous = signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    try:
+        log(f"worker {name!r} listens on {', '.join(listen) or 'nothing'}")
+        while not ended.wait(timeout=1.0):  # a timeout, so that Ctrl-C is seen on Windows too
+            pass
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+        worker.close()
+
+
+def _start(
+    name: str,
+    listen: Sequence[str],
+    connect: Sequence[str],
+    memory_bytes: int | None,
+    cache_dir: Path | str | None,
+    log: Callable[[str], None],
+) -> Worker:
+    transport = ZenohTransport(listen=listen, connect=connect, name=name)
+    worker = Worker(name, transport, SubmodelCache(cache_dir), memory_bytes=memory_bytes, log=log)
+    worker.start()
+    return worker
+
+
+def _spawned() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; we end with it
+    settings = json.loads(sys.stdin.readline())
+    try:
+        worker = _start(
+            settings["name"],
+            settings["listen"],
+            settings["connect"],
+            settings["memory_bytes"],
+            settings["cache_dir"],
+            lambda line: print(line, file=sys.stderr, flush=True) if settings["log"] else None,
+        )
+    except CutsetError as error:
+        print(json.dumps({"error": str(error), "code": to_failure(error).code}), flush=True)
+        return 1
+    print(json.dumps({"address": worker.transport.address, "pid": os.getpid()}), flush=True)
+    sys.stdin.read()
+    # Nothing here outlives the parent, not even a stage that is computing.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(_spawned())

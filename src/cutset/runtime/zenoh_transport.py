@@ -1,0 +1,290 @@
+"""The transport over Eclipse Zenoh: explicit endpoints, no multicast, no shared memory.
+
+Zenoh is not the flow control here. Samples are taken by a callback that only moves them, so that
+a link never stays blocked past its lease, which would lose messages silently; the session's
+window bounds what is under way, and every hop acknowledges and sends again.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import zenoh
+
+from cutset.errors import LocalProtocolError, RemoteProtocolError, TransportError, UsageError
+from cutset.runtime.messages import PROTOCOL_VERSION
+from cutset.runtime.transport import Lost, Receive
+
+_ROOT: Final = f"cutset/{PROTOCOL_VERSION}"
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+DEFAULT_ENDPOINT: Final = "tcp/127.0.0.1:7447"
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True):
+    """How a worker introduces itself to one who knows only its endpoint."""
+
+    address: str
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    protocol: str
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in _LOOPBACK or self.host.startswith("127.")
+
+
+def parse_endpoint(text: str, *, field: str | None = None) -> Endpoint:
+    """The parts of "tcp/HOST:PORT". Raises UsageError."""
+    protocol, slash, rest = text.partition("/")
+    host, colon, port = rest.rpartition(":")
+    number = int(port) if port.isascii() and port.isdigit() else -1
+    if not slash or not colon or not host or not 0 <= number <= 65535:
+        raise UsageError(
+            "not an endpoint",
+            field=field,
+            value=text,
+            remedy="write it as tcp/HOST:PORT, such as tcp/127.0.0.1:7447",
+        )
+    if protocol not in {"tcp", "tls"}:
+        raise UsageError(
+            "endpoints are tcp or tls", field=field, value=text, remedy="write tcp/HOST:PORT"
+        )
+    return Endpoint(protocol, host.strip("[]"), number)
+
+
+def check_listen(text: str, *, insecure: bool) -> None:
+    """Raise UsageError where the endpoint would be heard beyond this machine unasked."""
+    endpoint = parse_endpoint(text, field="--listen")
+    if not endpoint.is_loopback and not insecure:
+        raise UsageError(
+            "listening beyond loopback is refused: devices cannot be paired yet, so anyone who"
+            " reaches the port could use this worker",
+            field="--listen",
+            value=text,
+            remedy="add --insecure on a network that you trust, or listen on tcp/127.0.0.1:7447",
+        )
+
+
+def free_endpoint() -> str:
+    """A loopback endpoint whose port was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp/127.0.0.1:{probe.getsockname()[1]}"
+
+
+def _config(mode: str, listen: Sequence[str], connect: Sequence[str], **extra: object) -> Any:
+    settings: dict[str, object] = {
+        "mode": mode,
+        "scouting/multicast/enabled": False,
+        # Peers do not forward; gossip tells workers that know only the coordinator of each other.
+        "scouting/gossip/enabled": mode == "peer",
+        "transport/shared_memory/enabled": False,  # it would bypass the links we measure
+        "transport/link/tx/lease": 1000,  # a silent peer is seen in 0.8 s instead of 8
+        "transport/link/tx/keep_alive": 4,
+        # A blocked link must not be closed below us (microseconds): sending again is ours.
+        "transport/link/tx/queue/congestion_control/block/wait_before_close": 600_000_000,
+        "listen/endpoints": list(listen),
+        "connect/endpoints": list(connect),
+        **extra,
+    }
+    config = zenoh.Config()
+    for key, value in settings.items():
+        config.insert_json5(key, json.dumps(value))
+    return config
+
+
+class ZenohTransport:
+    """A Zenoh peer; its address is its Zenoh id. See Transport for what its methods promise.
+
+    `listen` and `connect` are endpoints; connections are made and made again in the background.
+    `name` is what `find_worker` tells others. Raises TransportError where an endpoint cannot be
+    listened on.
+    """
+
+    def __init__(
+        self, *, listen: Sequence[str] = (), connect: Sequence[str] = (), name: str = ""
+    ) -> None:
+        self.name = name
+        self.endpoints = tuple(listen)
+        self._alive: set[str] = set()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._declared: list[Any] = []
+        try:
+            self._session: Any = zenoh.open(
+                _config(
+                    "peer",
+                    listen,
+                    connect,
+                    **{"connect/timeout_ms": 0, "connect/exit_on_failure": False},
+                )
+            )
+        except zenoh.ZError as error:
+            raise _open_error(error, listen) from None
+        self._address = str(self._session.zid())
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    def start(self, receive: Receive, lost: Lost) -> None:
+        from importlib.metadata import version
+
+        def on_sample(sample: Any) -> None:
+            attachment = sample.attachment
+            if attachment is not None and not self._closed:
+                receive(attachment.to_bytes(), sample.payload.to_bytes())
+
+        def on_liveliness(sample: Any) -> None:
+            address = str(sample.key_expr).rpartition("/")[2]
+            came = sample.kind == zenoh.SampleKind.PUT
+            with self._changed:
+                known = address in self._alive
+                (self._alive.add if came else self._alive.discard)(address)
+                self._changed.notify_all()
+            if known and not came and not self._closed:
+                lost(address)
+
+        hello = msgspec.msgpack.encode(Hello(self._address, self.name, version("cutset")))
+
+        def on_query(query: Any) -> None:
+            with query:
+                query.reply(query.key_expr, hello)
+
+        session = self._session
+        self._declared = [
+            session.declare_subscriber(f"{_ROOT}/to/{self._address}", on_sample),
+            session.liveliness().declare_subscriber(
+                f"{_ROOT}/alive/*", on_liveliness, history=True
+            ),
+            session.declare_queryable(f"{_ROOT}/hello", on_query),
+            # Last, so that who sees the token can send: declarations keep their order on a link.
+            session.liveliness().declare_token(f"{_ROOT}/alive/{self._address}"),
+        ]
+
+    def send(
+        self, target: str, header: bytes, payload: bytes = b"", *, urgent: bool = False
+    ) -> None:
+        if self._closed:
+            raise LocalProtocolError("the transport is closed")
+        try:
+            self._session.put(
+                f"{_ROOT}/to/{target}",
+                payload,
+                attachment=header,
+                congestion_control=zenoh.CongestionControl.BLOCK,
+                priority=zenoh.Priority.INTERACTIVE_HIGH if urgent else zenoh.Priority.DATA,
+                express=True,
+            )
+        except zenoh.ZError as error:
+            if self._closed:
+                raise LocalProtocolError("the transport is closed") from None
+            raise TransportError(f"a message could not be sent: {error}") from None
+
+    def wait_for(self, address: str, timeout_s: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: address in self._alive, timeout_s)
+
+    def close(self) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+        for declared in reversed(self._declared):
+            declared.undeclare()
+        self._session.close()
+
+
+def _open_error(error: Exception, listen: Sequence[str]) -> TransportError:
+    text = str(error)
+    where = ", ".join(listen) or "none"
+    if "in use" in text:
+        return TransportError(
+            "the port is in use",
+            field="listen",
+            value=where,
+            remedy="stop what listens there, or choose another port with --listen",
+        )
+    reason = text.split(" at /")[0].split(". at ")[0]
+    return TransportError(
+        f"cannot listen: {reason}",
+        field="listen",
+        value=where,
+        remedy="check host and port; an address must belong to this machine",
+    )
+
+
+def find_worker(
+    endpoint: str,
+    device: str,
+    *,
+    timeout_s: float = 3.0,
+    now: Callable[[], float] = time.monotonic,
+) -> Hello:
+    """Who listens at the endpoint? Asked over a connection of its own, so that only it answers.
+
+    Raises TransportError that names device and endpoint within `timeout_s` and a little.
+    """
+    parse_endpoint(endpoint, field=f"devices.{device}.endpoint")
+    remedy = f"start `cutset worker {device} --listen {endpoint}` there, and check the network"
+    deadline_s = now() + timeout_s
+    try:
+        session: Any = zenoh.open(
+            _config(
+                "client",
+                (),
+                (endpoint,),
+                **{
+                    "connect/timeout_ms": int(timeout_s * 1000),
+                    "connect/exit_on_failure": True,
+                },
+            )
+        )
+    except zenoh.ZError:
+        raise TransportError(
+            f"device {device!r} cannot be reached within {timeout_s:g} s",
+            field=f"devices.{device}.endpoint",
+            value=endpoint,
+            remedy=remedy,
+        ) from None
+    try:
+        # A query ends with zero replies and no error when nobody (yet) answers: ask again.
+        while (left_s := deadline_s - now()) > 0:
+            for reply in session.get(f"{_ROOT}/hello", timeout=min(1.0, left_s)):
+                if reply.ok is not None:
+                    return _hello(reply.ok.payload.to_bytes(), device, endpoint)
+            threading.Event().wait(0.05)
+    finally:
+        session.close()
+    raise TransportError(
+        f"device {device!r} is connected, but no worker of this version answers",
+        field=f"devices.{device}.endpoint",
+        value=endpoint,
+        remedy=remedy,
+    )
+
+
+def _hello(data: bytes, device: str, endpoint: str) -> Hello:
+    try:
+        return msgspec.msgpack.decode(data, type=Hello)
+    except msgspec.DecodeError as error:
+        raise RemoteProtocolError(
+            f"device {device!r} introduces itself in words we cannot read: {error}",
+            field=f"devices.{device}.endpoint",
+            value=endpoint,
+            remedy="run the same version of cutset on both sides",
+        ) from None

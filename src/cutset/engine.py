@@ -118,6 +118,11 @@ def session_options(threads: int | None) -> Any:
     return options
 
 
+def engine_key(provider: str, version: str | None = None) -> str:
+    """The engine as profiles name it, such as "onnxruntime-1.31.1/cpu"."""
+    return f"onnxruntime-{version or _onnxruntime().__version__}/{provider.lower()}"
+
+
 def _onnxruntime() -> Any:
     try:
         import onnxruntime

@@ -1,0 +1,252 @@
+"""cutset's Python API, and the one place where measuring, planning and running meet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from cutset import engine, profiler
+from cutset.cluster import Cluster, Engine
+from cutset.cost import CostModel, LoadedCost, TableCost
+from cutset.errors import InvalidFileError, UsageError
+from cutset.estimate import estimate
+from cutset.feeds import random_feeds
+from cutset.onnx_io import Model, load_model, submodels, whole
+from cutset.plan import Plan
+from cutset.planner import solve as solve_problem
+from cutset.ports import Array
+from cutset.problem import Estimate, Objective, Problem, Solution, Strategy, check_memory
+from cutset.profiles import Profile, resolve
+from cutset.report import in_flight_for
+from cutset.runtime.coordinator import Coordinator
+from cutset.runtime.routing import engine_spec
+from cutset.runtime.session import Session, SessionStats
+from cutset.runtime.worker import load_engine
+from cutset.serde import read_cluster, read_plan, read_profile
+
+Feeds = Mapping[str, Array]
+Note = Callable[[str], None]
+
+
+def load(path: str | Path, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
+    """A model, prepared for cutting. `input_shapes` gives open dimensions their sizes.
+
+    Raises InvalidModelError that names file, field, value and remedy.
+    """
+    return load_model(path, input_shapes)
+
+
+def profile(
+    model: Model,
+    cluster: Cluster | str | Path | None = None,
+    *,
+    feeds: Feeds | None = None,
+    kind: str = "local",
+    fresh: bool = False,
+    insecure: bool = False,
+    coordinator: Coordinator | None = None,
+    note: Note = lambda _: None,
+) -> Profile:
+    """Measure the model on the devices of a cluster and their links, or here as `kind`.
+
+    Times of operators are reused from earlier measurements of the same model on the same kind of
+    device, engine and threads, unless `fresh`. `feeds` is one request (default: random).
+    Raises ProfileError, TransportError, WorkerLostError.
+    """
+    feeds = feeds or random_feeds(model.ports, 1)[0]
+    if cluster is None and coordinator is None:
+        return profiler.profile_here(model, feeds, kind, fresh=fresh)
+    if coordinator is not None:
+        return profiler.profile_cluster(model, coordinator, feeds, fresh=fresh, note=note)
+    assert cluster is not None
+    with Coordinator(as_cluster(cluster), insecure=insecure) as own:
+        return profiler.profile_cluster(model, own, feeds, fresh=fresh, note=note)
+
+
+def problem(
+    model: Model,
+    cluster: Cluster | str | Path,
+    profile: Profile | str | Path,
+    *,
+    objective: str = "latency",
+    load: Mapping[str, float] | None = None,
+) -> Problem:
+    """The planning problem: the model on the cluster at the profile's costs.
+
+    `load` slows devices by a factor (LoADPart's k). Raises InvalidFileError where the profile is
+    another model's, or a link has no bandwidth.
+    """
+    measured = as_profile(profile)
+    if measured.graph_digest != model.graph.digest:
+        raise InvalidFileError(
+            "the profile was measured on another model or input shape",
+            file=str(profile) if isinstance(profile, str | Path) else None,
+            field="graph_digest",
+            value=measured.graph_digest[:16],
+            remedy=f"profile this one ({model.graph.digest[:16]})",
+        )
+    cost: CostModel = TableCost(measured.compute_s)
+    if load:
+        cost = LoadedCost(cost, load)
+    resolved = resolve(as_cluster(cluster), measured)
+    return Problem(model.graph, resolved, cost, Objective(objective))
+
+
+def solve(
+    model: Model,
+    cluster: Cluster | str | Path,
+    profile: Profile | str | Path,
+    *,
+    objective: str = "latency",
+    strategy: str | Strategy = "auto",
+    time_limit_s: float = math.inf,
+    seed: int = 0,
+) -> Solution:
+    """The best plan with its estimate, bound, proof, verdict and break-evens.
+
+    Raises InfeasibleError, UnsupportedProblemError, UsageError for an unknown strategy.
+    """
+    stated = problem(model, cluster, profile, objective=objective)
+    return solve_problem(stated, strategy, time_limit_s=time_limit_s, seed=seed)
+
+
+def deploy(
+    model: Model,
+    cluster: Cluster | str | Path,
+    plan: Plan | Solution | str | Path,
+    *,
+    in_flight: int | None = None,
+    fallback: Literal["local"] | None = None,
+    deadline_s: float = 120.0,
+    insecure: bool = False,
+    coordinator: Coordinator | None = None,
+    note: Note = lambda _: None,
+) -> Deployed:
+    """Run a plan: a session whose requests are answered by its devices. A context manager.
+
+    `in_flight` requests may be under way at once (default: 1 for a latency plan, as many as fill
+    the pipeline for a throughput plan). With `fallback="local"`, this device alone answers when the
+    others cannot, or not before the deadline. `deadline_s` is that of requests that state none.
+    Raises InfeasibleError over a memory limit, TransportError, WorkerLostError.
+    """
+    if fallback not in (None, "local"):
+        raise UsageError(
+            "no such fallback", field="fallback", value=fallback, remedy='use "local" or None'
+        )
+    devices = coordinator.cluster if coordinator is not None else as_cluster(cluster)
+    chosen = as_plan(plan)
+    if in_flight is None:
+        in_flight = 1
+        if isinstance(plan, Solution):
+            guess = plan.estimate
+            throughput = plan.objective is Objective.THROUGHPUT
+            in_flight = in_flight_for(guess.latency_s, guess.period_s, throughput)
+    pieces = submodels(model, chosen)
+    own = coordinator or Coordinator(devices, insecure=insecure)
+    try:
+        note("sending the stages to their devices")
+        deployment = own.deploy(chosen, pieces, model.graph, window=in_flight)
+        answer, takes_s = _local(model, devices) if fallback == "local" else (None, 0.0)
+        session = deployment.session(fallback=answer, fallback_s=takes_s, deadline_s=deadline_s)
+    except BaseException:
+        if coordinator is None:
+            own.close()
+        raise
+    return Deployed(chosen, session, deployment.close, own, owns=coordinator is None)
+
+
+class Deployed:
+    """A session on a deployment of its own, which ends with it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        session: Session,
+        retire: Callable[[], None],
+        coordinator: Coordinator,
+        owns: bool,
+    ) -> None:
+        self.plan = plan
+        self.coordinator = coordinator
+        self.session = session
+        self._retire = retire
+        self._owns = owns
+
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        feeds: Feeds,
+        deadline_s: float | None = None,
+    ) -> list[Array]:
+        """Outputs (all for None) of one request, as ONNX Runtime's `run`.
+
+        Raises UsageError for feeds that do not fit, DeadlineExceeded, WorkerLostError.
+        """
+        return self.session.run(output_names, feeds, deadline_s)
+
+    def submit(self, feeds: Feeds, deadline_s: float | None = None) -> Future[dict[str, Array]]:
+        """A request; the future gets all outputs by name. Waits while the window is full."""
+        return self.session.submit(feeds, deadline_s)
+
+    def stats(self) -> SessionStats:
+        """Counts, and what stages and links took."""
+        return self.session.stats()
+
+    def close(self) -> None:
+        """Retire the deployment; end the workers that were started for it."""
+        try:
+            self._retire()
+        finally:
+            if self._owns:
+                self.coordinator.close()
+
+    def __enter__(self) -> Deployed:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def evaluate(stated: Problem, plan: Plan) -> Estimate:
+    """The plan's estimate; raises InfeasibleError also where it exceeds a memory limit."""
+    scored = estimate(stated, plan)
+    check_memory(stated, scored.memory_bytes)
+    return scored
+
+
+def unsplit(model: Model, spec: Engine | None = None) -> engine.Runnable:
+    """The model as its file has it, in this process: what split outputs are compared with."""
+    return engine.load(model.path, spec or Engine(threads=1))
+
+
+def _local(
+    model: Model, cluster: Cluster
+) -> tuple[Callable[[Mapping[str, Array]], dict[str, Array]], float]:
+    """The whole model on the source device, and how long it takes (seconds)."""
+    source = cluster.by_name[cluster.source]
+    runnable = load_engine(whole(model), engine_spec(source))
+    feeds = random_feeds(model.ports, 1)[0]
+    return runnable.run, max(engine.whole_times(runnable, feeds, 2))
+
+
+def as_cluster(cluster: Cluster | str | Path) -> Cluster:
+    return cluster if isinstance(cluster, Cluster) else read_cluster(cluster)
+
+
+def as_profile(profile: Profile | str | Path) -> Profile:
+    return profile if isinstance(profile, Profile) else read_profile(profile)
+
+
+def as_plan(plan: Plan | Solution | str | Path) -> Plan:
+    if isinstance(plan, Solution):
+        return plan.plan
+    return plan if isinstance(plan, Plan) else read_plan(plan)

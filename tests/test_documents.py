@@ -1,0 +1,158 @@
+"""Documents say what is: the example strategy runs, the examples of files can be read."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cutset.cli import main as cli
+from cutset.serde import (
+    json_schemas,
+    parse_profile,
+    parse_workload,
+    plan_document,
+    read_cluster,
+    read_plan,
+)
+
+ROOT = Path(__file__).parent.parent
+
+
+def examples(document: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / document).read_text("utf-8"), re.S)
+
+
+def conforms(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> bool:
+    """The part of JSON Schema that ours use."""
+    if "$ref" in schema:
+        return conforms(value, root["$defs"][schema["$ref"].rpartition("/")[2]], root)
+    if "anyOf" in schema:
+        return any(conforms(value, s, root) for s in schema["anyOf"])
+    if "enum" in schema:
+        return value in schema["enum"]
+    kinds = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "boolean": bool,
+        "null": type(None),
+        "integer": int,
+        "number": (int, float),
+    }
+    kind = schema["type"]
+    if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "boolean"):
+        return False
+    if kind == "object":
+        named, rest = schema.get("properties", {}), schema.get("additionalProperties", True)
+        return all(name in value for name in schema.get("required", ())) and all(
+            conforms(v, named[k], root)
+            if k in named
+            else rest is True or (rest is not False and conforms(v, rest, root))
+            for k, v in value.items()
+        )
+    if kind == "array" and isinstance(schema.get("items"), dict):
+        return all(conforms(v, schema["items"], root) for v in value)
+    return True
+
+
+def by_schema(name: str) -> Any:
+    texts = [t for t in examples("docs/formats.md", "json") if f"cutset/{name}/1" in t]
+    assert len(texts) == 1
+    return json.loads(texts[0])
+
+
+def test_schema_files_are_in_sync() -> None:
+    for name, schema in json_schemas().items():
+        stored = json.loads((ROOT / "src/cutset/schemas" / f"{name}.json").read_text("utf-8"))
+        assert stored == json.loads(json.dumps(schema)), (
+            "run `python -m cutset.serde.schemas src/cutset/schemas`"
+        )
+
+
+@pytest.mark.parametrize("name", ["workload", "plan", "profile"])
+def test_examples_of_json_files_conform_and_broken_ones_do_not(name: str) -> None:
+    schema, value = json_schemas()[name], by_schema(name)
+    assert conforms(value, schema, schema)
+    assert not conforms(value | {"schema": "cutset/other/1"}, schema, schema)
+    for field in schema["$defs"][schema["$ref"].rpartition("/")[2]]["required"]:
+        assert not conforms({k: v for k, v in value.items() if k != field}, schema, schema)
+
+
+def test_examples_of_files_are_read(tmp_path: Path) -> None:
+    import yaml
+
+    (text,) = examples("docs/formats.md", "yaml")
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text)
+    cluster = read_cluster(path)
+    assert [d.name for d in cluster.devices] == ["pi", "server"]
+    assert cluster.by_name["pi"].cpu_share == 0.25
+    schema = json_schemas()["cluster"]
+    assert conforms(yaml.safe_load(text), schema, schema)
+    assert parse_profile(json.dumps(by_schema("profile")).encode()).links[0].source == "pi"
+    (tmp_path / "plan.json").write_text(json.dumps(by_schema("plan")))
+    assert read_plan(tmp_path / "plan.json").stages[0].operators == ("conv1",)
+    toy = by_schema("workload")
+    toy["outputs"] = ["t1"]  # the example shows its first operator only
+    assert parse_workload(json.dumps(toy).encode())[0].outputs == ("t1",)
+
+
+WORKLOAD = {
+    "schema": "cutset/workload/1",
+    "inputs": ["x"],
+    "outputs": ["y"],
+    "tensors": {"x": 1000, "a": 500, "b": 20, "y": 300},
+    "operators": [
+        {"name": n, "inputs": [i], "outputs": [o], "compute_s": {"pi": 0.1, "server": 0.01}}
+        for n, i, o in (("1", "x", "a"), ("2", "a", "b"), ("3", "b", "y"))
+    ],
+}
+
+
+def test_the_example_strategy_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = examples("CONTRIBUTING.md", "python")
+    Path("fewest_bytes.py").write_text(code)
+    Path("workload.json").write_text(json.dumps(WORKLOAD))
+    Path("cluster.yaml").write_text(
+        "schema: cutset/cluster/1\nsource: pi\ndevices: {pi: {}, server: {}}\n"
+        "default_link: {bandwidth: 1Mbit/s}\n"
+    )
+    strategy = "./fewest_bytes.py:FewestBytes"
+    assert cli.run(["plan", "workload.json", "--strategy", strategy, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [s["operators"] for s in found["stages"]] == [["1", "2"], ["3"]]
+    assert found["proof"] == "none"
+
+
+def test_what_plan_writes_conforms(tmp_path: Path) -> None:
+    from cutset.planner import solve
+    from cutset.problem import Problem
+    from cutset.profiles import resolve
+    from cutset.serde import parse_cluster, to_json
+
+    graph, cost = parse_workload(json.dumps(WORKLOAD).encode())
+    cluster = parse_cluster(
+        {
+            "schema": "cutset/cluster/1",
+            "source": "pi",
+            "devices": {"pi": {}, "server": {}},
+            "default_link": {"bandwidth": "1Mbit/s"},
+        }
+    )
+    solution = solve(Problem(graph, resolve(cluster, None), cost))
+    schema = json_schemas()["plan"]
+    written = json.loads(to_json(plan_document(solution, graph, cluster)))
+    assert conforms(written, schema, schema)
+
+
+def test_every_command_is_in_the_contract() -> None:
+    text = (ROOT / "docs/formats.md").read_text("utf-8")
+    for command in cli.COMMANDS:
+        assert f"`cutset {command}" in text

@@ -154,7 +154,7 @@ def _prepend(model: onnx.ModelProto, image: onnx.ValueInfoProto, steps: Preproce
     tensors: list[onnx.TensorProto] = []
     current = image.name
 
-    def constant(value: np.ndarray, name: str) -> str:  # type: ignore[type-arg]
+    def constant(value: np.ndarray, name: str) -> str:
         tensors.append(numpy_helper.from_array(value, f"preprocessing/{name}"))
         return f"preprocessing/{name}"
 

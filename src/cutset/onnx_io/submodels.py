@@ -104,15 +104,13 @@ def _needed(model: Model, own: Sequence[int]) -> tuple[list[int], list[str]]:
 
 def _value(model: Model, name: str) -> onnx.ValueInfoProto:
     # The graph's own inputs may have had to stay dynamic (see load_model).
-    for entry in model.proto.graph.input:
-        if entry.name == name:
-            return entry
-    spec = model.specs.get(name)
-    if spec is not None:
+    graph = model.proto.graph
+    value = onnx.ValueInfoProto(name=name)
+    if (entry := next((v for v in graph.input if v.name == name), None)) is not None:
+        value.CopyFrom(entry)
+    elif (spec := model.specs.get(name)) is not None:
         elem = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
-        value: onnx.ValueInfoProto = onnx.helper.make_tensor_value_info(name, elem, spec.shape)
-        return value
-    for entry in model.proto.graph.output:
-        if entry.name == name:
-            return entry
-    return onnx.ValueInfoProto(name=name)
+        value.CopyFrom(onnx.helper.make_tensor_value_info(name, elem, spec.shape))
+    elif (entry := next((v for v in graph.output if v.name == name), None)) is not None:
+        value.CopyFrom(entry)
+    return value

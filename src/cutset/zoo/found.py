@@ -130,5 +130,7 @@ def _drawn(
         return (np.abs(drawn) if place == 4 else drawn).astype(np.float32)
     if kind == "Mul":
         return (1 + 0.1 * rng.standard_normal(shape)).astype(np.float32)
+    # Classifiers are damped: after sums of many branches their softmax would be one-hot.
+    gain = 0.002 if kind in ("Gemm", "MatMul") else 2.0
     fan_in = math.prod(shape[1:]) if len(shape) > 1 else 100
-    return (rng.standard_normal(shape) * math.sqrt(2 / fan_in)).astype(np.float32)
+    return (rng.standard_normal(shape) * math.sqrt(gain / fan_in)).astype(np.float32)

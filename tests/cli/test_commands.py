@@ -269,12 +269,13 @@ def test_a_real_process(here: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes break differently there")
-def test_a_reader_that_leaves_early_is_no_error(here: Path) -> None:
+@pytest.mark.parametrize("file", ["w.json", "none.json"])
+def test_a_reader_that_leaves_early_is_no_error(file: str, here: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     code = "from cutset.cli.main import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "inspect", "w.json", "--json"],
+        [sys.executable, "-c", code, "inspect", file, "--json"],
         stdout=writer,
         stderr=subprocess.PIPE,
         timeout=60,

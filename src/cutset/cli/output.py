@@ -6,6 +6,7 @@ Standard output carries the result and nothing else; progress and errors go to s
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,15 +46,18 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """A spinner on standard error while something takes time; only on a terminal."""
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """A spinner on standard error while something takes time; only on a terminal.
+
+    Call the yielded function with what is being done now.
+    """
     if not sys.stderr.isatty():
-        yield
+        yield lambda _: None
         return
     from rich.console import Console
 
-    with Console(stderr=True, markup=False).status(what):
-        yield
+    with Console(stderr=True, markup=False).status(what) as status:
+        yield lambda text: status.update(text)
 
 
 @contextmanager
@@ -88,8 +92,16 @@ def fail(error: CutsetError, as_json: bool) -> int:
     if as_json:
         from cutset.serde import to_json
 
-        sys.stdout.write(to_json({"error": error.details()}))
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(to_json({"error": error.details()}))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            abandon_stdout()
     else:
         note(f"error: {error}")
     return error.exit_status
+
+
+def abandon_stdout() -> None:
+    """The reader is gone: write to nowhere, so that the interpreter's last flush is quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

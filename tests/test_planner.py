@@ -206,6 +206,8 @@ def test_time_limit_leaves_an_honest_gap() -> None:
     best = solve(problem)
     assert early.bound_s <= best.value_s <= early.value_s
     assert best.proof == "optimal"
+    assert best.break_even
+    assert early.break_even == ()
 
 
 @pytest.mark.parametrize("name", sorted(graphs.GENERATORS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 from cutset import strategies
 from cutset.errors import InputError, PlanningError
@@ -45,17 +46,22 @@ def solve(
     chosen = strategies.load(strategy) if isinstance(strategy, str) else strategy
     name = strategies.name_of(chosen)
     budget = Budget(time_limit_s=time_limit_s, seed=seed)
+    interrupted = False
     try:
         proposal = chosen(problem, budget)
     except KeyboardInterrupt:
         if budget.best is None:
             raise
-        proposal = Proposal(budget.best, budget.bound_s, budget.scope)
-    return certify(problem, proposal, name, time.perf_counter() - budget.started_s)
+        proposal, interrupted = Proposal(budget.best, budget.bound_s, budget.scope), True
+    elapsed_s = time.perf_counter() - budget.started_s
+    solution = certify(problem, proposal, name, elapsed_s)
+    if interrupted or budget.exhausted():
+        return solution  # who is in a hurry does not wait for break-evens
+    return replace(solution, break_even=break_evens(problem, solution.plan))
 
 
 def certify(problem: Problem, proposal: Proposal, strategy: str, elapsed_s: float) -> Solution:
-    """A proposal validated and scored. Raises as `solve`."""
+    """A proposal validated and scored, without break-evens. Raises as `solve`."""
     plan = proposal.plan
     try:
         check_plan(plan, problem.graph, problem.cluster)
@@ -87,7 +93,6 @@ def certify(problem: Problem, proposal: Proposal, strategy: str, elapsed_s: floa
         strategy=strategy,
         elapsed_s=elapsed_s,
         verdict=verdict(problem, plan, value),
-        break_even=break_evens(problem, plan),
     )
 
 

@@ -23,7 +23,7 @@ from cutset.solvers.cut_table import Floats
 from cutset.solvers.envelope import Envelope, build_envelope, prices_of, with_plan
 from cutset.solvers.search import value_of
 
-_BISECTIONS = 40
+_BISECTIONS = 24
 _MARGIN = 1e-3  # relative: on both sides of a flip the verdict is looked at again
 _EVALUATED = 8  # of the additively cheapest plans are evaluated to confirm a flip
 _ORACLE_CALLS = 100  # for blocks with too many cuts to list

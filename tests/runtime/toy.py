@@ -64,9 +64,7 @@ def plan(parts: Sequence[tuple[str, int, int]], size: int = SIZE) -> tuple[Plan,
         Stage(f"s{k}", device, tuple(f"op{i}" for i in range(a, b + 1)))
         for k, (device, a, b) in enumerate(parts)
     ]
-    return Plan(tuple(stages)), [
-        submodel(f"s{k}", a, b, size) for k, (_, a, b) in enumerate(parts)
-    ]
+    return Plan(tuple(stages)), [submodel(f"s{k}", a, b, size) for k, (_, a, b) in enumerate(parts)]
 
 
 def expected(x: np.ndarray) -> np.ndarray:

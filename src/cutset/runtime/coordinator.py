@@ -23,7 +23,7 @@ from cutset.errors import (
 from cutset.graph import Graph
 from cutset.plan import Plan
 from cutset.ports import Array
-from cutset.profiles import LinkMeasurement
+from cutset.profiles import DeviceMeasurement, LinkMeasurement
 from cutset.runtime import routing
 from cutset.runtime.cache import SubmodelCache, pack
 from cutset.runtime.children import Child, spawn
@@ -80,15 +80,21 @@ class RawProfile:
     kernels: tuple[KernelTimes, ...]
     whole_s: tuple[float, ...]
     rss_growth_bytes: int
+    threads: int
 
 
 @dataclass(frozen=True)
 class LinkReport:
-    """A measured link, and the CPU seconds per byte that its two ends spend on a transfer."""
+    """A measured link, and the CPU seconds per byte that its two ends spend on a transfer.
+
+    `handover_s` is what a message costs one way beside the link: threads, codec and transport. It
+    can be told from the link's latency on emulated links only, and is 0 on others.
+    """
 
     link: LinkMeasurement
     send_s_per_byte: float
     recv_s_per_byte: float
+    handover_s: float
 
 
 class Coordinator:
@@ -115,10 +121,10 @@ class Coordinator:
         self._cache_dir = cache_dir
         self._log = log
         self._progress = progress or (lambda device, sent, total: None)
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._connecting = threading.Lock()
         self._closed = False
         self._addresses: dict[str, str] = {}
-        self._gone: dict[str, str] = {}  # addresses that were lost -> device
         self._children: dict[str, Child] = {}
         self._deployments: list[Deployment] = []
         self._epoch = 0
@@ -180,23 +186,27 @@ class Coordinator:
                 value=device,
                 remedy=f"devices are {', '.join(self.cluster.by_name)}",
             )
-        with self._lock:
+        # Not under `_lock`: news of lost peers needs it, and comes by the thread that also brings
+        # the news of new ones, for which we wait.
+        with self._connecting:
+            address = self._addresses.get(device)
+            if address is not None:
+                return address
             if self._closed:
                 raise UsageError("the coordinator is closed")
-            address = self._addresses.get(device)
-            if address is None:
-                endpoint = self._endpoints.get(device)
-                if endpoint is None:
-                    address = self._spawn(device)
-                else:
-                    address = find_worker(endpoint, device).address
-                if not self._local.transport.wait_for(address, CALL_TIMEOUT_S):
-                    raise TransportError(
-                        f"device {device!r} answers, but no lasting connection to it comes up",
-                        field=f"devices.{device}.endpoint",
-                        value=endpoint,
-                        remedy="check that the network keeps connections open",
-                    )
+            endpoint = self._endpoints.get(device)
+            if endpoint is None:
+                address = self._spawn(device)
+            else:
+                address = find_worker(endpoint, device).address
+            if not self._local.transport.wait_for(address, CALL_TIMEOUT_S):
+                raise TransportError(
+                    f"device {device!r} answers, but no lasting connection to it comes up",
+                    field=f"devices.{device}.endpoint",
+                    value=endpoint,
+                    remedy="check that the network keeps connections open",
+                )
+            with self._lock:
                 self._addresses[device] = address
             return address
 
@@ -224,8 +234,14 @@ class Coordinator:
         *,
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> ReplyBody:
-        """A device's answer. Raises what it reports, TransportError, WorkerLostError."""
-        address = self.connect(device) if not self._closed else self._addresses.get(device, "")
+        """The answer of a connected device.
+
+        Raises what it reports, TransportError, and WorkerLostError where it is lost (or was never
+        connected to: asking brings no device back).
+        """
+        address = self._addresses.get(device)
+        if address is None:
+            raise _lost(device)
         if device == self.cluster.source:
             answer = self._local.execute(body, payload)
             if isinstance(answer, Failure):
@@ -252,17 +268,14 @@ class Coordinator:
     ) -> RawProfile:
         """Raw times of a submodel on a device: kernels unpaced, whole runs paced as it is."""
         container = pack(submodel)
+        self.connect(device)
         upload(container, lambda body, data: self.ask(device, body, data, timeout_s=60.0))
-        body = RunProfile(
-            container.content_hash,
-            routing.engine_spec(self.cluster.by_name[device]),
-            kernel_runs,
-            whole_runs,
-        )
+        spec = routing.engine_spec(self.cluster.by_name[device])
+        body = RunProfile(container.content_hash, spec, kernel_runs, whole_runs)
         answer = self.ask(device, body, pack_tensors(feeds), timeout_s=PROFILE_TIMEOUT_S)
         assert isinstance(answer, Profiled)
         kernels = tuple(KernelTimes(k.node, k.op_type, k.seconds) for k in answer.kernels)
-        return RawProfile(kernels, answer.whole_s, answer.rss_growth_bytes)
+        return RawProfile(kernels, answer.whole_s, answer.rss_growth_bytes, answer.threads)
 
     def measure_link(
         self, source: str, target: str, *, repeats: int = 5, probe_s: float = PROBE_S
@@ -289,10 +302,37 @@ class Coordinator:
         # What the processors spend is not the link's; on a link faster than they are it overlaps
         # with the transfer, so that at most half of the time is taken off.
         transfer_s = max(moved_s - size * (send + recv), moved_s / 2, 1e-9)
-        measured = LinkMeasurement(
-            source, target, 8 * size / transfer_s, max(0.0, base_s / 2), repeats
-        )
-        return LinkReport(measured, send, recv)
+        handover_s = 0.0
+        if routing.emulated(self.cluster, source, target):
+            handover_s = statistics.median(small.round_trip_s) / 2
+        latency_s = max(0.0, base_s / 2 - handover_s)
+        measured = LinkMeasurement(source, target, 8 * size / transfer_s, latency_s, repeats)
+        return LinkReport(measured, send, recv, handover_s)
+
+    def measure_links(self) -> tuple[tuple[LinkMeasurement, ...], tuple[DeviceMeasurement, ...]]:
+        """Every link of the cluster, one at a time, and what its devices spend on transfers.
+
+        The devices' `stage_overhead_s` is the median hand-over of their incoming links: a stage
+        starts so much later than the evaluator's link says.
+        """
+        reports = [self.measure_link(link.source, link.target) for link in self.cluster.pairs()]
+        devices = []
+        for device in self.cluster.devices:
+            status = self.ask(device.name, GetStatus())
+            assert isinstance(status, Status)
+            sends = [r.send_s_per_byte for r in reports if r.link.source == device.name]
+            incoming = [r for r in reports if r.link.target == device.name]
+            devices.append(
+                DeviceMeasurement(
+                    device.name,
+                    _median([r.handover_s for r in incoming]),
+                    _median(sends),
+                    _median([r.recv_s_per_byte for r in incoming]),
+                    status.cpu,
+                    status.memory_bytes,
+                )
+            )
+        return tuple(r.link for r in reports), tuple(devices)
 
     def set_link(
         self,
@@ -311,6 +351,7 @@ class Coordinator:
                 value=f"{source}>{target}",
                 remedy="shape a real link where it is, or use devices without endpoint",
             )
+        self.connect(source)
         self.ask(source, SetLink(self.connect(target), bandwidth_bps, latency_s))
 
     # --- deploying
@@ -382,6 +423,8 @@ class Coordinator:
         raise AssertionError("unreachable")
 
     def _spawn(self, device: str) -> str:
+        if (before := self._children.pop(device, None)) is not None:
+            before.stop()
         limit = self.cluster.by_name[device].memory_bytes
         for attempt in range(_PORT_TRIES):
             try:
@@ -403,7 +446,7 @@ class Coordinator:
 
     def _child_ended(self, name: str) -> None:
         child = self._children.get(name)
-        if child is not None:
+        if child is not None and child.process.poll() is not None:
             self._local.calls.lost(child.address)
             self._address_lost(child.address)
 
@@ -416,13 +459,8 @@ class Coordinator:
                 return
             del self._addresses[device]  # connect() finds or starts it again
             deployments = list(self._deployments)
-        error = WorkerLostError(
-            f"device {device!r} was lost",
-            field=f"devices.{device}",
-            remedy="start its worker again, or plan without it",
-        )
         for deployment in deployments:
-            deployment.lost(device, error)
+            deployment.lost(device, _lost(device))
 
     def _forget(self, deployment: Deployment) -> None:
         with self._lock:
@@ -430,6 +468,7 @@ class Coordinator:
                 self._deployments.remove(deployment)
 
     def _configure_links(self, source: str, target: str) -> None:
+        self.connect(source)
         for a, b in ((source, target), (target, source)):
             spec = routing.link_spec(self.cluster, a, b, self.connect(b))
             if spec is not None:
@@ -442,6 +481,18 @@ class Coordinator:
         if not isinstance(answer, Measured):
             raise RemoteProtocolError("Measured is expected", value=type(answer).__name__)
         return answer
+
+
+def _lost(device: str) -> WorkerLostError:
+    return WorkerLostError(
+        f"device {device!r} was lost",
+        field=f"devices.{device}",
+        remedy="start its worker again, or plan without it",
+    )
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values) if values else 0.0
 
 
 def _per_byte(large_s: float, large_n: int, small_s: float, small_n: int, size: int) -> float:

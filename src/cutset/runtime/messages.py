@@ -311,6 +311,7 @@ class Profiled(_Message, frozen=True, tag=True):
     kernels: tuple[KernelSeconds, ...]
     whole_s: tuple[float, ...]
     rss_growth_bytes: int
+    threads: int
 
 
 class Failure(_Message, frozen=True, tag=True):

@@ -418,7 +418,10 @@ class Worker:
             unpaced = Engine(spec.provider, spec.threads, spec.options)
             kernels = engine.kernel_times(submodel, unpaced, feeds, body.kernel_runs)
         return Profiled(
-            tuple(KernelSeconds(k.node, k.op_type, k.seconds) for k in kernels), whole, grown
+            tuple(KernelSeconds(k.node, k.op_type, k.seconds) for k in kernels),
+            whole,
+            grown,
+            body.engine.threads or engine.physical_cores(),
         )
 
 

@@ -170,7 +170,7 @@ class ZenohTransport:
             session.liveliness().declare_subscriber(
                 f"{_ROOT}/alive/*", on_liveliness, history=True
             ),
-            session.declare_queryable(f"{_ROOT}/hello", on_query),
+            session.declare_queryable(f"{_ROOT}/hello/{self._address}", on_query),
             # Last, so that who sees the token can send: declarations keep their order on a link.
             session.liveliness().declare_token(f"{_ROOT}/alive/{self._address}"),
         ]
@@ -235,7 +235,7 @@ def find_worker(
     timeout_s: float = 3.0,
     now: Callable[[], float] = time.monotonic,
 ) -> Hello:
-    """Who listens at the endpoint? Asked over a connection of its own, so that only it answers.
+    """Who listens at the endpoint? Asked over a connection of its own.
 
     Raises TransportError that names device and endpoint within `timeout_s` and a little.
     """
@@ -264,9 +264,11 @@ def find_worker(
     try:
         # A query ends with zero replies and no error when nobody (yet) answers: ask again.
         while (left_s := deadline_s - now()) > 0:
-            for reply in session.get(f"{_ROOT}/hello", timeout=min(1.0, left_s)):
-                if reply.ok is not None:
-                    return _hello(reply.ok.payload.to_bytes(), device, endpoint)
+            # Who is at the endpoint passes questions on: ask for its own answer, by its id.
+            for zid in session.info.peers_zid():
+                for reply in session.get(f"{_ROOT}/hello/{zid}", timeout=min(1.0, left_s)):
+                    if reply.ok is not None:
+                        return _hello(reply.ok.payload.to_bytes(), device, endpoint)
             threading.Event().wait(0.05)
     finally:
         session.close()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cutset.errors import InvalidFileError, UsageError
-from cutset.feeds import random_feeds, read_feeds
+from cutset.feeds import random_feeds, read_feeds, write_feeds
 from cutset.ports import Port, check_feeds
 
 X = Port("x", "float32", (2, 3))
@@ -85,3 +85,13 @@ def test_batches_of_different_lengths_are_refused(tmp_path: Path) -> None:
 def test_wrong_feeds_are_refused(feeds: dict, word: str) -> None:
     with pytest.raises(UsageError, match=word):
         check_feeds([X], feeds)
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    requests = random_feeds([X, MASK], 3)
+    write_feeds(tmp_path / "answers", requests)
+    (tmp_path / "answers").rename(tmp_path / "answers.npz")
+    again = read_feeds([tmp_path / "answers.npz"], [X, MASK])
+    assert all(np.array_equal(a[n], b[n]) for a, b in zip(requests, again, strict=True) for n in a)
+    with pytest.raises(InvalidFileError, match="cannot be written"):
+        write_feeds(tmp_path / "no" / "folder.npz", requests)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,23 @@ def read_feeds(files: Sequence[str | Path], specs: Sequence[Port]) -> list[Feeds
     InvalidFileError that names file, input, and the shape or type that was expected.
     """
     return [feeds for file in files for feeds in _read(Path(file), specs)]
+
+
+def write_feeds(file: str | Path, requests: Sequence[Mapping[str, Array]]) -> None:
+    """Write values by name, one leading dimension for the requests, as `read_feeds` reads them.
+
+    Raises InvalidFileError where the file cannot be written.
+    """
+    stacked: dict[str, Any] = {
+        name: np.stack([request[name] for request in requests]) for name in requests[0]
+    }
+    try:
+        with open(file, "wb") as target:  # savez would add a suffix to a path
+            np.savez(target, **stacked)
+    except OSError as error:
+        raise InvalidFileError(
+            f"cannot be written: {error.strerror or error}", file=str(file)
+        ) from None
 
 
 def _read(file: Path, specs: Sequence[Port]) -> list[Feeds]:

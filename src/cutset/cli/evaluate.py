@@ -51,7 +51,7 @@ def evaluate(
     document = read_plan_document(plan)
     loaded = targets.load_target(target, targets.parse_shapes(input_shape))
     objective = Objective(document.objective or Objective.LATENCY)
-    problem = targets.load_problem(loaded, target, cluster, profile, objective)
+    problem = targets.load_problem(loaded, cluster, profile, objective)
     try:
         scored = estimate(problem, plan_of(document))
         check_memory(problem, scored.memory_bytes)

@@ -6,7 +6,6 @@ Exit status: 0 done, 1 a fault or a failed verification, 2 wrong usage or a bad 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,18 +13,21 @@ from typing import Annotated
 
 import typer
 
-from cutset.cli.output import fail, note
+from cutset.cli.output import abandon_stdout, fail, note
 from cutset.errors import CutsetError, UsageError
 
 #: Command -> its module in this folder, which holds a function of the same name
 #: (with `_` after a Python keyword). Modules import what they need inside the function.
 COMMANDS = {
+    "try": "try_",
     "doctor": "doctor",
     "inspect": "inspect",
     "attach": "attach",
+    "profile": "profile",
     "plan": "plan",
     "evaluate": "evaluate",
     "worker": "worker",
+    "run": "run",
 }
 
 
@@ -77,8 +79,7 @@ def run(arguments: Sequence[str]) -> int:
         note("interrupted")
         return 130
     except BrokenPipeError:
-        # The reader is gone: point stdout elsewhere, so that the interpreter's last flush is quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon_stdout()
         return 1
     except CutsetError as error:
         if "--debug" in own:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,27 +16,17 @@ if TYPE_CHECKING:
     from cutset.problem import Problem, Solution
 
 
-class ObjectiveName(StrEnum):
-    latency = "latency"
-    throughput = "throughput"
-
-
 def plan(
     target: targets.TargetArgument,
     cluster: targets.ClusterOption = targets.DEFAULT_CLUSTER,
     profile: targets.ProfileOption = None,
-    objective: Annotated[
-        ObjectiveName, typer.Option("--objective", help="What to minimise or maximise.")
-    ] = ObjectiveName.latency,
-    strategy: Annotated[
-        str, typer.Option("--strategy", help="A strategy's name, or ./FILE.py:CLASS.")
-    ] = "auto",
-    time_limit: Annotated[
-        float, typer.Option("--time-limit", min=0.0, help="Seconds for planning.")
-    ] = math.inf,
-    seed: Annotated[int, typer.Option("--seed", help="Of strategies that draw lots.")] = 0,
+    objective: targets.ObjectiveOption = targets.ObjectiveName.latency,
+    strategy: targets.StrategyOption = "auto",
+    time_limit: targets.TimeLimitOption = math.inf,
+    seed: targets.SeedOption = 0,
     out: Annotated[Path | None, typer.Option("-o", "--output", help="Write the plan here.")] = None,
     input_shape: targets.ShapeOption = None,
+    insecure: targets.InsecureOption = False,
     json: output.JsonFlag = False,
 ) -> None:
     """Find the best split, with its bound, its proof, and where the verdict would flip."""
@@ -47,9 +36,11 @@ def plan(
     from cutset.problem import Objective
     from cutset.serde import plan_document, write_plan
 
-    with output.working("planning"):
+    with output.working("planning") as note:
         loaded = targets.load_target(target, targets.parse_shapes(input_shape))
-        problem = targets.load_problem(loaded, target, cluster, profile, Objective(objective.value))
+        problem = targets.load_problem(
+            loaded, cluster, profile, Objective(objective.value), note, insecure
+        )
         solution = solve(problem, strategy, time_limit_s=time_limit, seed=seed)
         others = alternatives(problem)
     if out is not None:

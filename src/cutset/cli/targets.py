@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,36 @@ ShapeOption = Annotated[
     list[str] | None,
     typer.Option("--input-shape", metavar="NAME=DIMS", help="Such as x=1,3,224,224; repeatable."),
 ]
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model.")]
+InputOption = Annotated[
+    list[Path] | None,
+    typer.Option("--input", help=".npy, .npz by input name, or an image; repeatable."),
+]
+InsecureOption = Annotated[
+    bool,
+    typer.Option("--insecure", help="Allow listening beyond loopback, without authentication."),
+]
+
+
+class ObjectiveName(StrEnum):
+    latency = "latency"
+    throughput = "throughput"
+
+
+class FallbackName(StrEnum):
+    local = "local"
+
+
+ObjectiveOption = Annotated[
+    ObjectiveName, typer.Option("--objective", help="What to minimise or maximise.")
+]
+StrategyOption = Annotated[
+    str, typer.Option("--strategy", help="A strategy's name, or ./FILE.py:CLASS.")
+]
+TimeLimitOption = Annotated[
+    float, typer.Option("--time-limit", min=0.0, help="Seconds for planning.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of strategies that draw lots.")]
 DEFAULT_CLUSTER = Path("cluster.yaml")
 
 
@@ -83,37 +114,36 @@ def load_target(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -
 
 
 def load_problem(
-    target: Target, path: Path, cluster: Path, profile: Path | None, objective: Objective
+    target: Target,
+    cluster: Path,
+    profile: Path | None,
+    objective: Objective,
+    note: Callable[[str], None] = lambda _: None,
+    insecure: bool = False,
 ) -> Problem:
-    """The planning problem that the files state. Raises InvalidFileError or UsageError."""
-    from cutset.cost import TableCost
+    """The planning problem that the files state; a model without a profile is measured now.
+
+    Raises InvalidFileError, and what measuring raises.
+    """
     from cutset.problem import Problem
     from cutset.profiles import resolve
     from cutset.serde import read_cluster, read_profile
 
     devices = read_cluster(cluster)
     measured = read_profile(profile) if profile is not None else None
-    cost = target.cost
-    if cost is None:
+    if target.model is not None:
+        from cutset import api
+
         if measured is None:
-            raise UsageError(
-                "an ONNX model needs measured times",
-                file=str(path),
-                field="--profile",
-                remedy=f"measure with `cutset profile {path} --cluster {cluster} -o profile.json`"
-                " and add `--profile profile.json`",
-            )
-        if measured.graph_digest != target.graph.digest:
-            raise InvalidFileError(
-                "the profile was measured on another model or input shape",
-                file=str(profile),
-                field="graph_digest",
-                value=measured.graph_digest[:16],
-                remedy=f"profile this one ({target.graph.digest[:16]})",
-            )
-        cost = TableCost(measured.compute_s)
+            note("measuring; --profile FILE takes measured times instead")
+            measured = api.profile(target.model, devices, insecure=insecure, note=note)
+        try:
+            return api.problem(target.model, devices, measured, objective=objective.value)
+        except InvalidFileError as error:
+            raise error.located(file=str(profile or cluster)) from None
+    assert target.cost is not None
     try:
         resolved = resolve(devices, measured)
     except InvalidFileError as error:
         raise error.located(file=str(cluster)) from None
-    return Problem(target.graph, resolved, cost, objective)
+    return Problem(target.graph, resolved, target.cost, objective)

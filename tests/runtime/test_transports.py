@@ -1,0 +1,39 @@
+"""Both transports pass the suite that is shipped for third parties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from cutset.runtime.local_transport import LocalNetwork
+from cutset.runtime.transport import Transport
+from cutset.runtime.zenoh_transport import ZenohTransport, free_endpoint
+from cutset.testing.transport_conformance import TransportConformance
+
+
+@contextmanager
+def closing(peers: Sequence[Transport]) -> Iterator[Sequence[Transport]]:
+    try:
+        yield peers
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+class TestLocal(TransportConformance):
+    def peers(self, count: int):  # type: ignore[no-untyped-def]
+        network = LocalNetwork()
+        return closing([network.join(f"p{i}") for i in range(count)])
+
+
+class TestZenoh(TransportConformance):
+    def peers(self, count: int):  # type: ignore[no-untyped-def]
+        hub = free_endpoint()
+        return closing(
+            [
+                ZenohTransport(
+                    listen=(hub if i == 0 else free_endpoint(),), connect=(hub,) if i else ()
+                )
+                for i in range(count)
+            ]
+        )

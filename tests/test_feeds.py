@@ -79,7 +79,7 @@ def test_batches_of_different_lengths_are_refused(tmp_path: Path) -> None:
         ({}, "missing"),
         ({"x": np.zeros((2, 3))}, "float64"),
         ({"x": np.zeros((3, 3), np.float32)}, "3x3"),
-        ({"x": [1, 2]}, "numpy"),
+        ({"x": [1, 2]}, "NumPy"),
     ],
 )
 def test_wrong_feeds_are_refused(feeds: dict, word: str) -> None:

@@ -63,9 +63,18 @@ def decode(data: bytes) -> Message:
 def tensor_bytes(array: Array) -> bytes:
     """The raw bytes of a tensor: little-endian, rows first.
 
-    Raises LocalProtocolError where the dtype cannot travel (strings, objects).
+    A tensor that is passed on as it was received is not copied. Raises LocalProtocolError where
+    the dtype cannot travel (strings, objects).
     """
     dtype_name(array)
+    received = array.base.base if isinstance(array.base, np.ndarray) else array.base
+    if (
+        isinstance(received, bytes)
+        and len(received) == array.nbytes
+        and array.flags.c_contiguous
+        and array.dtype.byteorder != ">"
+    ):
+        return received
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
     return array.tobytes()

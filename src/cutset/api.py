@@ -223,7 +223,7 @@ def evaluate(stated: Problem, plan: Plan) -> Estimate:
     return scored
 
 
-def unsplit(model: Model, spec: Engine | None = None) -> engine.Runnable:
+def unsplit(model: Model, spec: Engine | None = None) -> engine.OrtRunnable:
     """The model as its file has it, in this process: what split outputs are compared with."""
     return engine.load(model.path, spec or Engine(threads=1))
 

@@ -189,6 +189,12 @@ class OrtRunnable:
         self.input_names = tuple(port.name for port in self.inputs)
         self.output_names = tuple(port.name for port in self.outputs)
 
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the model's author wrote into it, by key."""
+        found: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        return found
+
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Raises UsageError for feeds that do not fit, CutsetError where the run itself fails."""
         check_feeds(self.inputs, feeds)

@@ -19,6 +19,7 @@ from cutset.errors import CutsetError, UsageError
 #: Command -> its module in this folder, which holds a function of the same name
 #: (with `_` after a Python keyword). Modules import what they need inside the function.
 COMMANDS = {
+    "demo": "demo",
     "try": "try_",
     "doctor": "doctor",
     "inspect": "inspect",

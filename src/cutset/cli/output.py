@@ -37,7 +37,11 @@ def result_console() -> Console:
     """Where results for a person go: standard output; plain text where it is no terminal."""
     from rich.console import Console
 
-    return Console(markup=False, highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+    # A pipe has no width: what reads it decides where to break.
+    width = None if sys.stdout.isatty() else 160
+    return Console(
+        markup=False, highlight=False, emoji=False, soft_wrap=width is not None, width=width
+    )
 
 
 def note(text: str) -> None:

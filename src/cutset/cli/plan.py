@@ -13,7 +13,7 @@ from cutset.cli import output, targets
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cutset.problem import Problem, Solution
+    from cutset.problem import BreakEven, Problem, Solution
 
 
 def plan(
@@ -81,6 +81,16 @@ def proof_in_words(proof: str, scope: str) -> str:
     }[proof]
 
 
+def flip_in_words(flip: BreakEven) -> str:
+    """ "link:pi>server below 5.8 Mbit/s: pi alone"."""
+    from cutset.units import format_rate
+
+    side, at = ("below", flip.below) if flip.below is not None else ("above", flip.above)
+    assert at is not None
+    shown = format_rate(at) if flip.change.startswith("link:") else f"{at:.3g}"
+    return f"{flip.change} {side} {shown}: {flip.then}"
+
+
 def _next_step(
     target: Path, cluster: Path, profile: Path | None, out: Path | None, model: bool
 ) -> str:
@@ -92,7 +102,7 @@ def _next_step(
     return f"cutset evaluate {target} {out}{options}"
 
 
-def _verdict_in_words(solution: Solution) -> str:
+def verdict_in_words(solution: Solution) -> str:
     from cutset.units import format_time
 
     verdict = solution.verdict
@@ -116,10 +126,10 @@ def _show(
     next_step: str,
 ) -> None:
     from cutset.problem import Objective
-    from cutset.units import format_bytes, format_rate, format_time
+    from cutset.units import format_bytes, format_time
 
     estimate = solution.estimate
-    console.print(_verdict_in_words(solution))
+    console.print(verdict_in_words(solution))
     console.print()
     latency = problem.objective is Objective.LATENCY
     value = format_time(solution.value_s)
@@ -183,10 +193,6 @@ def _show(
         ],
     )
     for flip in solution.break_even:
-        is_rate = flip.change.startswith("link:")
-        for side, at in (("below", flip.below), ("above", flip.above)):
-            if at is not None:
-                shown = format_rate(at) if is_rate else f"{at:.3g}"
-                console.print(f"break-even: {flip.change} {side} {shown}: {flip.then}")
+        console.print(f"break-even: {flip_in_words(flip)}")
     console.print()
     console.print(f"next: {next_step}")

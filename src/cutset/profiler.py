@@ -19,16 +19,10 @@ from cutset.errors import ProfileError, TransportError
 from cutset.onnx_io import Model, operator_times, whole
 from cutset.ports import Array
 from cutset.profile_store import keep, profile_path, recall
-from cutset.profiles import (
-    DeviceMeasurement,
-    LinkMeasurement,
-    Measurement,
-    Profile,
-    WholeMeasurement,
-)
+from cutset.profiles import Measurement, Profile, WholeMeasurement
 from cutset.report import percentile
 from cutset.runtime import machine_info
-from cutset.runtime.coordinator import Coordinator, DeviceStatus
+from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.messages import Status
 from cutset.runtime.routing import engine_spec
 
@@ -100,7 +94,7 @@ def profile_cluster(
 
         found = joined(found, _remembered(model, key, measure, fresh))
     note("measuring the links")
-    links, devices = _measure_links(coordinator, states)
+    links, devices = coordinator.measure_links()
     return replace(found, links=links, devices=devices)
 
 
@@ -115,33 +109,6 @@ def _measure_on(
         device.name, submodel, feeds, kernel_runs=max(runs, 2 * LEAST_RUNS), whole_runs=runs
     )
     return scaled(model, raw.kernels, raw.whole_s, device.kind, name, threads)
-
-
-def _measure_links(
-    coordinator: Coordinator, states: Mapping[str, DeviceStatus]
-) -> tuple[tuple[LinkMeasurement, ...], tuple[DeviceMeasurement, ...]]:
-    """Every link of the cluster, and what its ends spend per byte (the median over their links)."""
-    links: list[LinkMeasurement] = []
-    send: dict[str, list[float]] = {}
-    recv: dict[str, list[float]] = {}
-    for link in coordinator.cluster.pairs():
-        report = coordinator.measure_link(link.source, link.target)
-        links.append(report.link)
-        send.setdefault(link.source, []).append(report.send_s_per_byte)
-        recv.setdefault(link.target, []).append(report.recv_s_per_byte)
-    devices = tuple(
-        DeviceMeasurement(
-            name,
-            0.0,
-            statistics.median(send.get(name, [0.0])),
-            statistics.median(recv.get(name, [0.0])),
-            state.status.cpu,
-            state.status.memory_bytes,
-        )
-        for name, state in states.items()
-        if state.status is not None
-    )
-    return tuple(links), devices
 
 
 def _engine_version(status: Status) -> str:

@@ -1,1 +1,78 @@
-"""Split a trained network over the devices you have."""
+"""Split a trained network over the devices you have.
+
+`load` a model, `profile` it on a cluster, `solve` for the best plan, `deploy` that plan: see each
+function's own words. Names are imported when they are first used, so that what needs one of them
+(a worker on a small board) does not load the others' planners and solvers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cutset.api import Deployed, deploy, load, profile, solve
+    from cutset.cluster import Cluster
+    from cutset.errors import (
+        CutsetError,
+        DeadlineExceeded,
+        InfeasibleError,
+        InputError,
+        PlanningError,
+        ProfileError,
+        RuntimeFault,
+        TransportError,
+        UsageError,
+        WorkerLostError,
+    )
+    from cutset.onnx_io import Model
+    from cutset.plan import Plan
+    from cutset.problem import Solution
+    from cutset.profiles import Profile
+
+__all__ = [
+    "Cluster",
+    "CutsetError",
+    "DeadlineExceeded",
+    "Deployed",
+    "InfeasibleError",
+    "InputError",
+    "Model",
+    "Plan",
+    "PlanningError",
+    "Profile",
+    "ProfileError",
+    "RuntimeFault",
+    "Solution",
+    "TransportError",
+    "UsageError",
+    "WorkerLostError",
+    "deploy",
+    "load",
+    "profile",
+    "solve",
+]
+
+#: Where names come from that `cutset.errors` does not define.
+_HOMES = {
+    "Cluster": "cluster",
+    "Deployed": "api",
+    "Model": "onnx_io",
+    "Plan": "plan",
+    "Profile": "profiles",
+    "Solution": "problem",
+    "deploy": "api",
+    "load": "api",
+    "profile": "api",
+    "solve": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,7 +15,7 @@ from dataclasses import replace
 from cutset import engine
 from cutset.cluster import Cluster, Device, Engine
 from cutset.engine import KernelTimes
-from cutset.errors import ProfileError, TransportError
+from cutset.errors import ProfileError, WorkerLostError
 from cutset.onnx_io import Model, operator_times, whole
 from cutset.ports import Array
 from cutset.profile_store import keep, profile_path, recall
@@ -69,20 +69,19 @@ def profile_cluster(
 
     Of several devices of one kind the first is measured. Links and transfer costs are measured
     every time; values that the cluster file states keep precedence (`profiles.resolve`).
-    Raises TransportError for a device that cannot be reached.
+    Raises TransportError for a device that cannot be reached, WorkerLostError for one that is lost.
     """
+    for device in coordinator.cluster.devices:
+        coordinator.connect(device.name)  # raises what names device, endpoint and remedy
     states = {state.name: state for state in coordinator.status()}
-    for state in states.values():
-        if state.status is None:
-            raise TransportError(
-                f"device {state.name!r} cannot be reached: {state.error}",
-                field=f"devices.{state.name}",
-                remedy="check it with `cutset doctor --cluster FILE`",
-            )
     found = Profile(model.graph.digest)
     for device in first_of_each_kind(coordinator.cluster):
-        status = states[device.name].status
-        assert status is not None
+        state = states[device.name]
+        status = state.status
+        if status is None:
+            raise WorkerLostError(
+                f"device {device.name!r} is gone: {state.error}", field=f"devices.{device.name}"
+            )
         spec = engine_spec(device)
         threads = spec.threads or status.cores
         name = engine.engine_key(spec.provider, _engine_version(status))

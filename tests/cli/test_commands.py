@@ -150,7 +150,25 @@ def test_doctor(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, found = document(capsys, "doctor", "--cluster", "cluster.yaml")
     assert status == (0 if found["ok"] else 1)
     assert {"python", "zenoh", "engine", "lab", "cluster"} <= {c["name"] for c in found["checks"]}
+    devices = {c["name"]: c for c in found["checks"] if c["name"].startswith("device ")}
+    assert set(devices) == {"device pi", "device server"}
+    assert "emulated here" in devices["device server"]["found"]
     assert "python" in call(capsys, "doctor")[1]
+
+
+def test_doctor_names_a_device_that_does_not_answer(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("cluster.yaml").write_text(
+        CLUSTER.replace("server: {}", "server: {endpoint: tcp/127.0.0.1:9}")
+    )
+    status, found = document(capsys, "doctor", "--cluster", "cluster.yaml")
+    assert (status, found["ok"]) == (1, False)
+    states = {c["name"]: c["ok"] for c in found["checks"]}
+    assert (states["device pi"], states["device server"]) == (True, False)
+    text = next(c["found"] for c in found["checks"] if c["name"] == "device server")
+    for words in ("'server'", "tcp/127.0.0.1:9", "cutset worker"):
+        assert words in text
 
 
 FAILURES = [
@@ -167,6 +185,7 @@ FAILURES = [
     (("plan", "w.json", "-o", "no/such/folder/p.json"), 2, "invalid_file", "no/such/folder/p.json"),
     (("worker", "--memory", "lots"), 2, "invalid_file", None),
     (("worker", "--listen", "tcp/0.0.0.0:7447"), 2, "usage", None),
+    (("worker", "--discover", "eth0"), 2, "usage", None),
 ]
 
 

@@ -8,15 +8,19 @@ import shutil
 import struct
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cutset.cli import output
+from cutset.cli import output, targets
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from cutset.cluster import Cluster
+    from cutset.runtime.coordinator import DeviceStatus
 
 
 @dataclass(frozen=True)
@@ -105,12 +109,14 @@ def doctor(
     cluster: Annotated[
         Path | None, typer.Option("--cluster", help="Check this cluster file too.")
     ] = None,
+    insecure: targets.InsecureOption = False,
     json: output.JsonFlag = False,
 ) -> None:
-    """Check this machine, and a cluster file: versions, engines, memory, permissions."""
+    """Check this machine, and with a cluster its devices: versions, reachability, memory."""
     checks = machine_checks()
     if cluster is not None:
-        checks.append(_cluster(cluster))
+        with output.working("contacting the devices"):
+            checks += cluster_checks(cluster, insecure)
     document: dict[str, Any] = {
         "ok": all(c.ok is not False for c in checks),
         "checks": [
@@ -122,24 +128,60 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _cluster(path: Path) -> Check:
+def cluster_checks(path: Path, insecure: bool = False) -> list[Check]:
+    """The cluster file, and every device of it: those without endpoint are started here for it.
+
+    Raises InvalidFileError for a bad file.
+    """
+    from cutset.runtime.coordinator import Coordinator
     from cutset.serde import read_cluster
 
     cluster = read_cluster(path)
     remote = [d.name for d in cluster.devices if d.endpoint is not None]
     spawned = [d.name for d in cluster.devices if d.endpoint is None]
     links = len(list(cluster.pairs()))
-    return Check(
-        "cluster",
-        True,
-        f"{len(cluster.devices)} devices ({', '.join(remote) or 'none'} by endpoint,"
-        f" {', '.join(spawned) or 'none'} spawned here), {links} directed links",
-    )
+    found = [
+        Check(
+            "cluster",
+            True,
+            f"{len(cluster.devices)} devices ({', '.join(remote) or 'none'} by endpoint,"
+            f" {', '.join(spawned) or 'none'} spawned here), {links} directed links",
+        )
+    ]
+    with Coordinator(cluster, insecure=insecure) as coordinator:
+        found += [_device(state, cluster) for state in coordinator.status()]
+    return found
+
+
+def _device(state: DeviceStatus, cluster: Cluster) -> Check:
+    from cutset.units import format_bytes, format_time
+
+    name = f"device {state.name}"
+    status = state.status
+    if status is None or state.round_trip_s is None:
+        return Check(name, False, state.error or "it does not answer")  # which says what to do
+    if state.name == cluster.source:
+        where = "this process, as the source"
+    elif state.endpoint is None:
+        where = "emulated here"
+    else:
+        where = f"reachable at {state.endpoint}, round trip {format_time(state.round_trip_s)}"
+    limit = status.memory_limit_bytes
+    memory = format_bytes(status.memory_bytes) + (f", limit {format_bytes(limit)}" if limit else "")
+    there = status.versions.get("cutset", "unknown")
+    here = version("cutset")
+    text = f"{where}; cutset {there}; {memory}; {', '.join(status.providers) or 'no engine'}"
+    if not status.providers:
+        return Check(name, False, text, f"pip install 'cutset[cpu]' on {state.name}")
+    if there != here:
+        return Check(name, None, text, f"here it is cutset {here}: install the same on both")
+    return Check(name, True, text)
 
 
 def _show(console: Console, checks: list[Check]) -> None:
-    signs = {True: "ok", False: "MISSING", None: "note"}
+    signs = {True: "ok", False: "FAILED", None: "note"}
+    width = max(len(check.name) for check in checks) + 1
     for check in checks:
-        console.print(f"{signs[check.ok]:<8}{check.name:<9}{check.found}")
+        console.print(f"{signs[check.ok]:<8}{check.name:<{width}}{check.found}")
         if check.remedy:
-            console.print(f"{'':<17}{check.remedy}")
+            console.print(f"{'':<{8 + width}}{check.remedy}")

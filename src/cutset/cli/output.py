@@ -10,11 +10,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cutset.errors import CutsetError
+from cutset.errors import CutsetError, InvalidFileError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,6 +90,28 @@ def table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[obje
     for row in rows:
         made.add_row(*(Text(str(cell)) for cell in row))
     console.print(made)
+
+
+def check_writable(path: Path | None) -> None:
+    """Refuse an output file whose folder is missing before work is done for it, not after.
+
+    Raises InvalidFileError; None is no file.
+    """
+    if path is None:
+        return
+    problem = None
+    if path.is_dir():
+        problem = "it is a folder"
+    elif not path.parent.is_dir():
+        problem = "its folder does not exist"
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        problem = "permission denied"
+    if problem is not None:
+        raise InvalidFileError(
+            f"cannot be written: {problem}",
+            file=str(path),
+            remedy="check that the folder exists and is writable",
+        )
 
 
 def fail(error: CutsetError, as_json: bool) -> int:

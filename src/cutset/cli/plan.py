@@ -36,6 +36,7 @@ def plan(
     from cutset.problem import Objective
     from cutset.serde import plan_document, write_plan
 
+    output.check_writable(out)
     with output.working("planning") as note:
         loaded = targets.load_target(target, targets.parse_shapes(input_shape))
         problem = targets.load_problem(

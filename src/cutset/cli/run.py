@@ -84,6 +84,7 @@ def run(
     from cutset.runtime.coordinator import Coordinator
     from cutset.serde import plan_document
 
+    output.check_writable(out)
     if requests is None and duration is None:
         requests = DEFAULT_REQUESTS
     loaded = api.load(model, targets.parse_shapes(input_shape))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import queue
+import random
 import socket
 import statistics
 import subprocess
@@ -166,8 +167,12 @@ def main(quick: bool = False) -> dict[str, Any]:
 def _interleaved(runs: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in runs}
     cpu: dict[str, list[float]] = {name: [] for name in runs}
+    order = list(runs)
+    shuffle = random.Random(0).shuffle
     for i in range(rounds + 5):
-        for name, run in runs.items():
+        shuffle(order)  # each finds the caches as another one left them
+        for name in order:
+            run = runs[name]
             start_s, cpu_s = time.perf_counter(), time.process_time()
             run()
             if i >= 5:

@@ -106,6 +106,9 @@ def _config(mode: str, listen: Sequence[str], connect: Sequence[str], **extra: o
     return config
 
 
+_MAX_PUBLISHERS: Final = 512
+
+
 class ZenohTransport:
     """A Zenoh peer; its address is its Zenoh id. See Transport for what its methods promise.
 
@@ -123,6 +126,7 @@ class ZenohTransport:
         self._changed = threading.Condition()
         self._closed = False
         self._declared: list[Any] = []
+        self._publishers: dict[tuple[str, bool], Any] = {}
         try:
             self._session: Any = zenoh.open(
                 _config(
@@ -181,18 +185,26 @@ class ZenohTransport:
         if self._closed:
             raise LocalProtocolError("the transport is closed")
         try:
-            self._session.put(
-                f"{_ROOT}/to/{target}",
-                payload,
-                attachment=header,
-                congestion_control=zenoh.CongestionControl.BLOCK,
-                priority=zenoh.Priority.INTERACTIVE_HIGH if urgent else zenoh.Priority.DATA,
-                express=True,
-            )
+            self._publisher(target, urgent).put(payload, attachment=header)
         except zenoh.ZError as error:
             if self._closed:
                 raise LocalProtocolError("the transport is closed") from None
             raise TransportError(f"a message could not be sent: {error}") from None
+
+    def _publisher(self, target: str, urgent: bool) -> Any:
+        """A declared publisher: its key travels as a number, and is not parsed for each message."""
+        publisher = self._publishers.get((target, urgent))
+        if publisher is None:
+            if len(self._publishers) >= _MAX_PUBLISHERS:  # peers come and go; the oldest gives way
+                self._publishers.pop(next(iter(self._publishers)), None)
+            publisher = self._session.declare_publisher(
+                f"{_ROOT}/to/{target}",
+                congestion_control=zenoh.CongestionControl.BLOCK,
+                priority=zenoh.Priority.INTERACTIVE_HIGH if urgent else zenoh.Priority.DATA,
+                express=True,
+            )
+            self._publishers[target, urgent] = publisher
+        return publisher
 
     def wait_for(self, address: str, timeout_s: float) -> bool:
         with self._changed:

@@ -74,7 +74,7 @@ def tensor_bytes(array: Array) -> bytes:
     kind = _ON_THE_WIRE[dtype_name(array)]
     if array.dtype != kind:
         array = array.astype(kind)
-    received = array.base
+    received: object = array.base
     if isinstance(received, np.ndarray):
         received = received.base
     if type(received) is bytes and len(received) == array.nbytes and array.flags.c_contiguous:

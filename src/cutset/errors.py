@@ -5,9 +5,9 @@ CutsetError
 │ ├ InvalidModelError          not an ONNX model, or one that cannot be prepared
 │ ├ InvalidFileError           a cluster, workload, profile or plan file
 │ └ UsageError                 a command line or an API call that cannot be meant
-├ PlanningError                exit status 3
-│ ├ InfeasibleError            no plan exists: says what is short, and by how much
-│ └ UnsupportedProblemError    outside what the strategy covers (exit status 2)
+├ PlanningError                a strategy failed; exit status 1
+│ ├ InfeasibleError            no plan exists: says what is short, and by how much (3)
+│ └ UnsupportedProblemError    outside what the strategy covers (2)
 ├ ProfileError                 a measurement failed; exit status 1
 ├ VerificationError            split and unsplit outputs differ; exit status 1
 └ RuntimeFault                 exit status 1
@@ -107,11 +107,11 @@ class UsageError(InputError):
 
 class PlanningError(CutsetError):
     code = "planning"
-    exit_status = 3
 
 
 class InfeasibleError(PlanningError):
     code = "infeasible"
+    exit_status = 3
 
 
 class UnsupportedProblemError(PlanningError):

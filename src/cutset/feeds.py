@@ -65,7 +65,9 @@ def write_feeds(file: str | Path, requests: Sequence[Mapping[str, Array]]) -> No
             np.savez(target, **stacked)
     except OSError as error:
         raise InvalidFileError(
-            f"cannot be written: {error.strerror or error}", file=str(file)
+            f"cannot be written: {error.strerror or error}",
+            file=str(file),
+            remedy="check that the folder exists and is writable",
         ) from None
 
 
@@ -108,6 +110,7 @@ def _read(file: Path, specs: Sequence[Port]) -> list[Feeds]:
             "the inputs hold different or no numbers of requests",
             file=str(file),
             value=", ".join(f"{n}: {len(a)}" for n, a in columns.items()),
+            remedy="give every input the same number of requests, at least one",
         )
     return [
         {name: np.ascontiguousarray(array[i]) for name, array in columns.items()}
@@ -133,10 +136,14 @@ def _arrays(file: Path, specs: Sequence[Port]) -> dict[str, Array]:
         raise
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
-        raise InvalidFileError(f"cannot be read: {reason}", file=str(file)) from None
+        raise InvalidFileError(
+            f"cannot be read: {reason}", file=str(file), remedy="check the path"
+        ) from None
     except Exception as error:  # numpy and Pillow raise many kinds on damaged files
         raise InvalidFileError(
-            f"damaged, or not what its name says: {str(error).splitlines()[0]}", file=str(file)
+            f"damaged, or not what its name says: {str(error).splitlines()[0]}",
+            file=str(file),
+            remedy="write it again with numpy.save or numpy.savez (plain arrays, no objects)",
         ) from None
     if len(specs) != 1:
         raise InvalidFileError(

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 from cutset import strategies
-from cutset.errors import InputError, PlanningError
+from cutset.errors import CutsetError, InputError, PlanningError
 from cutset.estimate import estimate
 from cutset.plan import Plan, check_plan
 from cutset.problem import (
@@ -41,7 +41,8 @@ def solve(
     same for every strategy; memory limits are enforced here too.
 
     Raises InfeasibleError, UnsupportedProblemError, UsageError for an unknown strategy, and
-    PlanningError that names the strategy where it returned an invalid plan or a wrong bound.
+    PlanningError that names the strategy where it fails, or returns an invalid plan or a wrong
+    bound.
     """
     chosen = strategies.load(strategy) if isinstance(strategy, str) else strategy
     name = strategies.name_of(chosen)
@@ -53,6 +54,21 @@ def solve(
         if budget.best is None:
             raise
         proposal, interrupted = Proposal(budget.best, budget.bound_s, budget.scope), True
+    except CutsetError:
+        raise
+    except (Exception, SystemExit) as error:  # a third party's strategy may raise anything
+        raise PlanningError(
+            f"strategy {name!r} failed: {type(error).__name__}: {error}",
+            field="strategy",
+            remedy="this is a bug in the strategy: report it to its author",
+        ) from error
+    if not isinstance(proposal, Proposal):
+        raise PlanningError(
+            f"strategy {name!r} returned no Proposal",
+            field="strategy",
+            value=type(proposal).__name__,
+            remedy="this is a bug in the strategy: report it to its author",
+        )
     elapsed_s = time.perf_counter() - budget.started_s
     solution = certify(problem, proposal, name, elapsed_s)
     if interrupted or budget.exhausted():

@@ -26,6 +26,7 @@ class RunRecord:
 
     `comparison` is None where answers were not compared. `outputs` holds the first answer to each
     distinct input, where they were asked for. `errors` counts failures by their text.
+    `interrupted` says that Ctrl-C ended the run.
     """
 
     requests: int = 0
@@ -35,6 +36,7 @@ class RunRecord:
     outputs: dict[int, Results] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     first_error: CutsetError | None = None
+    interrupted: bool = False
 
     @property
     def answered(self) -> int:
@@ -70,7 +72,7 @@ def run_requests(
 
     `expected` are the unsplit model's outputs for each of `feeds`. A request that fails is counted;
     a lost worker ends the run, as no later request could be answered either. Ctrl-C ends it too:
-    what was measured until then is raised no further, but returned.
+    what was measured until then is returned, as `interrupted`; with no answer yet it is raised.
     """
     record = RunRecord(comparison=None if expected is None else Comparison())
     under_way: dict[Future[dict[str, Array]], _Sent] = {}
@@ -114,6 +116,7 @@ def run_requests(
     except KeyboardInterrupt:
         if not record.answered:
             raise
+        record.interrupted = True
     return record
 
 

@@ -32,17 +32,19 @@ def plan(
     """Find the best split, with its bound, its proof, and where the verdict would flip."""
     import msgspec
 
+    from cutset import strategies
     from cutset.planner import solve
     from cutset.problem import Objective
     from cutset.serde import plan_document, write_plan
 
     output.check_writable(out)
+    chosen = strategies.load(strategy)
     with output.working("planning") as note:
         loaded = targets.load_target(target, targets.parse_shapes(input_shape))
         problem = targets.load_problem(
             loaded, cluster, profile, Objective(objective.value), note, insecure
         )
-        solution = solve(problem, strategy, time_limit_s=time_limit, seed=seed)
+        solution = solve(problem, chosen, time_limit_s=time_limit, seed=seed)
         others = alternatives(problem)
     if out is not None:
         write_plan(out, solution, problem.graph, problem.cluster)

@@ -56,7 +56,8 @@ def run(
         int | None, typer.Option("--in-flight", min=1, max=1024, help="Requests under way at once.")
     ] = None,
     deadline: Annotated[
-        float, typer.Option("--deadline", min=0.001, help="Seconds within which to answer each.")
+        float,
+        typer.Option("--deadline", min=0.001, max=1e6, help="Seconds within which to answer each."),
     ] = 120.0,
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare every answer with the unsplit model's.")
@@ -76,7 +77,7 @@ def run(
     json: output.JsonFlag = False,
 ) -> int:
     """Run the model split over the devices; with --verify, prove that nothing changed."""
-    from cutset import api
+    from cutset import api, strategies
     from cutset.feeds import random_feeds, read_feeds, write_feeds
     from cutset.report import in_flight_for
     from cutset.run_report import run_document
@@ -85,6 +86,7 @@ def run(
     from cutset.serde import plan_document
 
     output.check_writable(out)
+    chosen_strategy = strategies.load(strategy)
     if requests is None and duration is None:
         requests = DEFAULT_REQUESTS
     loaded = api.load(model, targets.parse_shapes(input_shape))
@@ -107,7 +109,7 @@ def run(
                     devices,
                     measured,
                     objective=objective.value,
-                    strategy=strategy,
+                    strategy=chosen_strategy,
                     time_limit_s=time_limit,
                     seed=seed,
                 )
@@ -166,6 +168,9 @@ def run(
         with_latencies=latencies,
     )
     output.emit(json, document, lambda console: _show(console, document))
+    if record.interrupted:
+        output.note("interrupted")
+        return 130
     if record.first_error is not None:
         output.note(f"error: {record.first_error}")
         return record.first_error.exit_status

@@ -73,6 +73,7 @@ def engine_message(error: Exception) -> str:
     text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text.strip())
     text = re.sub(r"(?:/[\w.+-]+){2,}:\d+ [^:]*:*[^:]*?(?=[A-Z])", "", text)
+    text = re.sub(r"^Load model from .*? failed: ?", "", text)
     return text if len(text) <= 300 else text[:299] + "…"
 
 

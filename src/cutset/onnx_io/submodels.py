@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from cutset.engine import Submodel
-from cutset.errors import InvalidModelError
+from cutset.errors import InvalidModelError, UnsupportedProblemError
 from cutset.onnx_io.model import Model
 from cutset.onnx_io.weights import INLINE_LIMIT_BYTES, pack
 from cutset.plan import Plan, check_plan
@@ -74,9 +74,16 @@ def submodels(model: Model, plan: Plan) -> tuple[Submodel, ...]:
     """One submodel for each stage of the plan, in its order, named as the stages are.
 
     A stage puts out what other stages read and what the model puts out. Raises InvalidFileError
-    where the plan does not fit the graph.
+    where the plan does not fit the graph, UnsupportedProblemError for row tiles.
     """
     check_plan(plan, model.graph)
+    for stage in plan.stages:
+        if stage.tile is not None:
+            raise UnsupportedProblemError(
+                "row tiles cannot be run yet",
+                field=f"stages.{stage.name}.tile",
+                remedy="leave the tile out, so that the stage makes whole tensors",
+            )
     return tuple(submodel(model, stage.operators, name=stage.name) for stage in plan.stages)
 
 

@@ -22,6 +22,7 @@ Results = dict[str, Array]
 Fallback = Callable[[Mapping[str, Array]], Results]
 
 DEFAULT_DEADLINE_S: Final = 120.0
+MAX_DEADLINE_S: Final = 1e6  # a timer cannot wait for ever
 
 
 class Backend(Protocol):
@@ -86,7 +87,7 @@ class Session:
         self._backend = backend
         self._fallback = fallback
         self._fallback_s = fallback_s
-        self._deadline_s = deadline_s
+        self._deadline_s = _checked(deadline_s)
         self._clock = clock
         self._condition = threading.Condition()
         self._pending: dict[int, _Pending] = {}
@@ -119,11 +120,11 @@ class Session:
         """A request; the future gets all outputs by name, or the error that ended it.
 
         Waits while the window is full. `deadline_s` counts from now. Raises UsageError where the
-        feeds do not fit, DeadlineExceeded where there was no room in time, and what ended the
-        deployment where no device answers any more (without a fallback).
+        feeds or the deadline do not fit, DeadlineExceeded where there was no room in time, and what
+        ended the deployment where no device answers any more (without a fallback).
         """
         self._check(feeds)
-        limit_s = self._deadline_s if deadline_s is None else deadline_s
+        limit_s = self._deadline_s if deadline_s is None else _checked(deadline_s)
         expires_s = self._clock() + limit_s
         # The caller may change its arrays while ours are still on their way.
         pending = _Pending(Future(), {k: np.array(v) for k, v in feeds.items()}, expires_s)
@@ -312,7 +313,11 @@ class Session:
                 )
         for name, spec in self.inputs.items():
             if name not in feeds:
-                raise UsageError("an input is missing", field=f"inputs.{name}")
+                raise UsageError(
+                    "an input is missing",
+                    field=f"inputs.{name}",
+                    remedy=f"inputs are {', '.join(self.inputs)}",
+                )
             array = feeds[name]
             if not isinstance(array, np.ndarray):
                 raise UsageError(
@@ -332,6 +337,17 @@ class Session:
                     field=f"inputs.{name}",
                     value=list(array.shape),
                 )
+
+
+def _checked(deadline_s: float) -> float:
+    if not 0 < deadline_s <= MAX_DEADLINE_S:
+        raise UsageError(
+            f"a deadline must be more than 0 s and at most {MAX_DEADLINE_S:g} s",
+            field="deadline_s",
+            value=deadline_s,
+            remedy="state the seconds within which the answer is of use",
+        )
+    return deadline_s
 
 
 def _late(limit_s: float | None, doing: str) -> DeadlineExceeded:

@@ -317,10 +317,10 @@ class Worker:
             raise InfeasibleError(
                 f"device {self.name!r} needs {needed} bytes for its stages, holds {here} bytes and"
                 f" is limited to {self._memory_bytes} bytes",
-                field="--memory",
+                field=f"devices.{self.name}.memory",
                 value=f"{self._memory_bytes} bytes",
                 remedy=f"it is {here + needed - self._memory_bytes} bytes short: give it a smaller"
-                " part, or start the worker with more --memory",
+                " part, or more memory (`memory` in the cluster file, `cutset worker --memory`)",
             )
 
     def _warm(self, stage: StageSpec, load: Load) -> Runnable:

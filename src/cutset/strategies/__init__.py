@@ -49,7 +49,10 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
         made = kind(**(options or {}))
     except TypeError as error:
         raise UsageError(
-            f"the strategy cannot be made: {error}", field="strategy", value=name
+            f"the strategy cannot be made: {error}",
+            field="strategy",
+            value=name,
+            remedy="it must be a class whose options all have defaults",
         ) from None
     if not (callable(made) and hasattr(made, "info")):
         raise UsageError(
@@ -101,14 +104,25 @@ def _from_file(name: str) -> Any:
         )
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
-        raise UsageError("not a Python file", file=path, field="strategy", value=name)
+        raise UsageError(
+            "not a Python file", file=path, field="strategy", value=name, remedy="name a .py file"
+        )
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         raise UsageError(
-            f"the file cannot be loaded: {type(error).__name__}: {error}", file=path
+            f"the file cannot be loaded: {type(error).__name__}: {error}",
+            file=path,
+            field="strategy",
+            remedy="correct the file; `python FILE` shows where it fails",
         ) from error
     if not hasattr(module, kind):
-        raise UsageError("the file has no such class", file=path, field="strategy", value=kind)
+        raise UsageError(
+            "the file has no such class",
+            file=path,
+            field="strategy",
+            value=kind,
+            remedy="name the class that is in it: ./FILE.py:CLASS",
+        )
     return getattr(module, kind)

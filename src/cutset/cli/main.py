@@ -32,6 +32,19 @@ COMMANDS = {
 }
 
 
+#: Modules that the base install does not bring -> the extra that does.
+EXTRAS = {
+    "onnx": "plan",
+    "onnx_ir": "plan",
+    "onnxscript": "plan",
+    "scipy": "plan",
+    "ortools": "plan",
+    "onnxruntime": "cpu",
+    "skimage": "demo",
+    "PIL": "demo",
+}
+
+
 def make_app() -> typer.Typer:
     app = typer.Typer(
         help="Split a trained network over the devices you have: measured, proven, verified.",
@@ -92,12 +105,22 @@ def run(arguments: Sequence[str]) -> int:
             return _usage(error, as_json)
         if "--debug" in own:
             _traceback()
+        if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+            return fail(_not_installed(error.name), as_json)
         unexpected = CutsetError(
             f"unexpected {type(error).__name__}: {error}",
             remedy="this is a bug in cutset: please report it with the output of"
             " `cutset --debug …`",
         )
         return fail(unexpected, as_json)
+
+
+def _not_installed(module: str) -> UsageError:
+    extra = EXTRAS[module]
+    return UsageError(
+        f"this command needs {module}, which is not installed here",
+        remedy=f"pip install 'cutset[{extra}]' (a worker needs only the base and an engine)",
+    )
 
 
 def _usage(error: Exception, as_json: bool) -> int:

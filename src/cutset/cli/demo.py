@@ -143,13 +143,14 @@ def _show(console: Console, outcome: Outcome) -> None:
     folder = outcome.folder
     console.print()
     console.print("What to try next:")
+    program = output.program()
     for line in (
-        f"cutset try {folder}/recogniser.onnx",
-        f"cutset plan {folder}/recogniser.onnx --cluster {folder}/cluster.yaml"
+        f"{program} try {folder}/recogniser.onnx",
+        f"{program} plan {folder}/recogniser.onnx --cluster {folder}/cluster.yaml"
         f" --profile {folder}/recogniser-profile.json -o plan.json",
-        f"cutset run {folder}/recogniser.onnx --cluster {folder}/cluster.yaml --plan plan.json"
+        f"{program} run {folder}/recogniser.onnx --cluster {folder}/cluster.yaml --plan plan.json"
         f" --input {folder}/lines.npy --verify",
-        "cutset try YOUR-MODEL.onnx",
+        f"{program} try YOUR-MODEL.onnx",
     ):
         console.print(f"  {line}")
 

@@ -7,9 +7,12 @@ Standard output carries the result and nothing else; progress and errors go to s
 from __future__ import annotations
 
 import os
+import contextlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +46,16 @@ def result_console() -> Console:
     return Console(
         markup=False, highlight=False, emoji=False, soft_wrap=width is not None, width=width
     )
+
+
+def program() -> str:
+    """How to call this program again: its name where the shell finds it, else its path."""
+    called = Path(sys.argv[0])
+    if called.name != "cutset" or shutil.which("cutset") is not None:
+        return "cutset"
+    with contextlib.suppress(ValueError):
+        called = called.absolute().relative_to(Path.cwd())
+    return str(called)
 
 
 def note(text: str) -> None:

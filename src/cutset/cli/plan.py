@@ -99,10 +99,10 @@ def _next_step(
 ) -> str:
     options = f" --cluster {cluster}" + (f" --profile {profile}" if profile else "")
     if out is None:
-        return f"cutset plan {target}{options} -o plan.json"
+        return f"{output.program()} plan {target}{options} -o plan.json"
     if model:
-        return f"cutset run {target}{options} --plan {out} --input FILE --verify"
-    return f"cutset evaluate {target} {out}{options}"
+        return f"{output.program()} run {target}{options} --plan {out} --input FILE --verify"
+    return f"{output.program()} evaluate {target} {out}{options}"
 
 
 def verdict_in_words(solution: Solution) -> str:

@@ -107,8 +107,12 @@ def _show(
     console.print(f"{len(model.graph.operators)} operators, weights {format_bytes(sizes)}")
     if out is None:
         again = f" --cluster {cluster}" if cluster else ""
-        console.print(f"next: cutset profile {path}{again} -o profile.json (times are remembered)")
+        console.print(
+            f"next: {output.program()} profile {path}{again} -o profile.json (times are remembered)"
+        )
     elif cluster is not None:
-        console.print(f"next: cutset plan {path} --cluster {cluster} --profile {out} -o plan.json")
+        console.print(
+            f"next: {output.program()} plan {path} --cluster {cluster} --profile {out} -o plan.json"
+        )
     else:
-        console.print(f"next: cutset try {path}")
+        console.print(f"next: {output.program()} try {path}")

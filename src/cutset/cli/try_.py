@@ -111,7 +111,9 @@ def _show(
         f"Latency saved against this machine alone, link latency {latency} each way. Predicted from"
         " times measured here; no transfer costs but the wire's."
     )
-    console.print(f"next: cutset inspect {model}, or write a cluster.yaml and cutset plan {model}")
+    console.print(
+        f"next: {output.program()} inspect {model}, or write a cluster.yaml and plan with it"
+    )
 
 
 def _cell(gain: float, best: str) -> str:

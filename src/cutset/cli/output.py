@@ -6,13 +6,12 @@ Standard output carries the result and nothing else; progress and errors go to s
 
 from __future__ import annotations
 
-import os
 import contextlib
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 

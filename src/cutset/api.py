@@ -156,7 +156,13 @@ def deploy(
         if coordinator is None:
             own.close()
         raise
-    return Deployed(chosen, session, deployment.close, own, owns=coordinator is None)
+    return Deployed(
+        chosen,
+        session,
+        lambda drain_s: deployment.close(drain_s=drain_s),
+        own,
+        owns=coordinator is None,
+    )
 
 
 class Deployed:
@@ -166,7 +172,7 @@ class Deployed:
         self,
         plan: Plan,
         session: Session,
-        retire: Callable[[], None],
+        retire: Callable[[float], None],
         coordinator: Coordinator,
         owns: bool,
     ) -> None:
@@ -196,10 +202,10 @@ class Deployed:
         """Counts, and what stages and links took."""
         return self.session.stats()
 
-    def close(self) -> None:
-        """Retire the deployment; end the workers that were started for it."""
+    def close(self, *, drain_s: float = 5.0) -> None:
+        """Let what is under way end (at most `drain_s`); end the workers started for it."""
         try:
-            self._retire()
+            self._retire(drain_s)
         finally:
             if self._owns:
                 self.coordinator.close()
@@ -213,7 +219,10 @@ class Deployed:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+        else:
+            self.close(drain_s=0.0)  # nobody waits for the answers any more
 
 
 def evaluate(stated: Problem, plan: Plan) -> Estimate:

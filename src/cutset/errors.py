@@ -10,6 +10,7 @@ CutsetError
 │ └ UnsupportedProblemError    outside what the strategy covers (2)
 ├ ProfileError                 a measurement failed; exit status 1
 ├ VerificationError            split and unsplit outputs differ; exit status 1
+├ Interrupted                  by Ctrl-C; exit status 130
 └ RuntimeFault                 exit status 1
   ├ ProtocolError
   │ ├ LocalProtocolError       this side misused the protocol
@@ -125,6 +126,11 @@ class ProfileError(CutsetError):
 
 class VerificationError(CutsetError):
     code = "verification"
+
+
+class Interrupted(CutsetError):
+    code = "interrupted"
+    exit_status = 130
 
 
 class RuntimeFault(CutsetError):

@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from cutset.cli.output import abandon_stdout, fail, note
-from cutset.errors import CutsetError, UsageError
+from cutset.cli.output import abandon_stdout, fail
+from cutset.errors import CutsetError, Interrupted, UsageError
 
 #: Command -> its module in this folder, which holds a function of the same name
 #: (with `_` after a Python keyword). Modules import what they need inside the function.
@@ -86,12 +86,15 @@ def run(arguments: Sequence[str]) -> int:
     as_json = "--json" in own
     try:
         command = typer.main.get_command(make_app())
-        status = command.main(list(arguments), prog_name="cutset", standalone_mode=False)
+        # Not `command.main`, which ends an interrupt by itself, without a word.
+        with command.make_context("cutset", list(arguments)) as context:
+            status = command.invoke(context)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
+    except typer.Exit as end:
+        return end.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        note("interrupted")
-        return 130
+        return fail(Interrupted("interrupted"), as_json)
     except BrokenPipeError:
         abandon_stdout()
         return 1

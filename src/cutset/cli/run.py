@@ -152,6 +152,8 @@ def run(
                 progress=lambda done, elapsed_s: bar(done if requests else elapsed_s),
             )
             stats = session.stats()
+            if record.interrupted:
+                session.close(drain_s=0.0)
     if record.first_error is not None and record.answered == 0:
         raise record.first_error
     if out is not None:

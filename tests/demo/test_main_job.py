@@ -21,7 +21,7 @@ def test_the_split_networks_read_the_page_as_the_unsplit_do(tmp_path: Path) -> N
     notes: list[str] = []
     cluster, finding, reading, text = main_job.prepare(tmp_path, notes.append)
     assert text[0] == "Region-based segmentation"
-    assert len({t for t in text}) == len(reading.feeds) == 7
+    assert len(set(text)) == len(reading.feeds) == 7
     assert {p.name for p in tmp_path.iterdir()} >= {"cluster.yaml", "page.png", "lines.npy"}
     with Coordinator(cluster) as coordinator:
         for network in (finding, reading):

@@ -81,11 +81,13 @@ def measured_here(model: Model, feeds: Mapping[str, Array], runs: int = 8) -> tu
     return tuple(times[op.name].min_s if op.name in times else 0.0 for op in model.graph.operators)
 
 
-def cut_positions(graph: Graph, times: Sequence[float], segments: int) -> tuple[int, ...]:
+def cut_positions(
+    graph: Graph, times: Sequence[float], segments: int, *, small: bool = False
+) -> tuple[int, ...]:
     """Positions that cut the graph's order into `segments` of nearly equal time.
 
     The articulation nearest to each even share, where one is within NEAR of it; otherwise, of all
-    positions within NEAR, the one that the fewest bytes cross. Fewer where both coincide.
+    positions within NEAR, the one that the fewest bytes cross. With `small`, always the latter.
     """
     total = math.fsum(times)
     done = (0.0, *itertools.accumulate(times))
@@ -98,7 +100,7 @@ def cut_positions(graph: Graph, times: Sequence[float], segments: int) -> tuple[
         after = found[-1] if found else 0
         free = [p for p in range(after + 1, len(graph.operators)) if off(p) <= NEAR]
         points = [p for p in graph.articulations if p in set(free)]
-        if points:
+        if points and not small:
             found.append(min(points, key=off))
         elif free:
             found.append(min(free, key=lambda p: (crossing_bytes(graph, p), off(p))))

@@ -1,0 +1,191 @@
+"""Results as Markdown tables, and the generated sections of docs/benchmarks.md.
+
+A section stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; the words around are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+Result = Mapping[str, Any]
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def origin(result: Result) -> str:
+    """Kind, date and machine: what every figure needs beside it."""
+    machine = result["machine"]
+    packages = machine["packages"]
+    return (
+        f"*Kind: **{result['kind']}**. {result['date']}, {machine['cpu']}, {machine['cores']}"
+        f" cores, {machine['memory_bytes'] / 2**30:.0f} GiB, Python {machine['python']}, ONNX"
+        f" Runtime {packages['onnxruntime']}, Zenoh {packages['eclipse-zenoh']}.*"
+    )
+
+
+def envelope(result: Result) -> str:
+    rows = [
+        (
+            g["graph"],
+            str(g["operators"]),
+            str(g["cuts"]),
+            str(g["hull_points"]),
+            f"{g['equal']}/{g['points']}",
+            f"{g['precompute_ms']:.1f} ms",
+            f"{g['lookup_us']['p50']:.1f} / {g['lookup_us']['p99']:.1f} µs",
+        )
+        for g in result["graphs"]
+    ]
+    s = result["summary"]
+    return (
+        f"Equal at **{s['equal']} of {s['points']}** points. Slowest precomputation of a real model"
+        f" {s['slowest_precompute_of_a_model_ms']:.1f} ms; slowest look-up (p99)"
+        f" {s['slowest_lookup_p99_us']:.1f} µs.\n\n"
+        + table(
+            (
+                "graph",
+                "operators",
+                "cuts",
+                "on the hull",
+                "equal to min-cut",
+                "precompute",
+                "look-up p50 / p99",
+            ),
+            rows,
+        )
+    )
+
+
+def segments(result: Result) -> str:
+    rows = []
+    for r in result["models"]:
+        cells = [
+            r["model"],
+            f"{1e3 * r['whole_cpu_s']['median']:.0f} ms",
+            f"{r['control_ratio']['median']:.3f}",
+            f"{r['prepared_ratio']['median']:.3f}",
+        ]
+        for n in ("2", "4"):
+            s, small = r["segments"][n], r["small_cuts"][n]
+            cells.append(_against(s["ratio"]["median"], result["summary"][n]["goal"]))
+            cells.append(f"{small['ratio']['median']:.3f}")
+        cells.append(f"{max(c['bytes'] for c in r['segments']['4']['cuts']) / 1e6:.1f} MB")
+        relative = max(s["max_rel"] for s in r["segments"].values())
+        cells.append("bit-equal" if relative == 0 else f"{relative:.1e}")
+        rows.append(cells)
+    words = [
+        f"at {n} segments {s['met']} of {s['models']} models within {s['goal']:.2f} (median"
+        f" {s['median']:.3f}, worst {s['worst']:.3f})"
+        for n, s in ((n, result["summary"][n]) for n in ("2", "4"))
+    ]
+    heads = (
+        "model",
+        "whole, CPU",
+        "control",
+        "prepared whole",
+        "2 segments",
+        "2, small cuts",
+        "4 segments",
+        "4, small cuts",
+        "largest cut of 4",
+        "max_rel",
+    )
+    return f"Models of ≥ 20 ms: {'; '.join(words)}.\n\n" + table(heads, rows)
+
+
+def _against(value: float, goal: float) -> str:
+    return f"{value:.3f}" if value <= goal else f"**{value:.3f}** over"
+
+
+def transport(result: Result) -> str:
+    rows = [
+        (
+            f"{int(size) // 1000} kB",
+            f"{e['tcp_us']:.0f} µs",
+            f"{e['zenoh_us']:.0f} µs",
+            f"{e['cutset_us']:.0f} µs",
+            _against(e["cutset_over_zenoh"], 1.20),
+            f"{e['cutset_over_tcp']:.1f}",
+        )
+        for size, e in result["echo"].items()
+    ]
+    hand = result["handover_us"]
+    other = [
+        ("thread hand-over, tensor ready to compute", f"{hand['queue_to_compute']:.0f} µs"),
+        ("message one way, through both outboxes", f"{hand['message_one_way']:.0f} µs"),
+        (
+            "CPU per MB, send / receive",
+            f"{result['send_cpu_ms_per_mb']:.2f} / {result['recv_cpu_ms_per_mb']:.2f} ms",
+        ),
+        ("worker, idle", f"{result['worker_rss_idle_bytes'] / 1e6:.0f} MB resident"),
+        (
+            "worker with a segment of 5 MB",
+            f"{result['worker_rss_5mb_segment_bytes'] / 1e6:.0f} MB resident",
+        ),
+    ]
+    heads = ("echo of", "raw TCP", "Zenoh alone", "cutset", "cutset / Zenoh", "cutset / TCP")
+    return table(heads, rows) + "\n\n" + table(("what", "measured"), other)
+
+
+def latency(result: Result) -> str:
+    s = result["summary"]
+    worst = s["worst"]
+    rows = [
+        (
+            r["model"],
+            f"{r['bandwidth_bps'] / 1e6:g}",
+            r["plan"],
+            f"{1e3 * r['predicted_s']:.1f}",
+            f"{1e3 * r['measured_s']:.1f}",
+            f"{r['error']:+.1%}" if abs(r["error"]) <= s["goal"] else f"**{r['error']:+.1%}**",
+        )
+        for r in result["rows"]
+    ]
+    left_out = result["left_out"]
+    return (
+        f"{s['within_goal']} of {s['plans']} plans within {s['goal']:.0%}; mean absolute error"
+        f" {s['mean_absolute_error']:.1%}, median {s['median_absolute_error']:.1%}; worst"
+        f" {worst['error']:+.1%} ({worst['model']}, {worst['plan']},"
+        f" {worst['bandwidth_bps'] / 1e6:g} Mbit/s). {len(left_out['plans'])} plans predicted over"
+        f" {left_out['predicted_over_s']:g} s were not run.\n\n"
+        + table(("model", "Mbit/s", "plan", "predicted, ms", "measured, ms", "error"), rows)
+    )
+
+
+def worker(result: Result) -> str:
+    return table(
+        ("what", "measured"),
+        (
+            ("import of `cutset.runtime.worker`", f"{1e3 * result['import_s']['median']:.0f} ms"),
+            ("bare interpreter", f"{1e3 * result['bare_s']['median']:.0f} ms"),
+            (
+                "modules loaded",
+                f"{result['modules']} (of the interpreter: {result['bare_modules']})",
+            ),
+            ("planner or onnx among them", ", ".join(result["forbidden"]) or "none"),
+        ),
+    )
+
+
+SECTIONS: Mapping[str, Callable[[Result], str]] = {
+    "envelope": envelope,
+    "segments": segments,
+    "latency": latency,
+    "transport": transport,
+    "worker": worker,
+}
+
+
+def fill(document: str, name: str, result: Result) -> str:
+    """The document with section `name` made anew. Raises ValueError without its markers."""
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    if len(pattern.findall(document)) != 1:
+        raise ValueError(f"the document needs {begin} and {end}, once")
+    text = f"{begin}\n{origin(result)}\n\n{SECTIONS[name](result)}\n{end}"
+    return pattern.sub(lambda _: text, document)

@@ -164,12 +164,13 @@ class Coordinator:
             self._closed = True
             deployments = list(self._deployments)
             children = list(self._children.values())
-        for deployment in deployments:
-            with contextlib.suppress(CutsetError):
-                deployment.close(drain_s=0.0)
-        for child in children:
-            child.stop()
-        self._local.close()
+        with contextlib.ExitStack() as last:  # whatever fails: an open transport hangs at exit
+            last.callback(self._local.close)
+            for child in children:
+                last.callback(child.stop)
+            for deployment in deployments:
+                with contextlib.suppress(CutsetError):
+                    deployment.close(drain_s=0.0)
 
     # --- devices
 

@@ -175,13 +175,14 @@ class Deployment:
             effects = self._machine.receive(DeviceFailed(device, lost=True))
             self._error = self._error or error
             session = self._session
+        if not loading:
+            # Not in this thread: it is the one by which the answers would come. And before the
+            # session hears of it, upon which its user may call `close`, which joins the thread.
+            thread = threading.Thread(target=self._do, args=(effects,), daemon=True)
+            thread.start()
+            self._cleaning.append(thread)
         if session is not None:
             session.lost(error)
-        if not loading:
-            # Not in this thread: it is the one by which the answers would come.
-            thread = threading.Thread(target=self._do, args=(effects,), daemon=True)
-            self._cleaning.append(thread)
-            thread.start()
 
     def close(self, *, drain_s: float = 5.0) -> None:
         """Let what was admitted end (at most `drain_s`), then free the devices."""

@@ -144,14 +144,14 @@ def run(
         "measured_s": measured_s,
         "measured_quartiles_s": quartiles(record.latencies_s),
         "error": predicted.latency_s / measured_s - 1,
-        "parts": parts(predicted, stats, record.answered + 1),
+        "parts": parts(predicted, stats),
     }
 
 
-def parts(predicted: Estimate, stats: SessionStats, requests: int) -> list[dict[str, Any]]:
-    """Where the time went: stages and links, predicted beside measured (means over requests)."""
-    found: list[dict[str, Any]] = []
+def parts(predicted: Estimate, stats: SessionStats) -> list[dict[str, Any]]:
+    """Each stage, predicted beside measured (means over all requests, the uncounted first too)."""
     measured = {s.name: s for d in stats.devices.values() for s in d.stages}
+    found: list[dict[str, Any]] = []
     for stage in predicted.stages:
         m = measured[stage.name]
         found.append(
@@ -162,20 +162,6 @@ def parts(predicted: Estimate, stats: SessionStats, requests: int) -> list[dict[
                 "waited_s": m.queue_s / max(m.requests, 1),
             }
         )
-    sent: dict[str, float] = {}
-    for t in predicted.transfers:
-        link = f"{t.transfer.source_device}>{t.transfer.target_device}"
-        sent[link] = sent.get(link, 0.0) + t.arrive_s - t.start_s
-    for device in stats.devices.values():
-        for x in device.links:
-            if x.name in sent:
-                found.append(
-                    {
-                        "part": f"link {x.name}",
-                        "predicted_s": sent[x.name],
-                        "measured_s": x.transfer_s / requests,
-                    }
-                )
     return found
 
 

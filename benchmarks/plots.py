@@ -14,7 +14,7 @@ COLOURS = ("#0969da", "#bf8700", "#1a7f37", "#8250df", "#bc4c00", "#57606a")
 def segments(result: Mapping[str, Any]) -> str:
     """Each model's CPU time in 2 and 4 segments over the whole's; bars are the quartiles."""
     rows = result["models"]
-    left, right, top, step = 160.0, 640.0, 44.0, 22.0
+    left, right, top, step = 160.0, 640.0, 58.0, 22.0
     highest = max(float(s["ratio"]["p75"]) for r in rows for s in r["segments"].values())
     low, high = 0.95, math.ceil(highest * 20) / 20
     bottom = top + step * len(rows)
@@ -37,7 +37,9 @@ def segments(result: Mapping[str, Any]) -> str:
             parts.append(_dot(x(ratio["median"]), spot, COLOURS[k], f"{row['model']}, {n}"))
     for k, (n, limit) in enumerate((("2", 1.05), ("4", 1.10))):
         parts.append(_line(x(limit), top - 8, x(limit), bottom, COLOURS[k], 1, "4 3"))
-        parts.append(_text(x(limit) + 3, top - 12, f"goal, {n} segments", COLOURS[k], size=10))
+        parts.append(
+            _text(x(limit) + 3, top - 12 - 12 * k, f"goal, {n} segments", COLOURS[k], size=10)
+        )
     return _document(right + 30, bottom + 30, parts)
 
 

@@ -199,6 +199,7 @@ def _worker(rounds: int) -> dict[str, Any]:
     from cutset.graph import Graph, Operator, Tensor
     from cutset.plan import Plan, Stage
     from cutset.runtime.coordinator import Coordinator
+    from cutset.runtime.measuring import measure_link
 
     width, rows = 250, 100  # activations of 100 kB; weights of 5 MB in all
     inner = 5_000_000 // (4 * 2 * width)
@@ -246,7 +247,7 @@ def _worker(rounds: int) -> dict[str, Any]:
     ):
         coordinator.connect("server")
         idle = _rss(coordinator)
-        report = coordinator.measure_link("client", "server")
+        report = measure_link(coordinator, "client", "server")
         plan = Plan((Stage("s0", "server", ("op",)),))
         deployment = coordinator.deploy(plan, [submodel], graph)
         with deployment.session() as session:

@@ -21,7 +21,7 @@ from cutset.ports import Array
 from cutset.profile_store import keep, profile_path, recall
 from cutset.profiles import Measurement, Profile, WholeMeasurement
 from cutset.report import percentile
-from cutset.runtime import machine_info
+from cutset.runtime import machine_info, measuring
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.messages import Status
 from cutset.runtime.routing import engine_spec
@@ -93,7 +93,7 @@ def profile_cluster(
 
         found = joined(found, _remembered(model, key, measure, fresh))
     note("measuring the links")
-    links, devices = coordinator.measure_links()
+    links, devices = measuring.measure_links(coordinator)
     return replace(found, links=links, devices=devices)
 
 
@@ -101,11 +101,18 @@ def _measure_on(
     model: Model, coordinator: Coordinator, device: Device, feeds: Feeds, name: str, threads: int
 ) -> Profile:
     submodel = whole(model)
-    first = coordinator.profile(device.name, submodel, feeds, kernel_runs=0, whole_runs=1)
+    first = measuring.profile(
+        coordinator, device.name, submodel, feeds, kernel_runs=0, whole_runs=1
+    )
     runs = runs_for(first.whole_s[0])
     # Kernel times come unpaced, so they are cheap beside paced whole runs.
-    raw = coordinator.profile(
-        device.name, submodel, feeds, kernel_runs=max(runs, 2 * LEAST_RUNS), whole_runs=runs
+    raw = measuring.profile(
+        coordinator,
+        device.name,
+        submodel,
+        feeds,
+        kernel_runs=max(runs, 2 * LEAST_RUNS),
+        whole_runs=runs,
     )
     return scaled(model, raw.kernels, raw.whole_s, device.kind, name, threads)
 

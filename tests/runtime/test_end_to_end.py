@@ -25,6 +25,7 @@ from cutset.errors import (
     UsageError,
     WorkerLostError,
 )
+from cutset.runtime import measuring
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.deployment_machine import Phase
 from cutset.runtime.worker_main import serve
@@ -183,7 +184,7 @@ def test_link_can_be_changed_while_requests_run(tmp_path: Path) -> None:
 def test_measured_link_is_the_emulated_one(tmp_path: Path) -> None:
     cluster = toy.cluster(bandwidth_bps=20e6, latency_s=0.02)
     with Coordinator(cluster, cache_dir=tmp_path) as coordinator:
-        links, devices = coordinator.measure_links()
+        links, devices = measuring.measure_links(coordinator)
     assert [(m.source, m.target) for m in links] == [("pi", "server"), ("server", "pi")]
     for link in links:
         assert link.bandwidth_bps == pytest.approx(20e6, rel=0.15)
@@ -204,7 +205,9 @@ def test_memory_limit_is_refused_with_numbers(tmp_path: Path) -> None:
 
 def test_profile_returns_raw_times(pair: Coordinator) -> None:
     feeds = {"x": toy.inputs(1)[0]}
-    raw = pair.profile("server", toy.submodel("whole", 0, 3), feeds, kernel_runs=3, whole_runs=4)
+    raw = measuring.profile(
+        pair, "server", toy.submodel("whole", 0, 3), feeds, kernel_runs=3, whole_runs=4
+    )
     assert len(raw.whole_s) == 4
     assert {len(k.seconds) for k in raw.kernels} == {3}
     assert sum(k.op_type == "Mul" for k in raw.kernels) >= 1

@@ -4,49 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import math
-import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cutset.cluster import Cluster
-from cutset.engine import KernelTimes, Submodel
+from cutset.engine import Submodel
 from cutset.errors import (
     CutsetError,
-    RemoteProtocolError,
     TransportError,
     UsageError,
     WorkerLostError,
 )
 from cutset.graph import Graph
 from cutset.plan import Plan
-from cutset.ports import Array
-from cutset.profiles import DeviceMeasurement, LinkMeasurement
 from cutset.runtime import routing
 from cutset.runtime.cache import SubmodelCache, pack
 from cutset.runtime.children import Child, spawn
-from cutset.runtime.codec import pack_tensors
-from cutset.runtime.deployment import CALL_TIMEOUT_S, LOAD_TIMEOUT_S, Deployment
+from cutset.runtime.deployment import CALL_TIMEOUT_S, Deployment
 from cutset.runtime.messages import (
     MAX_WINDOW,
     CallBody,
     CancelRequest,
-    ConfigureLinks,
     Failure,
     GetStatus,
-    Measure,
-    Measured,
-    Profiled,
     ReplyBody,
-    RunProfile,
     SetLink,
     Status,
     from_failure,
 )
 from cutset.runtime.outbox import Parcel
-from cutset.runtime.upload import upload
 from cutset.runtime.worker import Worker
 from cutset.runtime.zenoh_transport import (
     ZenohTransport,
@@ -56,8 +45,6 @@ from cutset.runtime.zenoh_transport import (
     parse_endpoint,
 )
 
-PROFILE_TIMEOUT_S = 1800.0
-PROBE_S = 0.3  # how long one probe of a link's bandwidth should take
 _PORT_TRIES = 3
 
 
@@ -71,30 +58,6 @@ class DeviceStatus:
     error: str | None = None
     round_trip_s: float | None = None
     status: Status | None = None
-
-
-@dataclass(frozen=True)
-class RawProfile:
-    """Raw times of a submodel on a device: per kernel (unpaced), and of whole (paced) runs."""
-
-    kernels: tuple[KernelTimes, ...]
-    whole_s: tuple[float, ...]
-    rss_growth_bytes: int
-    threads: int
-
-
-@dataclass(frozen=True)
-class LinkReport:
-    """A measured link, and the CPU seconds per byte that its two ends spend on a transfer.
-
-    `handover_s` is what a message costs one way beside the link: threads, codec and transport. It
-    can be told from the link's latency on emulated links only, and is 0 on others.
-    """
-
-    link: LinkMeasurement
-    send_s_per_byte: float
-    recv_s_per_byte: float
-    handover_s: float
 
 
 class Coordinator:
@@ -256,84 +219,7 @@ class Coordinator:
         if address is not None:
             self._local.outbox.post(Parcel(address, message, shaped=False), urgent=True)
 
-    # --- measuring
-
-    def profile(
-        self,
-        device: str,
-        submodel: Submodel,
-        feeds: Mapping[str, Array],
-        *,
-        kernel_runs: int = 8,
-        whole_runs: int = 8,
-    ) -> RawProfile:
-        """Raw times of a submodel on a device: kernels unpaced, whole runs paced as it is."""
-        container = pack(submodel)
-        self.connect(device)
-        upload(container, lambda body, data: self.ask(device, body, data, timeout_s=60.0))
-        spec = routing.engine_spec(self.cluster.by_name[device])
-        body = RunProfile(container.content_hash, spec, kernel_runs, whole_runs)
-        answer = self.ask(device, body, pack_tensors(feeds), timeout_s=PROFILE_TIMEOUT_S)
-        assert isinstance(answer, Profiled)
-        kernels = tuple(KernelTimes(k.node, k.op_type, k.seconds) for k in answer.kernels)
-        return RawProfile(kernels, answer.whole_s, answer.rss_growth_bytes, answer.threads)
-
-    def measure_link(
-        self, source: str, target: str, *, repeats: int = 5, probe_s: float = PROBE_S
-    ) -> LinkReport:
-        """Bandwidth, latency and CPU costs of a link, by transfers of known size.
-
-        All durations are taken at `source`: a probe goes there and a small answer back, so that
-        `latency_s` is half of the smallest round trip. Raises UsageError where there is no link.
-        """
-        self._configure_links(source, target)
-        address = self.connect(target)
-        small = self._probe(source, address, 0, 20, shaped=False)
-        size = 2**19
-        large = self._probe(source, address, size, 2 * repeats, shaped=False)
-        send = _per_byte(large.sender_cpu_s, 2 * repeats, small.sender_cpu_s, 20, size)
-        recv = _per_byte(large.receiver_cpu_s, 2 * repeats, small.receiver_cpu_s, 20, size)
-        base_s = statistics.median(self._probe(source, address, 0, 2 * repeats, True).round_trip_s)
-        size = 2**14
-        took_s = statistics.median(self._probe(source, address, size, 2, True).round_trip_s)
-        rate = size / max(took_s - base_s, 1e-4)
-        size = min(2**23, max(2**14, int(rate * probe_s)))
-        found = self._probe(source, address, size, repeats, shaped=True)
-        moved_s = statistics.median(found.round_trip_s) - base_s
-        # What the processors spend is not the link's; on a link faster than they are it overlaps
-        # with the transfer, so that at most half of the time is taken off.
-        transfer_s = max(moved_s - size * (send + recv), moved_s / 2, 1e-9)
-        handover_s = 0.0
-        if routing.emulated(self.cluster, source, target):
-            handover_s = statistics.median(small.round_trip_s) / 2
-        latency_s = max(0.0, base_s / 2 - handover_s)
-        measured = LinkMeasurement(source, target, 8 * size / transfer_s, latency_s, repeats)
-        return LinkReport(measured, send, recv, handover_s)
-
-    def measure_links(self) -> tuple[tuple[LinkMeasurement, ...], tuple[DeviceMeasurement, ...]]:
-        """Every link of the cluster, one at a time, and what its devices spend on transfers.
-
-        The devices' `stage_overhead_s` is the median hand-over of their incoming links: a stage
-        starts so much later than the evaluator's link says.
-        """
-        reports = [self.measure_link(link.source, link.target) for link in self.cluster.pairs()]
-        devices = []
-        for device in self.cluster.devices:
-            status = self.ask(device.name, GetStatus())
-            assert isinstance(status, Status)
-            sends = [r.send_s_per_byte for r in reports if r.link.source == device.name]
-            incoming = [r for r in reports if r.link.target == device.name]
-            devices.append(
-                DeviceMeasurement(
-                    device.name,
-                    _median([r.handover_s for r in incoming]),
-                    _median(sends),
-                    _median([r.recv_s_per_byte for r in incoming]),
-                    status.cpu,
-                    status.memory_bytes,
-                )
-            )
-        return tuple(r.link for r in reports), tuple(devices)
+    # --- links
 
     def set_link(
         self,
@@ -468,21 +354,6 @@ class Coordinator:
             if deployment in self._deployments:
                 self._deployments.remove(deployment)
 
-    def _configure_links(self, source: str, target: str) -> None:
-        self.connect(source)
-        for a, b in ((source, target), (target, source)):
-            spec = routing.link_spec(self.cluster, a, b, self.connect(b))
-            if spec is not None:
-                self.ask(a, ConfigureLinks((spec,)))
-            elif (a, b) == (source, target):
-                raise UsageError("no such link", field="link", value=f"{a}>{b}")
-
-    def _probe(self, source: str, address: str, size: int, count: int, shaped: bool) -> Measured:
-        answer = self.ask(source, Measure(address, size, count, shaped), timeout_s=LOAD_TIMEOUT_S)
-        if not isinstance(answer, Measured):
-            raise RemoteProtocolError("Measured is expected", value=type(answer).__name__)
-        return answer
-
 
 def _lost(device: str) -> WorkerLostError:
     return WorkerLostError(
@@ -490,11 +361,3 @@ def _lost(device: str) -> WorkerLostError:
         field=f"devices.{device}",
         remedy="start its worker again, or plan without it",
     )
-
-
-def _median(values: Sequence[float]) -> float:
-    return statistics.median(values) if values else 0.0
-
-
-def _per_byte(large_s: float, large_n: int, small_s: float, small_n: int, size: int) -> float:
-    return max(0.0, large_s / large_n - small_s / small_n) / size

@@ -25,8 +25,8 @@ def random_feeds(specs: Sequence[Port], count: int, seed: int = 0) -> list[Feeds
     rng = np.random.default_rng(seed)
 
     def value(spec: Port) -> Array:
-        shape = tuple(dim or 1 for dim in spec.shape)
-        kind = np.dtype(spec.dtype)
+        shape = tuple(dim or 1 for dim in spec.shape or ())
+        kind = np.dtype(spec.dtype or "object")
         if kind.kind == "f":
             return rng.standard_normal(shape).astype(kind)
         if kind == np.uint8:
@@ -84,7 +84,7 @@ def _read(file: Path, specs: Sequence[Port]) -> list[Feeds]:
                 remedy=f"it holds {', '.join(by_name) or 'nothing'}; name arrays as the inputs",
             )
         array = by_name[spec.name]
-        batched = array.ndim == len(spec.shape) + 1
+        batched = spec.shape is not None and array.ndim == len(spec.shape) + 1
         shape = array.shape[1:] if batched else array.shape
         if not spec.fits(array.dtype.name, shape):
             raise InvalidFileError(

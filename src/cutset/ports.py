@@ -16,18 +16,20 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output: NumPy dtype name and shape; None in a shape takes any size."""
+    """An input or output: NumPy dtype name and shape; None, also in a shape, takes any."""
 
     name: str
-    dtype: str
-    shape: tuple[int | None, ...]
+    dtype: str | None
+    shape: tuple[int | None, ...] | None
 
     def fits(self, dtype: str, shape: Sequence[int]) -> bool:
         """Whether an array of this dtype and shape can be given here."""
-        return (
-            dtype == self.dtype
-            and len(shape) == len(self.shape)
-            and all(want in (None, has) for want, has in zip(self.shape, shape, strict=True))
+        return self.dtype in (None, dtype) and (
+            self.shape is None
+            or (
+                len(shape) == len(self.shape)
+                and all(want in (None, has) for want, has in zip(self.shape, shape, strict=True))
+            )
         )
 
     @property
@@ -39,9 +41,12 @@ class Port:
         return f"{self.name} ({self.kind})"
 
 
-def show(dtype: str, shape: Sequence[int | None]) -> str:
+def show(dtype: str | None, shape: Sequence[int | None] | None) -> str:
     """Dtype and shape as text; `?` is any size."""
-    return f"{dtype} {'x'.join('?' if d is None else str(d) for d in shape) or 'scalar'}"
+    if shape is None:
+        return f"{dtype or 'any dtype'} of any shape"
+    sizes = "x".join("?" if d is None else str(d) for d in shape)
+    return f"{dtype or 'any dtype'} {sizes or 'scalar'}"
 
 
 def check_feeds(ports: Sequence[Port], feeds: Mapping[str, Array]) -> None:
@@ -69,7 +74,7 @@ def check_feeds(ports: Sequence[Port], feeds: Mapping[str, Array]) -> None:
                 remedy=remedy,
             )
         if not port.fits(array.dtype.name, array.shape):
-            wrong = "shape" if array.dtype.name == port.dtype else "dtype"
+            wrong = "shape" if port.dtype in (None, array.dtype.name) else "dtype"
             raise UsageError(
                 f"an input has the wrong {wrong}",
                 field=where,

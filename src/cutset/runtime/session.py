@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from cutset.errors import CutsetError, DeadlineExceeded, LocalProtocolError, UsageError
-from cutset.ports import Array
+from cutset.ports import Array, Port, check_feeds
 from cutset.runtime.messages import Stats, TensorSpec
 
 Results = dict[str, Array]
@@ -82,6 +82,7 @@ class Session:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.inputs = inputs
+        self._ports = [Port(name, spec.dtype, spec.shape) for name, spec in inputs.items()]
         self.outputs = tuple(outputs)
         self.window = window
         self._backend = backend
@@ -123,7 +124,7 @@ class Session:
         feeds or the deadline do not fit, DeadlineExceeded where there was no room in time, and what
         ended the deployment where no device answers any more (without a fallback).
         """
-        self._check(feeds)
+        check_feeds(self._ports, feeds)
         limit_s = self._deadline_s if deadline_s is None else _checked(deadline_s)
         expires_s = self._clock() + limit_s
         # The caller may change its arrays while ours are still on their way.
@@ -301,42 +302,6 @@ class Session:
                 self._fall_back(request)
             else:
                 self._finish(request, _late(None, "waiting for the answer"))
-
-    def _check(self, feeds: Mapping[str, Array]) -> None:
-        for name in feeds:
-            if name not in self.inputs:
-                raise UsageError(
-                    "the model has no such input",
-                    field="inputs",
-                    value=name,
-                    remedy=f"inputs are {', '.join(self.inputs)}",
-                )
-        for name, spec in self.inputs.items():
-            if name not in feeds:
-                raise UsageError(
-                    "an input is missing",
-                    field=f"inputs.{name}",
-                    remedy=f"inputs are {', '.join(self.inputs)}",
-                )
-            array = feeds[name]
-            if not isinstance(array, np.ndarray):
-                raise UsageError(
-                    "an input must be a NumPy array",
-                    field=f"inputs.{name}",
-                    value=type(array).__name__,
-                )
-            if spec.dtype is not None and array.dtype.name != spec.dtype:
-                raise UsageError(
-                    f"an input must be {spec.dtype}",
-                    field=f"inputs.{name}",
-                    value=array.dtype.name,
-                )
-            if spec.shape is not None and array.shape != tuple(spec.shape):
-                raise UsageError(
-                    f"an input must have shape {list(spec.shape)}",
-                    field=f"inputs.{name}",
-                    value=list(array.shape),
-                )
 
 
 def _checked(deadline_s: float) -> float:

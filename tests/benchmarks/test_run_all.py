@@ -1,0 +1,78 @@
+"""The tables and plots of docs/benchmarks.md, made from the committed results."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "benchmarks"
+
+
+def _load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    try:
+        return importlib.import_module(name)
+    finally:
+        # Names as common as these must not stay for other tests.
+        for own in ("common", "plots", "tables", "run_all", "models"):
+            sys.modules.pop(own, None)
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return _load("tables", monkeypatch)
+
+
+@pytest.fixture
+def run_all(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return _load("run_all", monkeypatch)
+
+
+def test_document_holds_the_tables_of_the_committed_results(run_all: ModuleType) -> None:
+    committed = (ROOT / "docs" / "benchmarks.md").read_text()
+    text, drawn = run_all.document(committed, FOLDER / "results")
+    assert text == committed  # else: python benchmarks/run_all.py --tables
+    for name, svg in drawn.items():
+        assert (ROOT / "docs" / name).read_text() == svg
+        assert f"({name})" in committed
+        ElementTree.fromstring(svg)
+
+
+def test_every_section_states_kind_and_machine(tables: ModuleType) -> None:
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    for name in tables.SECTIONS:
+        section = text.partition(f"<!-- begin {name} -->")[2].partition(f"<!-- end {name} -->")[0]
+        result = json.loads((FOLDER / "results" / f"{name}.json").read_text())
+        assert f"Kind: **{result['kind']}**" in section
+        assert result["machine"]["cpu"] in section
+        assert result["date"] in section
+
+
+def test_fill_replaces_one_section_and_keeps_the_words(tables: ModuleType) -> None:
+    result = json.loads((FOLDER / "results" / "worker.json").read_text())
+    text = "before\n<!-- begin worker -->\nold\n<!-- end worker -->\nafter\n"
+    filled = tables.fill(text, "worker", result)
+    assert filled.startswith("before\n<!-- begin worker -->\n")
+    assert filled.endswith("<!-- end worker -->\nafter\n")
+    assert "old" not in filled
+    assert tables.fill(filled, "worker", result) == filled
+
+
+def test_fill_refuses_a_document_without_the_section(tables: ModuleType) -> None:
+    result = json.loads((FOLDER / "results" / "worker.json").read_text())
+    with pytest.raises(ValueError, match="begin worker"):
+        tables.fill("no markers", "worker", result)
+
+
+def test_what_misses_its_goal_is_marked(tables: ModuleType) -> None:
+    result = json.loads((FOLDER / "results" / "transport.json").read_text())
+    size = next(iter(result["echo"]))
+    result["echo"][size]["cutset_over_zenoh"] = 1.5
+    assert "**1.500** over" in tables.transport(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -73,6 +74,13 @@ def test_distinct_requests_in_flight_get_their_own_answers(
             assert [s.requests for s in values.stages] == [24] * sum(
                 d == device for d, _, _ in parts
             )
+        # The links' too are this deployment's alone, though the workers had others before.
+        sent = {link.name: link.tensors for v in stats.devices.values() for link in v.links}
+        crossings = [
+            a for a, b in itertools.pairwise(["pi", *(d for d, _, _ in parts), "pi"]) if a != b
+        ]
+        assert sum(sent.values()) <= 24 * len(crossings)
+        assert bool(sent) == bool(crossings)
     assert deployment.phase is Phase.RETIRED
 
 

@@ -112,7 +112,7 @@ class Host:
         with self._condition:
             self._epochs.pop(key, None)
             self._condition.notify_all()
-        self._outbox.forget(lambda k: k[:2] == key)
+        self._outbox.forget_epoch(*key)
 
     def wake(self) -> None:
         """An epoch's state has changed."""
@@ -134,7 +134,7 @@ class Host:
         if epoch is None:
             raise RemoteProtocolError("no such epoch on this device", value=key[1])
         with self._condition:
-            return Stats(tuple(epoch.counts), self._outbox.stats(), epoch.duplicates)
+            return Stats(tuple(epoch.counts), self._outbox.stats(*key), epoch.duplicates)
 
     # --- requests
 

@@ -46,7 +46,7 @@ class Parcel:
 class _Link:
     name: str
     bandwidth_bps: float | None = None
-    stats: LinkStats = field(default_factory=lambda: LinkStats("", 0, 0, 0.0, 0))
+    stats: dict[tuple[str, int], LinkStats] = field(default_factory=dict)  # by (session, epoch)
 
 
 class Outbox:
@@ -107,8 +107,8 @@ class Outbox:
                 return
             link = self._link(parcel.target)
             took_s = max(0.0, self._clock() - parcel.start_s) if parcel.start_s else 0.0
-            s = link.stats
-            link.stats = LinkStats(
+            s = link.stats.get(key[:2]) or LinkStats("", 0, 0, 0.0, 0)
+            link.stats[key[:2]] = LinkStats(
                 s.name,
                 s.tensors + 1,
                 s.bytes + parcel.size_bytes,
@@ -138,20 +138,21 @@ class Outbox:
             link = self._link(target)
             link.name, link.bandwidth_bps = name, bandwidth_bps
 
-    def stats(self) -> tuple[LinkStats, ...]:
-        """Sums since the start, by link."""
+    def stats(self, session: str, epoch: int) -> tuple[LinkStats, ...]:
+        """Sums over the epoch's acknowledged tensors, by link."""
         with self._condition:
             return tuple(
-                LinkStats(
-                    link.name,
-                    link.stats.tensors,
-                    link.stats.bytes,
-                    link.stats.transfer_s,
-                    link.stats.retries,
-                )
+                msgspec.structs.replace(link.stats[session, epoch], name=link.name)
                 for link in self._links.values()
-                if link.name and link.stats.tensors
+                if link.name and (session, epoch) in link.stats
             )
+
+    def forget_epoch(self, session: str, epoch: int) -> None:
+        """Drop what is to be sent for an epoch, and its statistics."""
+        self.forget(lambda key: key[:2] == (session, epoch))
+        with self._condition:
+            for link in self._links.values():
+                link.stats.pop((session, epoch), None)
 
     def _link(self, target: str) -> _Link:
         return self._links.setdefault(target, _Link(""))

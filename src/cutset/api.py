@@ -23,6 +23,7 @@ from cutset.problem import Estimate, Objective, Problem, Solution, Strategy, che
 from cutset.profiles import Profile, resolve
 from cutset.report import in_flight_for
 from cutset.runtime.coordinator import Coordinator
+from cutset.runtime.deployment import Deployment
 from cutset.runtime.routing import engine_spec
 from cutset.runtime.session import Session, SessionStats
 from cutset.runtime.worker import load_engine
@@ -156,13 +157,7 @@ def deploy(
         if coordinator is None:
             own.close()
         raise
-    return Deployed(
-        chosen,
-        session,
-        lambda drain_s: deployment.close(drain_s=drain_s),
-        own,
-        owns=coordinator is None,
-    )
+    return Deployed(chosen, session, deployment, own, owns=coordinator is None)
 
 
 class Deployed:
@@ -172,14 +167,14 @@ class Deployed:
         self,
         plan: Plan,
         session: Session,
-        retire: Callable[[float], None],
+        deployment: Deployment,
         coordinator: Coordinator,
         owns: bool,
     ) -> None:
         self.plan = plan
         self.coordinator = coordinator
         self.session = session
-        self._retire = retire
+        self._deployment = deployment
         self._owns = owns
 
     def run(
@@ -198,6 +193,11 @@ class Deployed:
         """A request; the future gets all outputs by name. Waits while the window is full."""
         return self.session.submit(feeds, deadline_s)
 
+    @property
+    def memory_bytes(self) -> Mapping[str, int]:
+        """By device, how much resident memory grew there when its stages were loaded."""
+        return {name: loaded.rss_growth_bytes for name, loaded in self._deployment.loaded.items()}
+
     def stats(self) -> SessionStats:
         """Counts, and what stages and links took."""
         return self.session.stats()
@@ -205,7 +205,7 @@ class Deployed:
     def close(self, *, drain_s: float = 5.0) -> None:
         """Let what is under way end (at most `drain_s`); end the workers started for it."""
         try:
-            self._retire(drain_s)
+            self._deployment.close(drain_s=drain_s)
         finally:
             if self._owns:
                 self.coordinator.close()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from cutset.cluster import Cluster
 from cutset.problem import Estimate
 from cutset.report import LatencySummary, summarise, throughput_per_s
 from cutset.runner import RunRecord
@@ -46,13 +48,24 @@ class StageReport(msgspec.Struct):
 
 class LinkReport(msgspec.Struct):
     """Per request: bytes, and seconds from the start of each transfer to its arrival (measured:
-    to its acknowledgement), added up."""
+    to its acknowledgement), added up. `bandwidth_bps` is what they come to without the link's
+    latency, `stated_bps` what the cluster file says (None: nothing)."""
 
     name: str
     bytes: float
     predicted_s: float | None
     measured_s: float | None
     retries: int
+    stated_bps: float | None
+    bandwidth_bps: float | None
+
+
+class MemoryReport(msgspec.Struct):
+    """By the number that is enforced (docs/formats.md), and as resident memory grew by loading."""
+
+    device: str
+    predicted_bytes: int | None
+    measured_bytes: int
 
 
 class RunDocument(msgspec.Struct, omit_defaults=False):
@@ -69,6 +82,7 @@ class RunDocument(msgspec.Struct, omit_defaults=False):
     emulated: str
     stages: list[StageReport]
     links: list[LinkReport]
+    memory: list[MemoryReport]
     plan: PlanDocument
     errors: dict[str, int]
     fallbacks: int
@@ -80,13 +94,17 @@ def run_document(
     stats: SessionStats,
     estimate: Estimate | None,
     plan: PlanDocument,
+    cluster: Cluster,
+    memory_bytes: Mapping[str, int],
     *,
     in_flight: int,
     emulated: bool,
     rtol: float,
     with_latencies: bool = False,
 ) -> RunDocument:
-    """The report of a run. `estimate` None: nothing was predicted."""
+    """The report of a run. `estimate` None: nothing was predicted. `memory_bytes` is what loading
+    took on each device.
+    """
     return RunDocument(
         requests=record.requests,
         answered=record.answered,
@@ -102,7 +120,11 @@ def run_document(
         epochs=1,
         emulated="process" if emulated else "no",
         stages=_stages(stats, estimate, plan),
-        links=_links(stats, estimate, record.requests),
+        links=_links(stats, estimate, cluster, record.requests),
+        memory=[
+            MemoryReport(name, estimate.memory_bytes.get(name) if estimate else None, measured)
+            for name, measured in memory_bytes.items()
+        ],
         plan=plan,
         errors=record.errors,
         fallbacks=stats.fallbacks,
@@ -149,19 +171,28 @@ def _stages(
     return found
 
 
-def _links(stats: SessionStats, estimate: Estimate | None, requests: int) -> list[LinkReport]:
+def _links(
+    stats: SessionStats, estimate: Estimate | None, cluster: Cluster, requests: int
+) -> list[LinkReport]:
     predicted: dict[str, float] = {}
     for t in estimate.transfers if estimate else ():
         name = f"{t.transfer.source_device}>{t.transfer.target_device}"
         predicted[name] = predicted.get(name, 0.0) + t.arrive_s - t.start_s
-    return [
-        LinkReport(
-            link.name,
-            link.bytes / max(requests, 1),
-            predicted.get(link.name),
-            link.transfer_s / max(requests, 1),
-            link.retries,
+    stated = {link.name: link for link in cluster.pairs()}
+    found = []
+    for link in (link for device in stats.devices.values() for link in device.links):
+        known = stated.get(link.name)
+        latency_s = (known.latency_s or 0.0) if known is not None else 0.0
+        on_the_wire_s = link.transfer_s - link.tensors * latency_s
+        found.append(
+            LinkReport(
+                link.name,
+                link.bytes / max(requests, 1),
+                predicted.get(link.name),
+                link.transfer_s / max(requests, 1),
+                link.retries,
+                known.bandwidth_bps if known is not None else None,
+                8 * link.bytes / on_the_wire_s if on_the_wire_s > 0 else None,
+            )
         )
-        for device in stats.devices.values()
-        for link in device.links
-    ]
+    return found

@@ -152,6 +152,7 @@ def run(
                 progress=lambda done, elapsed_s: bar(done if requests else elapsed_s),
             )
             stats = session.stats()
+            memory_bytes = session.memory_bytes
             if record.interrupted:
                 session.close(drain_s=0.0)
     if record.first_error is not None and record.answered == 0:
@@ -163,6 +164,8 @@ def run(
         stats,
         predicted,
         chosen.document,
+        devices,
+        memory_bytes,
         in_flight=in_flight,
         emulated=any(d.endpoint is None for d in devices.devices if d.name != devices.source)
         or devices.by_name[devices.source].cpu_share is not None,
@@ -270,6 +273,15 @@ def _show(console: Console, run: RunDocument) -> None:
                 time(link.predicted_s),
                 time(link.measured_s),
                 off(link.measured_s, link.predicted_s),
+            )
+        )
+    for m in run.memory:
+        rows.append(
+            (
+                f"memory on {m.device}",
+                "–" if m.predicted_bytes is None else format_bytes(m.predicted_bytes),
+                format_bytes(m.measured_bytes),
+                "–",
             )
         )
     output.table(console, ("", "predicted", "measured", "off by"), rows)

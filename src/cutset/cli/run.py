@@ -257,24 +257,12 @@ def _show(console: Console, run: RunDocument) -> None:
                 off(run.throughput_per_s, 1 / period if period else None),
             )
         )
-    for stage in run.stages:
-        rows.append(
-            (
-                f"stage {stage.name} on {stage.device}",
-                time(stage.predicted_s),
-                time(stage.measured_s),
-                off(stage.measured_s, stage.predicted_s),
-            )
-        )
-    for link in run.links:
-        rows.append(
-            (
-                f"link {link.name}, {format_bytes(link.bytes)}",
-                time(link.predicted_s),
-                time(link.measured_s),
-                off(link.measured_s, link.predicted_s),
-            )
-        )
+    parts = [(f"stage {x.name} on {x.device}", x.predicted_s, x.measured_s) for x in run.stages]
+    parts += [
+        (f"link {x.name}, {format_bytes(x.bytes)}", x.predicted_s, x.measured_s) for x in run.links
+    ]
+    for name, expected, found in parts:
+        rows.append((name, time(expected), time(found), off(found, expected)))
     for m in run.memory:
         rows.append(
             (

@@ -29,7 +29,8 @@ class Device:
     None in `stage_overhead_s`, `send_s_per_byte` and `recv_s_per_byte` means: as measured in the
     profile, and 0 where nothing was measured. `egress_bps` and `ingress_bps` (bits per second) are
     what the network interface carries over all links; inf is unlimited. `endpoint` None means that
-    the device is emulated by a process on this machine, slowed to `cpu_share` of one core.
+    the device is found by multicast on this machine's network interface `interface`, or, without
+    one, is emulated by a process on this machine, slowed to `cpu_share` of one core.
     """
 
     name: str

@@ -185,7 +185,9 @@ FAILURES = [
     (("plan", "w.json", "-o", "no/such/folder/p.json"), 2, "invalid_file", "no/such/folder/p.json"),
     (("worker", "--memory", "lots"), 2, "invalid_file", None),
     (("worker", "--listen", "tcp/0.0.0.0:7447"), 2, "usage", None),
-    (("worker", "--discover", "eth0"), 2, "usage", None),
+    (("worker", "--discover", "no-such-interface"), 2, "usage", None),
+    (("worker", "--discover"), 2, "usage", None),  # beyond loopback without --insecure
+    (("worker", "server", "--discover", "--insecure"), 2, "usage", None),  # listens on loopback
 ]
 
 

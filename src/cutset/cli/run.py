@@ -97,6 +97,7 @@ def run(
         feeds = random_feeds(loaded.ports, RANDOM_INPUTS)
         output.note(f"no --input: {RANDOM_INPUTS} random inputs")
     with Coordinator(devices, insecure=insecure) as coordinator:
+        devices = coordinator.cluster  # with the endpoints of those that were found
         with output.working("planning") as note:
             if plan is not None:
                 chosen = _read(loaded, devices, plan, profile)

@@ -20,8 +20,13 @@ def worker(
         list[str] | None, typer.Option("--connect", metavar="EP", help="Repeatable.")
     ] = None,
     discover: Annotated[
-        bool, typer.Option("--discover", help="Not there yet: state endpoints instead.")
-    ] = False,
+        str | None,
+        typer.Option(
+            "--discover",
+            metavar="[IFACE]",
+            help="Be found by multicast on this network interface (default: all).",
+        ),
+    ] = None,
     memory: Annotated[
         str | None, typer.Option("--memory", metavar="SIZE", help="Such as 512MiB.")
     ] = None,
@@ -35,17 +40,9 @@ def worker(
 ) -> None:
     """Serve this device until Ctrl-C or SIGTERM; listens on loopback unless asked."""
     from cutset import units
-    from cutset.errors import UsageError
     from cutset.runtime.worker_main import serve
     from cutset.runtime.zenoh_transport import DEFAULT_ENDPOINT
 
-    if discover:
-        raise UsageError(
-            "finding devices by multicast is not there yet",
-            field="--discover",
-            remedy="listen with --listen tcp/HOST:PORT, and write that as this device's endpoint"
-            " in the cluster file",
-        )
     serve(
         name,
         listen=listen or (() if connect else (DEFAULT_ENDPOINT,)),
@@ -53,6 +50,7 @@ def worker(
         memory_bytes=None if memory is None else units.parse_bytes(memory, field="--memory"),
         cache_dir=cache,
         insecure=insecure,
+        discover=discover,
         log=output.note,
     )
     output.emit(json, {"served": True}, lambda console: None)

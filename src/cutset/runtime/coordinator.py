@@ -24,6 +24,7 @@ from cutset.runtime import routing
 from cutset.runtime.cache import SubmodelCache, pack
 from cutset.runtime.children import Child, spawn
 from cutset.runtime.deployment import CALL_TIMEOUT_S, Deployment
+from cutset.runtime.discovery import with_endpoints
 from cutset.runtime.messages import (
     MAX_WINDOW,
     CallBody,
@@ -80,6 +81,7 @@ class Coordinator:
         log: Callable[[str], None] | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
+        cluster = with_endpoints(cluster)
         self.cluster = cluster
         self._cache_dir = cache_dir
         self._log = log

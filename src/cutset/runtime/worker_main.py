@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cutset.errors import CutsetError
+from cutset.errors import CutsetError, UsageError
 from cutset.runtime.cache import SubmodelCache
+from cutset.runtime.discovery import LOOPBACK_INTERFACES, check_interface
 from cutset.runtime.messages import to_failure
 from cutset.runtime.worker import Worker
 from cutset.runtime.zenoh_transport import (
@@ -36,21 +37,25 @@ def serve(
     memory_bytes: int | None = None,
     cache_dir: Path | str | None = None,
     insecure: bool = False,
+    discover: str | None = None,
     log: Callable[[str], None] = lambda line: None,
     stop: threading.Event | None = None,
 ) -> None:
     """Be a device's worker until `stop` is set, SIGTERM or Ctrl-C.
 
-    `name` defaults to the host's. Raises UsageError where an endpoint is malformed or beyond
+    `name` defaults to the host's; `discover` is the interface on which it answers multicast.
+    Raises UsageError where an endpoint is malformed or beyond
     loopback without `insecure`, TransportError where it cannot be listened on.
     """
     for endpoint in listen:
         check_listen(endpoint, insecure=insecure)
     for endpoint in connect:
         parse_endpoint(endpoint, field="--connect")
+    if discover is not None:
+        _check_discover(discover, listen, insecure)
     ended = stop or threading.Event()
     name = name or socket.gethostname()
-    worker = _start(name, listen, connect, memory_bytes, cache_dir, log)
+    worker = _start(name, listen, connect, memory_bytes, cache_dir, log, discover)
     previous: Any = None
     if threading.current_thread() is threading.main_thread():
         previous = signal.signal(signal.SIGTERM, lambda *_: ended.set())
@@ -64,6 +69,27 @@ def serve(
         worker.close()
 
 
+def _check_discover(interface: str, listen: Sequence[str], insecure: bool) -> None:
+    """Raise UsageError where being found is not asked for clearly, or would be of no use."""
+    check_interface(interface, field="--discover")
+    if interface in LOOPBACK_INTERFACES:
+        return
+    if not insecure:
+        raise UsageError(
+            "answering multicast beyond loopback is refused: devices cannot be paired yet",
+            field="--discover",
+            value=interface,
+            remedy="add --insecure on a network that you trust, or --discover lo",
+        )
+    if all(parse_endpoint(endpoint, field="--listen").is_loopback for endpoint in listen):
+        raise UsageError(
+            "others would find this worker and could not reach it: it listens on loopback only",
+            field="--listen",
+            value=", ".join(listen) or "nothing",
+            remedy="add --listen tcp/0.0.0.0:7447, or the address of that interface",
+        )
+
+
 def _start(
     name: str,
     listen: Sequence[str],
@@ -71,8 +97,9 @@ def _start(
     memory_bytes: int | None,
     cache_dir: Path | str | None,
     log: Callable[[str], None],
+    discover: str | None = None,
 ) -> Worker:
-    transport = ZenohTransport(listen=listen, connect=connect, name=name)
+    transport = ZenohTransport(listen=listen, connect=connect, name=name, discover=discover)
     worker = Worker(name, transport, SubmodelCache(cache_dir), memory_bytes=memory_bytes, log=log)
     worker.start()
     return worker

@@ -11,8 +11,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -85,10 +86,20 @@ def free_endpoint() -> str:
         return f"tcp/127.0.0.1:{probe.getsockname()[1]}"
 
 
-def _config(mode: str, listen: Sequence[str], connect: Sequence[str], **extra: object) -> Any:
+def session_config(
+    mode: str,
+    listen: Sequence[str],
+    connect: Sequence[str],
+    *,
+    discover: str | None = None,
+    extra: Mapping[str, object] = MappingProxyType({}),
+) -> Any:
+    """Zenoh's settings as cutset uses them: no multicast but on the interface `discover`."""
     settings: dict[str, object] = {
         "mode": mode,
-        "scouting/multicast/enabled": False,
+        "scouting/multicast/enabled": discover is not None,
+        # Answers say who is where; whom to connect to is the coordinator's to decide.
+        "scouting/multicast/autoconnect": {"router": [], "peer": [], "client": []},
         # Peers do not forward; gossip tells workers that know only the coordinator of each other.
         "scouting/gossip/enabled": mode == "peer",
         "transport/shared_memory/enabled": False,  # it would bypass the links we measure
@@ -100,6 +111,8 @@ def _config(mode: str, listen: Sequence[str], connect: Sequence[str], **extra: o
         "connect/endpoints": list(connect),
         **extra,
     }
+    if discover is not None:
+        settings["scouting/multicast/interface"] = discover
     config = zenoh.Config()
     for key, value in settings.items():
         config.insert_json5(key, json.dumps(value))
@@ -113,12 +126,18 @@ class ZenohTransport:
     """A Zenoh peer; its address is its Zenoh id. See Transport for what its methods promise.
 
     `listen` and `connect` are endpoints; connections are made and made again in the background.
-    `name` is what `find_worker` tells others. Raises TransportError where an endpoint cannot be
+    `name` is what `find_worker` tells others; `discover` is the interface on which multicast
+    questions are answered. Raises TransportError where an endpoint cannot be
     listened on.
     """
 
     def __init__(
-        self, *, listen: Sequence[str] = (), connect: Sequence[str] = (), name: str = ""
+        self,
+        *,
+        listen: Sequence[str] = (),
+        connect: Sequence[str] = (),
+        name: str = "",
+        discover: str | None = None,
     ) -> None:
         self.name = name
         self.endpoints = tuple(listen)
@@ -129,11 +148,12 @@ class ZenohTransport:
         self._publishers: dict[tuple[str, bool], Any] = {}
         try:
             self._session: Any = zenoh.open(
-                _config(
+                session_config(
                     "peer",
                     listen,
                     connect,
-                    **{"connect/timeout_ms": 0, "connect/exit_on_failure": False},
+                    discover=discover,
+                    extra={"connect/timeout_ms": 0, "connect/exit_on_failure": False},
                 )
             )
         except zenoh.ZError as error:
@@ -256,11 +276,11 @@ def find_worker(
     deadline_s = now() + timeout_s
     try:
         session: Any = zenoh.open(
-            _config(
+            session_config(
                 "client",
                 (),
                 (endpoint,),
-                **{
+                extra={
                     "connect/timeout_ms": int(timeout_s * 1000),
                     "connect/exit_on_failure": True,
                 },

@@ -137,15 +137,20 @@ def cluster_checks(path: Path, insecure: bool = False) -> list[Check]:
     from cutset.serde import read_cluster
 
     cluster = read_cluster(path)
-    remote = [d.name for d in cluster.devices if d.endpoint is not None]
-    spawned = [d.name for d in cluster.devices if d.endpoint is None]
+    others = [d for d in cluster.devices if d.name != cluster.source]
+    ways = {
+        "by endpoint": [d.name for d in others if d.endpoint],
+        "by multicast": [d.name for d in others if d.interface and not d.endpoint],
+        "emulated here": [d.name for d in others if not d.interface and not d.endpoint],
+    }
+    reached = [f"{', '.join(names)} {way}" for way, names in ways.items() if names]
     links = len(list(cluster.pairs()))
     found = [
         Check(
             "cluster",
             True,
-            f"{len(cluster.devices)} devices ({', '.join(remote) or 'none'} by endpoint,"
-            f" {', '.join(spawned) or 'none'} spawned here), {links} directed links",
+            f"{len(cluster.devices)} devices ({'; '.join([f'{cluster.source} is this', *reached])}),"
+            f" {links} directed links",
         )
     ]
     with Coordinator(cluster, insecure=insecure) as coordinator:

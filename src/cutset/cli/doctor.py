@@ -143,14 +143,15 @@ def cluster_checks(path: Path, insecure: bool = False) -> list[Check]:
         "by multicast": [d.name for d in others if d.interface and not d.endpoint],
         "emulated here": [d.name for d in others if not d.interface and not d.endpoint],
     }
-    reached = [f"{', '.join(names)} {way}" for way, names in ways.items() if names]
+    reached = "; ".join(
+        [f"{cluster.source} is this", *(f"{', '.join(n)} {way}" for way, n in ways.items() if n)]
+    )
     links = len(list(cluster.pairs()))
     found = [
         Check(
             "cluster",
             True,
-            f"{len(cluster.devices)} devices ({'; '.join([f'{cluster.source} is this', *reached])}),"
-            f" {links} directed links",
+            f"{len(cluster.devices)} devices ({reached}), {links} directed links",
         )
     ]
     with Coordinator(cluster, insecure=insecure) as coordinator:

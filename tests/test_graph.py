@@ -135,7 +135,7 @@ def _op(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Operato
         ((_op("a", ("gone",), ("y",)),), ("y",), "nothing before it makes"),
         ((_op("a", ("x",), ("x",)),), ("x",), "exists already"),
         ((_op("a", ("x",), ("y",)), _op("b", ("x",), ("y",))), ("y",), "exists already"),
-        ((_op("a", ("x",), ("y",)),), ("q",), "has no size"),
+        ((_op("a", ("x",), ("y",)),), ("q",), "no operator makes"),
         ((_op("a", ("x",), ("y",)),), ("z",), "no operator makes"),
         ((_op("a", ("x",), ("w",)),), ("w",), "has no size"),
     ],

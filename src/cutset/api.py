@@ -28,6 +28,7 @@ from cutset.runtime.routing import engine_spec
 from cutset.runtime.session import Session, SessionStats
 from cutset.runtime.worker import load_engine
 from cutset.serde import read_cluster, read_plan, read_profile
+from cutset.verify import compare_all
 
 Feeds = Mapping[str, Array]
 Note = Callable[[str], None]
@@ -235,6 +236,16 @@ def evaluate(stated: Problem, plan: Plan) -> Estimate:
 def unsplit(model: Model, spec: Engine | None = None) -> engine.OrtRunnable:
     """The model as its file has it, in this process: what split outputs are compared with."""
     return engine.load(model.path, spec or Engine(threads=1))
+
+
+def engine_spread(model: Model, feeds: Sequence[Feeds], expected: Sequence[Feeds]) -> float:
+    """How much the unsplit model differs from itself (max_rel) without the engine's optimisations.
+
+    A cut may change which kernels the engine picks; this is what that freedom alone amounts to.
+    """
+    plain = engine.load(model.path, Engine(threads=1), optimise=False)
+    pairs = zip(feeds, expected, strict=True)
+    return compare_all((plain.run(request), answer) for request, answer in pairs).max_rel
 
 
 def _local(

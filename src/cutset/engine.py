@@ -92,7 +92,9 @@ def write_submodel(submodel: Submodel, folder: Path) -> Path:
     return target
 
 
-def load(submodel: Submodel | Path, engine: Engine | None = None) -> OrtRunnable:
+def load(
+    submodel: Submodel | Path, engine: Engine | None = None, *, optimise: bool = True
+) -> OrtRunnable:
     """Load a submodel, or a model file with its weights beside it, into ONNX Runtime.
 
     Raises UsageError where the provider is not installed, InvalidModelError where the model cannot
@@ -100,6 +102,8 @@ def load(submodel: Submodel | Path, engine: Engine | None = None) -> OrtRunnable
     """
     engine = engine or Engine()
     options = session_options(engine.threads)
+    if not optimise:
+        options.graph_optimization_level = _onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
     return OrtRunnable(_session(submodel, engine, options))
 
 
@@ -132,6 +136,9 @@ def _onnxruntime() -> Any:
             field="engine",
             remedy='install it: pip install "cutset[cpu]" (or onnxruntime-gpu)',
         ) from None
+    # Newer versions report events to their maker unless told not to: nothing of a user's leaves.
+    if hasattr(onnxruntime, "disable_telemetry_events"):
+        onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 

@@ -85,9 +85,6 @@ class Graph:
                         value=tensor,
                     )
                 known.add(tensor)
-        for tensor in sorted(known | set(self.outputs)):
-            if tensor not in self.tensors:
-                raise InvalidFileError("the tensor has no size", field="tensors", value=tensor)
         for tensor in self.outputs:
             if tensor not in known:
                 raise InvalidFileError(
@@ -96,6 +93,9 @@ class Graph:
                     value=tensor,
                     remedy="list the tensor among an operator's outputs, or leave it out here",
                 )
+        for tensor in sorted(known):
+            if tensor not in self.tensors:
+                raise InvalidFileError("the tensor has no size", field="tensors", value=tensor)
 
     @cached_property
     def positions(self) -> Mapping[str, int]:

@@ -10,7 +10,9 @@ pytest.importorskip("skimage")
 
 from cutset import api
 from cutset.demo import main_job
+from cutset.errors import UsageError
 from cutset.plan import Plan, Stage
+from cutset.runner import RunRecord
 from cutset.runtime.coordinator import Coordinator
 
 
@@ -44,3 +46,17 @@ def test_plans_in_words() -> None:
     assert main_job.describe(plan) == "server 2, pi 1"
     assert main_job.describe(Plan((Stage("s0", "pi", ("a",)),))) == "all on pi"
     assert len(main_job.plan_of(("pi", []), ("server", ["a"])).stages) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="the folder cannot be written"):
+        main_job.prepare(tmp_path / "file", lambda _: None)
+
+
+def test_ctrl_c_between_answers_ends_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = RunRecord(requests=3, latencies_s=[0.1], answered_at_s=[0.1], interrupted=True)
+    monkeypatch.setattr(main_job, "run_requests", lambda *_, **__: record)
+    network = main_job.Network("n", None, {}, (), ())  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        main_job.measured(None, network)  # type: ignore[arg-type]

@@ -37,6 +37,6 @@ def attach(
 
     def show(console: Console) -> None:
         console.print(f"wrote {out}, {format_bytes(len(data))}")
-        console.print(f"next: {output.program()} inspect {out}")
+        console.print(f"next: {output.program()} inspect {output.quoted(out)}")
 
     output.emit(json, document, show)

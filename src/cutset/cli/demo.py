@@ -93,7 +93,7 @@ def _show(console: Console, outcome: Outcome) -> None:
         console.print(section.network.title)
         output.table(
             console,
-            ("plan", "operators", "predicted", "measured", "off by", "over bound", "outputs"),
+            ("plan", "operators", "predicted", "measured", "off by", "gap", "outputs"),
             [
                 (
                     row.name,
@@ -140,7 +140,7 @@ def _show(console: Console, outcome: Outcome) -> None:
     console.print(
         "Same text as the unsplit models." if same else "NOT the text of the unsplit models."
     )
-    folder = outcome.folder
+    folder = output.quoted(outcome.folder)
     console.print()
     console.print("What to try next:")
     program = output.program()

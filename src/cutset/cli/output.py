@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,12 +48,21 @@ def result_console() -> Console:
 
 def program() -> str:
     """How to call this program again: its name where the shell finds it, else its path."""
+    import shutil
+
     called = Path(sys.argv[0])
     if called.name != "cutset" or shutil.which("cutset") is not None:
         return "cutset"
     with contextlib.suppress(ValueError):
         called = called.absolute().relative_to(Path.cwd())
-    return str(called)
+    return quoted(called)
+
+
+def quoted(path: Path) -> str:
+    """A path as it can be pasted into a shell."""
+    import shlex
+
+    return shlex.quote(str(path))
 
 
 def note(text: str) -> None:

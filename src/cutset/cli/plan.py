@@ -97,12 +97,18 @@ def flip_in_words(flip: BreakEven) -> str:
 def _next_step(
     target: Path, cluster: Path, profile: Path | None, out: Path | None, model: bool
 ) -> str:
-    options = f" --cluster {cluster}" + (f" --profile {profile}" if profile else "")
+    quoted = output.quoted
+    options = f" --cluster {quoted(cluster)}" + (f" --profile {quoted(profile)}" if profile else "")
+    name = quoted(target)
     if out is None:
-        return f"{output.program()} plan {target}{options} -o plan.json"
+        return f"{output.program()} plan {name}{options} -o plan.json"
     if model:
-        return f"{output.program()} run {target}{options} --plan {out} --input FILE --verify"
-    return f"{output.program()} evaluate {target} {out}{options}"
+        return f"{output.program()} run {name}{options} --plan {quoted(out)} --input FILE --verify"
+    return f"{output.program()} evaluate {name} {quoted(out)}{options}"
+
+
+#: Gains below this are smaller than what predictions are off by (docs/benchmarks.md).
+CLEAR_GAIN = 0.03
 
 
 def verdict_in_words(solution: Solution) -> str:
@@ -118,6 +124,11 @@ def verdict_in_words(solution: Solution) -> str:
         return f"don't split: {verdict.best_single_device} alone is best"
     if verdict.gain <= 0:
         return f"splitting does not pay here: {alone}"
+    if verdict.gain < CLEAR_GAIN:
+        return (
+            f"no clear difference: {verdict.gain:.1%} less than the best single device ({alone});"
+            " measured times differ by more from run to run"
+        )
     return f"split: {verdict.gain:.1%} less than the best single device ({alone})"
 
 

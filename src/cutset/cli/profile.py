@@ -105,14 +105,12 @@ def _show(
     console.print()
     sizes = sum(op.weight_bytes for op in model.graph.operators)
     console.print(f"{len(model.graph.operators)} operators, weights {format_bytes(sizes)}")
+    name, program = output.quoted(path), output.program()
+    options = f" --cluster {output.quoted(cluster)}" if cluster else ""
     if out is None:
-        again = f" --cluster {cluster}" if cluster else ""
-        console.print(
-            f"next: {output.program()} profile {path}{again} -o profile.json (times are remembered)"
-        )
+        step = f"profile {name}{options} -o profile.json (times are remembered)"
     elif cluster is not None:
-        console.print(
-            f"next: {output.program()} plan {path} --cluster {cluster} --profile {out} -o plan.json"
-        )
+        step = f"plan {name}{options} --profile {output.quoted(out)} -o plan.json"
     else:
-        console.print(f"next: {output.program()} try {path}")
+        step = f"try {name}"
+    console.print(f"next: {program} {step}")

@@ -112,7 +112,8 @@ def _show(
         " times measured here; no transfer costs but the wire's."
     )
     console.print(
-        f"next: {output.program()} inspect {model}, or write a cluster.yaml and plan with it"
+        f"next: {output.program()} inspect {output.quoted(model)},"
+        " or write a cluster.yaml and plan with it"
     )
 
 

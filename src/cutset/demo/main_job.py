@@ -15,7 +15,7 @@ import numpy as np
 from cutset import api
 from cutset.cluster import Cluster
 from cutset.demo import ocr
-from cutset.errors import RuntimeFault, UsageError
+from cutset.errors import UsageError
 from cutset.onnx_io import Model
 from cutset.onnx_io.attach import attach_preprocessing
 from cutset.plan import Plan, Stage
@@ -131,8 +131,16 @@ def prepare(folder: Path, note: Note) -> tuple[Cluster, Network, Network, tuple[
     """
     from PIL import Image
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "cluster.yaml").write_text(CLUSTER)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cluster.yaml").write_text(CLUSTER)
+    except OSError as error:
+        raise UsageError(
+            f"the folder cannot be written: {error.strerror or error}",
+            field="--folder",
+            value=folder,
+            remedy="give one that can be made here",
+        ) from None
     image = ocr.page()
     Image.fromarray(image).save(folder / "page.png")
     note("reading the page with the unsplit models")
@@ -287,8 +295,8 @@ def measured(session: api.Deployed, network: Network) -> RunRecord:
     )
     if record.first_error is not None:
         raise record.first_error
-    if record.answered < requests:
-        raise RuntimeFault("the run was interrupted", value=f"{record.answered} of {requests}")
+    if record.interrupted:
+        raise KeyboardInterrupt
     return record
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from common import write_result
 
-from cutset.runtime.codec import decode, decode_tensor, dtype_name, encode, tensor_bytes
+from cutset.runtime.codec import decode, decode_tensor, dtype_name, encode, tensor_view
 from cutset.runtime.messages import Activation, Probe, ProbeBack
 from cutset.runtime.zenoh_transport import ZenohTransport, free_endpoint
 
@@ -50,7 +50,7 @@ def _echo_process(endpoint: str) -> None:
             return
         assert isinstance(message, Activation)
         array = decode_tensor("t", message.dtype, message.shape, payload, None)
-        transport.send(message.sender, _message(array, ""), tensor_bytes(array))
+        transport.send(message.sender, _message(array, ""), tensor_view(array))
 
     def alone(sample: Any) -> None:
         session.put(
@@ -140,7 +140,7 @@ def main(quick: bool = False) -> dict[str, Any]:
 
             def ours(array: Any = array) -> None:
                 header = _message(array, transport.address)
-                transport.send(address, header, tensor_bytes(array))
+                transport.send(address, header, tensor_view(array))
                 header, payload = answers.get(timeout=TIMEOUT_S)
                 message = decode(header)
                 assert isinstance(message, Activation)

@@ -23,6 +23,7 @@ import msgspec
 
 from cutset.engine import Submodel
 from cutset.errors import RemoteProtocolError, RuntimeFault
+from cutset.runtime.messages import Payload
 
 DEFAULT_CAP_BYTES: Final = 8 * 2**30
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
@@ -143,7 +144,7 @@ class SubmodelCache:
             partial = self._partial.get(digest) or self._adopt(digest)
             return (partial.stat().st_size if partial is not None else 0), False
 
-    def add(self, digest: str, offset: int, total_bytes: int, data: bytes) -> tuple[int, bool]:
+    def add(self, digest: str, offset: int, total_bytes: int, data: Payload) -> tuple[int, bool]:
         """Append a chunk at `offset`; one that is here already is ignored.
 
         Raises RemoteProtocolError on a gap, too many bytes, or a wrong hash at the end (what was

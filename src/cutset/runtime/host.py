@@ -18,6 +18,7 @@ from cutset.runtime.messages import (
     Activation,
     CancelRequest,
     Load,
+    Payload,
     RequestFailed,
     StageStats,
     Stats,
@@ -160,7 +161,7 @@ class Host:
                 self._condition.notify_all()
         self._outbox.forget(lambda k: k[:3] == (*key, request))
 
-    def receive(self, message: Activation, payload: bytes) -> None:
+    def receive(self, message: Activation, payload: Payload) -> None:
         """A tensor from another device: check, keep, acknowledge."""
         key = (message.session, message.epoch)
         epoch = self.get(key)

@@ -151,10 +151,11 @@ def measure_links(
 
 def _configure_links(coordinator: Coordinator, source: str, target: str) -> None:
     coordinator.connect(source)
+    coordinator.connect(target)
     for a, b in ((source, target), (target, source)):
         spec = routing.link_spec(coordinator.cluster, a, b, coordinator.connect(b))
         if spec is not None:
-            coordinator.ask(a, ConfigureLinks((spec,)))
+            coordinator.ask(a, ConfigureLinks((spec,), coordinator.peers(a, (b,))))
         elif (a, b) == (source, target):
             raise UsageError("no such link", field="link", value=f"{a}>{b}")
 

@@ -13,13 +13,18 @@ import msgspec
 
 from cutset.errors import CutsetError, RemoteProtocolError, RuntimeFault
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 MAX_HEADER_BYTES: Final = 4 * 2**20  # a load message names every tensor of a plan
 MAX_CHUNK_BYTES: Final = 4 * 2**20
+MAX_TENSOR_BYTES: Final = 2**31
+MAX_ADDRESS_LENGTH: Final = 256
 MAX_WINDOW: Final = 1024
 
+Payload = bytes | memoryview
+"""A message's raw bytes: immutable, or a view (of single bytes) of a buffer."""
+
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
-Address = Annotated[str, msgspec.Meta(max_length=256)]
+Address = Annotated[str, msgspec.Meta(max_length=MAX_ADDRESS_LENGTH)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Rank = Annotated[tuple[Count, ...], msgspec.Meta(max_length=32)]
@@ -129,6 +134,34 @@ class Held(_Message, frozen=True, tag=True):
     complete: bool
 
 
+class GetDataEndpoint(_Message, frozen=True, tag=True):
+    """Where can a connection for data be opened? Answered by DataEndpoint."""
+
+
+class Place(_Message, frozen=True):
+    """`host` "" is the host by which the device's control endpoint is known."""
+
+    host: Text
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class DataEndpoint(_Message, frozen=True, tag=True):
+    """Where a device takes connections for data, best first, and the token that opens them.
+
+    Without places nobody can connect to it; it may connect to others.
+    """
+
+    places: Annotated[tuple[Place, ...], msgspec.Meta(max_length=16)]
+    token: Annotated[bytes, msgspec.Meta(max_length=64)]
+
+
+class Peer(_Message, frozen=True):
+    """Another device of a plan, with which data is exchanged."""
+
+    address: Address
+    endpoint: DataEndpoint
+
+
 class StageSpec(_Message, frozen=True):
     """A stage to host. `memory_bytes` is the number of docs/formats.md, which is enforced."""
 
@@ -180,6 +213,7 @@ class Load(_Message, frozen=True, tag=True):
     expected: dict[str, TensorSpec]
     engine: EngineSpec
     window: Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOW)]
+    peers: tuple[Peer, ...] = ()
 
 
 class Loaded(_Message, frozen=True, tag=True):
@@ -226,13 +260,17 @@ class StageStats(_Message, frozen=True):
 
 
 class LinkStats(_Message, frozen=True):
-    """Sums over tensors: payload bytes, and seconds from the start of a transfer to its ack."""
+    """Sums over tensors: payload bytes, and seconds from the start of a transfer to its ack.
+
+    `path` is the way that the link's data takes (Transport.path).
+    """
 
     name: Text
     tensors: int
     bytes: int
     transfer_s: float
     retries: int
+    path: Text = ""
 
 
 class Stats(_Message, frozen=True, tag=True):
@@ -253,6 +291,7 @@ class ConfigureLinks(_Message, frozen=True, tag=True):
     """The links from this device, before any deployment (for measuring them)."""
 
     links: tuple[LinkSpec, ...]
+    peers: tuple[Peer, ...] = ()
 
 
 class Measure(_Message, frozen=True, tag=True):
@@ -327,6 +366,7 @@ class Failure(_Message, frozen=True, tag=True):
 
 CallBody = (
     GetStatus
+    | GetDataEndpoint
     | AskSubmodel
     | Chunk
     | Load
@@ -339,7 +379,7 @@ CallBody = (
     | Measure
     | RunProfile
 )
-ReplyBody = Status | Held | Loaded | Done | Stats | Measured | Profiled | Failure
+ReplyBody = Status | DataEndpoint | Held | Loaded | Done | Stats | Measured | Profiled | Failure
 
 
 class Call(_Message, frozen=True, tag=True):

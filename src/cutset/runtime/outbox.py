@@ -13,13 +13,14 @@ import msgspec
 
 from cutset.errors import CutsetError, LocalProtocolError
 from cutset.ports import Array
-from cutset.runtime.codec import encode, tensor_bytes
-from cutset.runtime.messages import Activation, LinkStats, Message
+from cutset.runtime.codec import encode, tensor_view
+from cutset.runtime.messages import Ack, Activation, LinkStats, Message, Probe, ProbeBack
 from cutset.runtime.shaping import LinkRate, Shaper
-from cutset.runtime.transport import Transport
+from cutset.runtime.transport import Transport, Wanted, always
 
 Key = tuple[str, int, int, str, str]  # session, epoch, request, tensor, target
 
+_DATA: Final = (Activation, Ack, Probe, ProbeBack)
 RETRY_S: Final = 2.0  # the least time before a tensor is sent again; doubles each time
 
 
@@ -40,6 +41,11 @@ class Parcel:
     @property
     def size_bytes(self) -> int:
         return len(self.body) if isinstance(self.body, bytes) else self.body.nbytes
+
+    @property
+    def is_data(self) -> bool:
+        """What goes between stages, measures their links, or is large; the rest is control."""
+        return isinstance(self.message, _DATA) or self.size_bytes > 0
 
 
 @dataclass
@@ -142,8 +148,10 @@ class Outbox:
         """Sums over the epoch's acknowledged tensors, by link."""
         with self._condition:
             return tuple(
-                msgspec.structs.replace(link.stats[session, epoch], name=link.name)
-                for link in self._links.values()
+                msgspec.structs.replace(
+                    link.stats[session, epoch], name=link.name, path=self._transport.path(target)
+                )
+                for target, link in self._links.items()
                 if link.name and (session, epoch) in link.stats
             )
 
@@ -218,8 +226,14 @@ class Outbox:
             left_s = max(0.0, parcel.expires_s - self._clock())
             message = msgspec.structs.replace(message, remaining_s=left_s)
         try:
-            body = parcel.body if isinstance(parcel.body, bytes) else tensor_bytes(parcel.body)
-            self._transport.send(parcel.target, encode(message), body, urgent=urgent)
+            self._transport.send(
+                parcel.target,
+                encode(message),
+                parcel.body if isinstance(parcel.body, bytes) else tensor_view(parcel.body),
+                urgent=urgent,
+                data=parcel.is_data,
+                wanted=self._wanted(parcel),
+            )
         except LocalProtocolError as error:
             self._drop(parcel, error)
         except CutsetError as error:
@@ -230,6 +244,18 @@ class Outbox:
                 held = self._unacknowledged.get(key)
                 if held is not None:
                     held.retry_at_s = self._clock() + self._patience_s(held)
+
+    def _wanted(self, parcel: Parcel) -> Wanted:
+        """Until it is acknowledged or given up, or sent again: of those only the last."""
+        key, attempt = parcel.key, parcel.attempt
+        if key is None:
+            return always
+
+        def wanted() -> bool:
+            held = self._unacknowledged.get(key)
+            return held is not None and held.attempt == attempt
+
+        return wanted
 
     def _patience_s(self, parcel: Parcel) -> float:
         """How long to wait for an acknowledgement: four times what is under way to the target."""

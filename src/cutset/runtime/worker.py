@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from cutset import engine
@@ -41,9 +41,11 @@ from cutset.runtime.messages import (
     CancelRequest,
     Chunk,
     ConfigureLinks,
+    DataEndpoint,
     Done,
     Drain,
     EngineSpec,
+    GetDataEndpoint,
     GetStats,
     GetStatus,
     Held,
@@ -53,6 +55,8 @@ from cutset.runtime.messages import (
     Loaded,
     Measure,
     Measured,
+    Payload,
+    Peer,
     Probe,
     ProbeBack,
     Profiled,
@@ -117,7 +121,7 @@ class Worker:
         self.outbox = Outbox(transport, self._not_sent)
         self.calls = Calls(self.outbox, transport.address)
         self.host = Host(name, self.outbox, transport.address)
-        self._work: queue.Queue[tuple[Call, bytes] | None] = queue.Queue(MAX_CALLS)
+        self._work: queue.Queue[tuple[Call, Payload] | None] = queue.Queue(MAX_CALLS)
         self._answered: OrderedDict[tuple[str, int], Reply | None] = OrderedDict()
         self._probes: queue.SimpleQueue[ProbeBack] = queue.SimpleQueue()
         self._probe_id = 0
@@ -145,7 +149,7 @@ class Worker:
 
     # --- receiving: only moves messages
 
-    def _receive(self, header: bytes, payload: bytes) -> None:
+    def _receive(self, header: bytes, payload: Payload) -> None:
         try:
             message = decode(header)
         except RemoteProtocolError as error:
@@ -180,7 +184,7 @@ class Worker:
             case ProbeBack():
                 self._probes.put(message)
 
-    def _take_call(self, call: Call, payload: bytes) -> None:
+    def _take_call(self, call: Call, payload: Payload) -> None:
         key = (call.reply_to, call.id)
         with self._lock:
             if key in self._answered:  # a call that was sent again
@@ -221,7 +225,7 @@ class Worker:
                 self._answered[call.reply_to, call.id] = reply
             self.outbox.post(Parcel(call.reply_to, reply, shaped=False))
 
-    def execute(self, body: CallBody, payload: bytes = b"") -> ReplyBody:
+    def execute(self, body: CallBody, payload: Payload = b"") -> ReplyBody:
         """Do what the coordinator asks; errors are answers too."""
         try:
             with self._executing:
@@ -231,10 +235,12 @@ class Worker:
         except Exception as error:  # whatever it is, the caller must hear of it
             return to_failure(error)
 
-    def _execute(self, body: CallBody, payload: bytes) -> ReplyBody:
+    def _execute(self, body: CallBody, payload: Payload) -> ReplyBody:
         match body:
             case GetStatus():
                 return self._status()
+            case GetDataEndpoint():
+                return self.transport.data_endpoint or DataEndpoint((), b"")
             case AskSubmodel():
                 return Held(*self.cache.held(body.digest, body.total_bytes))
             case Chunk():
@@ -254,6 +260,7 @@ class Worker:
             case SetLink():
                 return self._set_link(body)
             case ConfigureLinks():
+                self._introduce(body.peers)
                 for link in body.links:
                     self._configure(link)
                 return Done()
@@ -292,6 +299,7 @@ class Worker:
         epoch.machine.receive(Event.LOAD)
         self.host.add(epoch)
         before, start_s = machine_info.rss_bytes(), time.perf_counter()
+        self._introduce(load.peers)
         try:
             for link in load.links:
                 self._configure(link)
@@ -299,7 +307,9 @@ class Worker:
                     raise TransportError(
                         f"device {self.name!r} cannot reach its neighbour over {link.name}",
                         field=f"links.{link.name}",
-                        remedy="devices of a plan must reach each other directly",
+                        value=self.transport.path(link.target),
+                        remedy="let its data port through (docs/decisions.md says which one), or"
+                        " put a Zenoh router where both can reach it",
                     )
             epoch.runnables = tuple(self._warm(stage, load) for stage in load.stages)
         except BaseException:
@@ -354,6 +364,10 @@ class Worker:
         self._epoch(key).listener = listener
 
     # --- links
+
+    def _introduce(self, peers: Iterable[Peer]) -> None:
+        for peer in peers:
+            self.transport.introduce(peer.address, peer.endpoint)
 
     def _configure(self, link: LinkSpec) -> None:
         self.outbox.describe(link.target, link.name, link.bandwidth_bps)

@@ -20,8 +20,8 @@ import msgspec
 import zenoh
 
 from cutset.errors import LocalProtocolError, RemoteProtocolError, TransportError, UsageError
-from cutset.runtime.messages import PROTOCOL_VERSION
-from cutset.runtime.transport import Lost, Receive
+from cutset.runtime.messages import PROTOCOL_VERSION, DataEndpoint, Payload
+from cutset.runtime.transport import Lost, Receive, Wanted, always
 
 _ROOT: Final = f"cutset/{PROTOCOL_VERSION}"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -92,6 +92,7 @@ def session_config(
     connect: Sequence[str],
     *,
     discover: str | None = None,
+    mesh: bool = True,
     extra: Mapping[str, object] = MappingProxyType({}),
 ) -> Any:
     """Zenoh's settings as cutset uses them: no multicast but on the interface `discover`."""
@@ -102,6 +103,12 @@ def session_config(
         "scouting/multicast/autoconnect": {"router": [], "peer": [], "client": []},
         # Peers do not forward; gossip tells workers that know only the coordinator of each other.
         "scouting/gossip/enabled": mode == "peer",
+        # Every link costs its keep-alives on both sides, also when idle.
+        "scouting/gossip/autoconnect": {
+            "router": ["router", "peer"] if mesh else [],
+            "peer": ["router", "peer"] if mesh else [],
+            "client": [],
+        },
         "transport/shared_memory/enabled": False,  # it would bypass the links we measure
         "transport/link/tx/lease": 1000,  # a silent peer is seen in 0.8 s instead of 8
         "transport/link/tx/keep_alive": 4,
@@ -127,8 +134,8 @@ class ZenohTransport:
 
     `listen` and `connect` are endpoints; connections are made and made again in the background.
     `name` is what `find_worker` tells others; `discover` is the interface on which multicast
-    questions are answered. Raises TransportError where an endpoint cannot be
-    listened on.
+    questions are answered. `mesh` connects to peers of peers as well: peers do not forward.
+    Raises TransportError where an endpoint cannot be listened on.
     """
 
     def __init__(
@@ -138,6 +145,7 @@ class ZenohTransport:
         connect: Sequence[str] = (),
         name: str = "",
         discover: str | None = None,
+        mesh: bool = True,
     ) -> None:
         self.name = name
         self.endpoints = tuple(listen)
@@ -153,6 +161,7 @@ class ZenohTransport:
                     listen,
                     connect,
                     discover=discover,
+                    mesh=mesh,
                     extra={"connect/timeout_ms": 0, "connect/exit_on_failure": False},
                 )
             )
@@ -163,6 +172,10 @@ class ZenohTransport:
     @property
     def address(self) -> str:
         return self._address
+
+    @property
+    def data_endpoint(self) -> DataEndpoint | None:
+        return None
 
     def start(self, receive: Receive, lost: Lost) -> None:
         from importlib.metadata import version
@@ -200,12 +213,19 @@ class ZenohTransport:
         ]
 
     def send(
-        self, target: str, header: bytes, payload: bytes = b"", *, urgent: bool = False
+        self,
+        target: str,
+        header: bytes,
+        payload: Payload = b"",
+        *,
+        urgent: bool = False,
+        data: bool = False,
+        wanted: Wanted = always,
     ) -> None:
         if self._closed:
             raise LocalProtocolError("the transport is closed")
         try:
-            self._publisher(target, urgent).put(payload, attachment=header)
+            self._publisher(target, urgent).put(bytes(payload), attachment=header)
         except zenoh.ZError as error:
             if self._closed:
                 raise LocalProtocolError("the transport is closed") from None
@@ -225,6 +245,12 @@ class ZenohTransport:
             )
             self._publishers[target, urgent] = publisher
         return publisher
+
+    def introduce(self, address: str, endpoint: DataEndpoint) -> None:
+        """Nothing: data goes the way of everything."""
+
+    def path(self, address: str) -> str:
+        return "zenoh"
 
     def wait_for(self, address: str, timeout_s: float) -> bool:
         with self._changed:

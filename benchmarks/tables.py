@@ -102,20 +102,54 @@ def _against(value: float, goal: float) -> str:
     return f"{value:.3f}" if value <= goal else f"**{value:.3f}** over"
 
 
-def transport(result: Result) -> str:
+WAYS = {
+    "tcp": "raw TCP",
+    "zmq": "ZeroMQ alone",
+    "zmq_curve": "ZeroMQ alone, CURVE",
+    "zenoh": "Zenoh alone",
+    "cutset_zenoh": "cutset over Zenoh",
+    "cutset": "cutset",
+}
+
+
+def _echoes(echo: Result) -> str:
+    """A row for each size, a column for each way: time, and CPU of both ends per MB and hop."""
+    ways = [way for way in WAYS if way in next(iter(echo.values()))]
+
+    def cell(way: str, e: Result) -> str:
+        over = f" ({e['time_over_tcp']:.2f})" if way != "tcp" else ""
+        return f"{_time(e['echo_us'])}{over}, {e['cpu_ms_per_mb']:.2f}"
+
     rows = [
-        (
-            f"{int(size) // 1000} kB",
-            f"{e['tcp_us']:.0f} µs",
-            f"{e['zenoh_us']:.0f} µs",
-            f"{e['cutset_us']:.0f} µs",
-            _against(e["cutset_over_zenoh"], 1.20),
-            f"{e['cutset_over_tcp']:.1f}",
-        )
-        for size, e in result["echo"].items()
+        (f"{int(size) // 1000} kB", *(cell(way, sizes[way]) for way in ways))
+        for size, sizes in echo.items()
     ]
+    return table(("echo of", *(WAYS[way] for way in ways)), rows)
+
+
+def _time(us: float) -> str:
+    return f"{us:.0f} µs" if us < 10_000 else f"{us / 1e3:.0f} ms"
+
+
+def transport(result: Result) -> str:
+    parts = []
+    for where, echo in result["echo"].items():
+        words = "Over loopback, unshaped" if where == "unshaped" else f"Two namespaces, {where}"
+        parts += [f"{words}: time (over raw TCP's), CPU ms per MB and hop", _echoes(echo)]
+    if result["shaped_skipped"]:
+        parts.append(f"Shaped links were skipped: {result['shaped_skipped']}.")
+    goal = result["echo"]["unshaped"]["1000000"]["cutset"]
+    copies = result["copies_per_hop"]
     hand = result["handover_us"]
     other = [
+        (
+            "1 MB against raw TCP (goal 2), time / CPU",
+            f"{_against(goal['time_over_tcp'], 2)} / {_against(goal['cpu_over_tcp'], 2)}",
+        ),
+        (
+            "bytes copied per hop and byte of payload, directly / over Zenoh",
+            f"{copies['cutset']:.2f} / {copies['cutset_zenoh']:.2f} and Zenoh's own",
+        ),
         ("thread hand-over, tensor ready to compute", f"{hand['queue_to_compute']:.0f} µs"),
         ("message one way, through both outboxes", f"{hand['message_one_way']:.0f} µs"),
         (
@@ -128,8 +162,7 @@ def transport(result: Result) -> str:
             f"{result['worker_rss_5mb_segment_bytes'] / 1e6:.0f} MB resident",
         ),
     ]
-    heads = ("echo of", "raw TCP", "Zenoh alone", "cutset", "cutset / Zenoh", "cutset / TCP")
-    return table(heads, rows) + "\n\n" + table(("what", "measured"), other)
+    return "\n\n".join((*parts, table(("what", "measured"), other)))
 
 
 def latency(result: Result) -> str:

@@ -49,7 +49,8 @@ class StageReport(msgspec.Struct):
 class LinkReport(msgspec.Struct):
     """Per request: bytes, and seconds from the start of each transfer to its arrival (measured:
     to its acknowledgement), added up. `bandwidth_bps` is what they come to without the link's
-    latency, `stated_bps` what the cluster file says (None: nothing)."""
+    latency, `stated_bps` what the cluster file says (None: nothing). `path` is the way the data took:
+    "direct", or "zenoh" and why."""
 
     name: str
     bytes: float
@@ -58,6 +59,7 @@ class LinkReport(msgspec.Struct):
     retries: int
     stated_bps: float | None
     bandwidth_bps: float | None
+    path: str
 
 
 class MemoryReport(msgspec.Struct):
@@ -193,6 +195,7 @@ def _links(
                 link.retries,
                 known.bandwidth_bps if known is not None else None,
                 8 * link.bytes / on_the_wire_s if on_the_wire_s > 0 else None,
+                link.path,
             )
         )
     return found

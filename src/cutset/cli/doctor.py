@@ -172,6 +172,8 @@ def _device(state: DeviceStatus, cluster: Cluster) -> Check:
         where = "emulated here"
     else:
         where = f"reachable at {state.endpoint}, round trip {format_time(state.round_trip_s)}"
+    if state.path is not None:
+        where += f", data {state.path}"
     limit = status.memory_limit_bytes
     memory = format_bytes(status.memory_bytes) + (f", limit {format_bytes(limit)}" if limit else "")
     there = status.versions.get("cutset", "unknown")

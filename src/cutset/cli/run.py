@@ -286,6 +286,9 @@ def _show(console: Console, run: RunDocument) -> None:
             )
         )
     output.table(console, ("", "predicted", "measured", "off by"), rows)
+    for x in run.links:
+        if x.path != "direct":
+            console.print(f"link {x.name}: data went over {x.path}")
     if run.verify is not None:
         how = "bit-equal to" if run.verify.bit_equal else "equal to"
         if not run.verify.equal:

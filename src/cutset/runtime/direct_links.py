@@ -19,6 +19,7 @@ from cutset.errors import CutsetError, RemoteProtocolError
 from cutset.runtime.connection import Connection
 from cutset.runtime.framing import Caller, Lane, greet, new_token, welcome
 from cutset.runtime.messages import DataEndpoint, Payload, Place
+from cutset.runtime.occasional import OccasionalLog
 from cutset.runtime.transport import Wanted, always
 
 MAX_GREETINGS: Final = 16  # under way at once
@@ -67,7 +68,6 @@ class DirectLinks:
     ) -> None:
         self._address = address
         self._receive = receive
-        self._log = log
         self._token = new_token()
         self._changed = threading.Condition()
         self._pairs: dict[str, dict[bytes, _Pair]] = {}  # the first complete one is used
@@ -78,8 +78,7 @@ class DirectLinks:
         self._greetings = threading.Semaphore(MAX_GREETINGS)
         self._greeting: set[socket.socket] = set()
         self._closed = False
-        self.refused = 0  # connections of strangers, and malformed messages
-        self._logged_s = -1.0
+        self.refused = OccasionalLog(log)  # connections of strangers, and malformed messages
 
     @property
     def endpoint(self) -> DataEndpoint:
@@ -144,14 +143,8 @@ class DirectLinks:
         self._add(connection, caller, accepted=True)
 
     def _refuse(self, reason: str) -> None:
-        with self._changed:
-            self.refused += 1
-            now_s = time.monotonic()
-            quiet = self._closed or now_s < self._logged_s + 1.0
-            if not quiet:
-                self._logged_s = now_s
-        if not quiet:
-            self._log(f"a data connection was refused: {reason} ({self.refused} in all)")
+        if not self._closed:
+            self.refused(f"a data connection was refused: {reason}")
 
     # --- dialling
 

@@ -73,6 +73,7 @@ from cutset.runtime.messages import (
     from_failure,
     to_failure,
 )
+from cutset.runtime.occasional import OccasionalLog
 from cutset.runtime.outbox import Outbox, Parcel
 from cutset.runtime.shaping import LinkRate
 from cutset.runtime.transport import Transport
@@ -118,6 +119,7 @@ class Worker:
         self._load_engine = load
         self._on_lost = on_lost
         self._log = log
+        self._dropped = OccasionalLog(log)  # messages that cannot be read
         self.outbox = Outbox(transport, self._not_sent)
         self.calls = Calls(self.outbox, transport.address)
         self.host = Host(name, self.outbox, transport.address)
@@ -153,7 +155,7 @@ class Worker:
         try:
             message = decode(header)
         except RemoteProtocolError as error:
-            self._log(str(error))
+            self._dropped(str(error))
             return
         match message:
             case Activation():

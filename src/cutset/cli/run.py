@@ -260,8 +260,10 @@ def _show(console: Console, run: RunDocument) -> None:
         else:
             rows.append(("latency p50", "–", time(latency.p50), "–"))
         rows.append(("latency p95", "–", time(latency.p95), "–"))
-    if run.throughput_per_s is not None and run.in_flight > 1:
-        period = run.predicted.period_s
+        rows.append(("latency p99", "–", time(latency.p99), "–"))
+    if run.throughput_per_s is not None:
+        # One at a time, the period is not what limits.
+        period = run.predicted.period_s if run.in_flight > 1 else None
         rows.append(
             (
                 "requests/s",
@@ -270,12 +272,21 @@ def _show(console: Console, run: RunDocument) -> None:
                 off(run.throughput_per_s, 1 / period if period else None),
             )
         )
-    parts = [(f"stage {x.name} on {x.device}", x.predicted_s, x.measured_s) for x in run.stages]
-    parts += [
-        (f"link {x.name}, {format_bytes(x.bytes)}", x.predicted_s, x.measured_s) for x in run.links
+    parts = [
+        (f"stage {x.name} on {x.device}", x.predicted_s, x.measured_s, x.lost) for x in run.stages
     ]
-    for name, expected, found in parts:
-        rows.append((name, time(expected), time(found), off(found, expected)))
+    for x in run.links:
+        alone = run.in_flight == 1 and x.predicted_s is not None
+        expected, found = (x.predicted_s, x.measured_s) if alone else (x.busy_predicted_s, x.busy_s)
+        parts.append((f"link {x.name}, {format_bytes(x.bytes)}", expected, found, x.lost))
+    parts += [
+        (f"busy: {x.resource.replace(':', ' ')}", x.predicted_s, x.measured_s, x.lost)
+        for x in run.busy
+        if x.resource.startswith(("device:", "egress:"))
+    ]
+    for name, expected, found, lost in parts:
+        shown = "lost" if lost else time(found)
+        rows.append((name, time(expected), shown, off(found, expected)))
     for m in run.memory:
         rows.append(
             (
@@ -286,6 +297,16 @@ def _show(console: Console, run: RunDocument) -> None:
             )
         )
     output.table(console, ("", "predicted", "measured", "off by"), rows)
+    limit = run.bottleneck
+    if limit.measured is not None:
+        beside = f", as predicted ({time(limit.predicted_s)})"
+        if limit.predicted is None:
+            beside = ""
+        elif limit.predicted != limit.measured:
+            beside = f"; predicted was {limit.predicted}, {time(limit.predicted_s)}"
+        console.print(f"bottleneck: {limit.measured}, {time(limit.measured_s)} per request{beside}")
+    if run.disagreement is not None:
+        console.print(f"largest disagreement: {run.disagreement.text}")
     if run.verify is not None:
         how = "bit-equal to" if run.verify.bit_equal else "equal to"
         if not run.verify.equal:

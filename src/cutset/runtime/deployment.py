@@ -89,6 +89,7 @@ class Deployment:
         self._session: Session | None = None
         self._error: CutsetError | None = None
         self._cleaning: list[threading.Thread] = []
+        self._last_stats: dict[str, Stats] = {}  # of devices that were freed after a loss
         self.loaded: dict[str, Loaded] = {}
         self.sent_bytes: dict[str, int] = dict.fromkeys(loads, 0)
 
@@ -178,7 +179,7 @@ class Deployment:
         if not loading:
             # Not in this thread: it is the one by which the answers would come. And before the
             # session hears of it, upon which its user may call `close`, which joins the thread.
-            thread = threading.Thread(target=self._do, args=(effects,), daemon=True)
+            thread = threading.Thread(target=self._clean_up, args=(effects,), daemon=True)
             thread.start()
             self._cleaning.append(thread)
         if session is not None:
@@ -214,12 +215,28 @@ class Deployment:
                 self._caller.post(device, CancelRequest(*self._key, request))
 
     def stats(self) -> Mapping[str, Stats]:
+        """What the devices measured; a lost one is absent."""
+        for thread in self._cleaning:
+            thread.join()
         found: dict[str, Stats] = {}
         for device in self._loads:
-            answer = self._quietly(device, GetStats(*self._key), timeout_s=CALL_TIMEOUT_S)
-            if isinstance(answer, Stats):
+            answer = self._last_stats.get(device) or self._stats_of(device)
+            if answer is not None:
                 found[device] = answer
         return found
+
+    def _stats_of(self, device: str) -> Stats | None:
+        answer = self._quietly(device, GetStats(*self._key), timeout_s=CALL_TIMEOUT_S)
+        return answer if isinstance(answer, Stats) else None
+
+    def _clean_up(self, effects: Sequence[Effect]) -> None:
+        """After a loss: keep what the other devices measured, then free them."""
+        for effect in effects:
+            if isinstance(effect, SendUnload):
+                last = self._stats_of(effect.device)
+                if last is not None:
+                    self._last_stats[effect.device] = last
+        self._do(effects)
 
     # --- inside
 

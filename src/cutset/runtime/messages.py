@@ -226,19 +226,32 @@ class StageStats(_Message, frozen=True):
 
 
 class LinkStats(_Message, frozen=True):
-    """Sums over tensors: payload bytes, and seconds from the start of a transfer to its ack."""
+    """Sums over tensors: payload bytes, and seconds from the start of a transfer to its ack.
+
+    `busy_s` counts what several transfers share once, and leaves out what occupies nothing: the
+    link's latency.
+    """
 
     name: Text
     tensors: int
     bytes: int
     transfer_s: float
     retries: int
+    busy_s: float = 0.0
 
 
 class Stats(_Message, frozen=True, tag=True):
+    """What an epoch's requests took on this device.
+
+    `egress_busy_s` is for how long its outgoing transfers held the device's egress, those under
+    way together counted once. `dropped` counts refused frames by reason since the epoch was loaded.
+    """
+
     stages: tuple[StageStats, ...]
     links: tuple[LinkStats, ...]
     duplicates: int
+    egress_busy_s: float = 0.0
+    dropped: dict[str, int] = {}
 
 
 class SetLink(_Message, frozen=True, tag=True):

@@ -356,7 +356,9 @@ class Worker:
     # --- links
 
     def _configure(self, link: LinkSpec) -> None:
-        self.outbox.describe(link.target, link.name, link.bandwidth_bps)
+        # The way back of an acknowledgement is delayed too, but on emulated links.
+        delay_s = link.latency_s if link.emulated else 2 * link.latency_s
+        self.outbox.describe(link.target, link.name, link.bandwidth_bps, delay_s)
         if link.emulated:
             rate = float("inf") if link.bandwidth_bps is None else link.bandwidth_bps
             self.outbox.set_rate(link.target, LinkRate(rate, link.latency_s))

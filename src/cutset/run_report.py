@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -79,12 +80,22 @@ class LinkReport(msgspec.Struct):
     lost: bool = False
 
 
+class StageMemory(msgspec.Struct):
+    """The enforced number, and the peak by which resident memory grew while the stage loaded and
+    ran first."""
+
+    name: str
+    predicted_bytes: int
+    measured_bytes: int
+
+
 class MemoryReport(msgspec.Struct):
     """By the number that is enforced (docs/formats.md), and as resident memory grew by loading."""
 
     device: str
     predicted_bytes: int | None
     measured_bytes: int
+    stages: list[StageMemory] = []
 
 
 class RunDocument(msgspec.Struct, omit_defaults=False):
@@ -123,9 +134,10 @@ def run_document(
     emulated: bool,
     rtol: float,
     with_latencies: bool = False,
+    stage_memory: Mapping[str, tuple[int, int]] = MappingProxyType({}),
 ) -> RunDocument:
     """The report of a run. `estimate` None: nothing was predicted. `memory_bytes` is what loading
-    took on each device.
+    took on each device, `stage_memory` the enforced and the measured number of each stage.
     """
     stages = _stages(stats, estimate, plan)
     links = _links(stats, estimate, cluster, record.requests)
@@ -157,7 +169,7 @@ def run_document(
         stages=stages,
         links=links,
         memory=[
-            MemoryReport(name, estimate.memory_bytes.get(name) if estimate else None, measured)
+            _memory(name, measured, estimate, plan, stage_memory)
             for name, measured in memory_bytes.items()
         ],
         plan=plan,
@@ -168,6 +180,24 @@ def run_document(
         disagreement=disagreement(_parts(stages, links, busy, in_flight)),
         latencies_s=record.latencies_s if with_latencies else msgspec.UNSET,
     )
+
+
+def _memory(
+    device: str,
+    measured: int,
+    estimate: Estimate | None,
+    plan: PlanDocument,
+    stage_memory: Mapping[str, tuple[int, int]],
+) -> MemoryReport:
+    stages = [
+        StageMemory(s.name, *stage_memory[s.name])
+        for s in plan.stages
+        if s.device == device and s.name in stage_memory
+    ]
+    predicted = estimate.memory_bytes.get(device) if estimate else None
+    if stages:  # what was enforced, whatever a plan file claims
+        predicted = sum(s.predicted_bytes for s in stages)
+    return MemoryReport(device, predicted, measured, stages)
 
 
 def verify_document(comparison: Comparison | None, rtol: float) -> VerifyDocument | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cutset.onnx_io import Model
     from cutset.plan import Plan
     from cutset.problem import Estimate
+    from cutset.profiles import Profile
     from cutset.run_report import RunDocument
     from cutset.serde.plan_file import PlanDocument
 
@@ -102,6 +103,7 @@ def run(
     with Coordinator(devices, insecure=insecure) as coordinator:
         devices = coordinator.cluster  # with the endpoints of those that were found
         with output.working("planning") as note:
+            measured: Profile | Path | None = profile
             if plan is not None:
                 chosen = _read(loaded, devices, plan, profile)
             else:
@@ -137,6 +139,7 @@ def run(
                 loaded,
                 devices,
                 chosen.plan,
+                profile=measured,
                 in_flight=in_flight,
                 fallback=None if fallback is None else "local",
                 deadline_s=deadline,
@@ -157,7 +160,7 @@ def run(
                 progress=lambda done, elapsed_s: bar(done if requests else elapsed_s),
             )
             stats = session.stats()
-            memory_bytes = session.memory_bytes
+            memory_bytes, stage_memory = session.memory_bytes, session.stage_memory
             if record.interrupted:
                 session.close(drain_s=0.0)
     if record.first_error is not None and record.answered == 0:
@@ -176,6 +179,7 @@ def run(
         or devices.by_name[devices.source].cpu_share is not None,
         rtol=rtol,
         with_latencies=latencies,
+        stage_memory=stage_memory,
     )
     output.emit(json, document, lambda console: _show(console, document))
     if record.interrupted:
@@ -296,6 +300,9 @@ def _show(console: Console, run: RunDocument) -> None:
                 "–",
             )
         )
+        for part in m.stages:
+            enforced, grew = format_bytes(part.predicted_bytes), format_bytes(part.measured_bytes)
+            rows.append((f"  peak of loading {part.name}", enforced, grew, "–"))
     output.table(console, ("", "predicted", "measured", "off by"), rows)
     limit = run.bottleneck
     if limit.measured is not None:

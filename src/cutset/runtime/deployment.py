@@ -108,6 +108,17 @@ class Deployment:
         return self._loads[self._source].epoch
 
     @property
+    def stage_memory(self) -> Mapping[str, tuple[int, int]]:
+        """By stage, bytes: the number that is enforced, and the peak growth while it loaded."""
+        return {
+            stage.name: (stage.memory_bytes, grown)
+            for device, loaded in self.loaded.items()
+            for stage, grown in zip(
+                self._loads[device].stages, loaded.stage_growth_bytes, strict=True
+            )
+        }
+
+    @property
     def devices(self) -> tuple[str, ...]:
         return tuple(self._loads)
 

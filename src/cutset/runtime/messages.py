@@ -183,10 +183,12 @@ class Load(_Message, frozen=True, tag=True):
 
 
 class Loaded(_Message, frozen=True, tag=True):
-    """The stages are loaded and warm; `rss_growth_bytes` is what that took, as measured."""
+    """The stages are loaded and warm; `rss_growth_bytes` is what that took, as measured, and
+    `stage_growth_bytes` the peak while each was loaded and warmed up."""
 
     rss_growth_bytes: int
     load_s: float
+    stage_growth_bytes: tuple[int, ...] = ()
 
 
 class Start(_Message, frozen=True, tag=True):
@@ -319,12 +321,18 @@ class KernelSeconds(_Message, frozen=True):
 
 
 class Profiled(_Message, frozen=True, tag=True):
-    """Raw times in seconds: per kernel in the order they run, and of whole (paced) runs."""
+    """Raw times in seconds: per kernel in the order they run, and of whole (paced) runs.
+
+    By how many bytes the process grew (growth.Grown): by a model of next to nothing, by loading
+    this one, by loading and running it.
+    """
 
     kernels: tuple[KernelSeconds, ...]
     whole_s: tuple[float, ...]
-    rss_growth_bytes: int
     threads: int
+    stage_bytes: int
+    load_bytes: int
+    run_bytes: int
 
 
 class Failure(_Message, frozen=True, tag=True):

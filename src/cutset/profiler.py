@@ -16,13 +16,15 @@ from cutset import engine
 from cutset.cluster import Cluster, Device, Engine
 from cutset.engine import KernelTimes
 from cutset.errors import ProfileError, WorkerLostError
+from cutset.memory import attributed
 from cutset.onnx_io import Model, operator_times, whole
 from cutset.ports import Array
 from cutset.profile_store import keep, profile_path, recall
-from cutset.profiles import Measurement, Profile, WholeMeasurement
+from cutset.profiles import Measurement, MemoryMeasurement, Profile, WholeMeasurement
 from cutset.report import percentile
-from cutset.runtime import machine_info, measuring
+from cutset.runtime import growth, machine_info, measuring
 from cutset.runtime.coordinator import Coordinator
+from cutset.runtime.growth import Grown
 from cutset.runtime.messages import Status
 from cutset.runtime.routing import engine_spec
 
@@ -48,11 +50,15 @@ def profile_here(
 
     def measure() -> Profile:
         submodel = whole(model)
+        grown = growth.by_loading(
+            lambda piece: engine.load(piece, spec), lambda: submodel, growth.runs(feeds)
+        )
         runnable = engine.load(submodel, spec)
         runs = runs_for(engine.whole_times(runnable, feeds, 1)[0])
         whole_s = engine.whole_times(runnable, feeds, runs)
         kernels = engine.kernel_times(submodel, spec, feeds, runs)
-        return scaled(model, kernels, whole_s, kind, name, threads)
+        found = scaled(model, kernels, whole_s, kind, name, threads)
+        return replace(found, memory=(memory_of(model, [grown], kind, name),))
 
     return _remembered(model, key, measure, fresh)
 
@@ -114,7 +120,9 @@ def _measure_on(
         kernel_runs=max(runs, 2 * LEAST_RUNS),
         whole_runs=runs,
     )
-    return scaled(model, raw.kernels, raw.whole_s, device.kind, name, threads)
+    found = scaled(model, raw.kernels, raw.whole_s, device.kind, name, threads)
+    taken = memory_of(model, [first.grown, raw.grown], device.kind, name)
+    return replace(found, memory=(taken,))
 
 
 def _engine_version(status: Status) -> str:
@@ -142,6 +150,7 @@ def joined(a: Profile, b: Profile) -> Profile:
         a.whole + b.whole,
         a.links + b.links,
         a.devices + b.devices,
+        a.memory + b.memory,
     )
 
 
@@ -155,6 +164,20 @@ def first_of_each_kind(cluster: Cluster) -> tuple[Device, ...]:
     for device in cluster.devices:
         found.setdefault(device.kind, device)
     return tuple(found.values())
+
+
+def memory_of(
+    model: Model, grown: Sequence[Grown], kind: str, engine_name: str
+) -> MemoryMeasurement:
+    """The largest of what loading the model took, as what a stage and its weights take."""
+    costs = [attributed(model.graph, g.stage_bytes, g.load_bytes, g.run_bytes) for g in grown]
+    return MemoryMeasurement(
+        kind,
+        engine_name,
+        max(c.stage_bytes for c in costs),
+        max(c.weight_factor for c in costs),
+        len(costs),
+    )
 
 
 def scaled(

@@ -19,6 +19,7 @@ from cutset.runtime.cache import pack
 from cutset.runtime.codec import pack_tensors
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.deployment import LOAD_TIMEOUT_S
+from cutset.runtime.growth import Grown
 from cutset.runtime.messages import (
     ConfigureLinks,
     GetStatus,
@@ -40,8 +41,8 @@ class RawProfile:
 
     kernels: tuple[KernelTimes, ...]
     whole_s: tuple[float, ...]
-    rss_growth_bytes: int
     threads: int
+    grown: Grown
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,9 @@ def profile(
     body = RunProfile(container.content_hash, spec, kernel_runs, whole_runs)
     answer = coordinator.ask(device, body, pack_tensors(feeds), timeout_s=PROFILE_TIMEOUT_S)
     assert isinstance(answer, Profiled)
+    grown = Grown(answer.stage_bytes, answer.load_bytes, answer.run_bytes)
     kernels = tuple(KernelTimes(k.node, k.op_type, k.seconds) for k in answer.kernels)
-    return RawProfile(kernels, answer.whole_s, answer.rss_growth_bytes, answer.threads)
+    return RawProfile(kernels, answer.whole_s, answer.threads, grown)
 
 
 def measure_link(

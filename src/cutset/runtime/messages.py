@@ -183,10 +183,12 @@ class Load(_Message, frozen=True, tag=True):
 
 
 class Loaded(_Message, frozen=True, tag=True):
-    """The stages are loaded and warm; `rss_growth_bytes` is what that took, as measured."""
+    """The stages are loaded and warm; `rss_growth_bytes` is what that took, as measured, and
+    `stage_growth_bytes` the peak while each was loaded and warmed up."""
 
     rss_growth_bytes: int
     load_s: float
+    stage_growth_bytes: tuple[int, ...] = ()
 
 
 class Start(_Message, frozen=True, tag=True):
@@ -226,19 +228,32 @@ class StageStats(_Message, frozen=True):
 
 
 class LinkStats(_Message, frozen=True):
-    """Sums over tensors: payload bytes, and seconds from the start of a transfer to its ack."""
+    """Sums over tensors: payload bytes, and seconds from the start of a transfer to its ack.
+
+    `busy_s` counts what several transfers share once, and leaves out what occupies nothing: the
+    link's latency.
+    """
 
     name: Text
     tensors: int
     bytes: int
     transfer_s: float
     retries: int
+    busy_s: float = 0.0
 
 
 class Stats(_Message, frozen=True, tag=True):
+    """What an epoch's requests took on this device.
+
+    `egress_busy_s` is for how long its outgoing transfers held the device's egress, those under
+    way together counted once. `dropped` counts refused frames by reason since the epoch was loaded.
+    """
+
     stages: tuple[StageStats, ...]
     links: tuple[LinkStats, ...]
     duplicates: int
+    egress_busy_s: float = 0.0
+    dropped: dict[str, int] = {}
 
 
 class SetLink(_Message, frozen=True, tag=True):
@@ -306,12 +321,18 @@ class KernelSeconds(_Message, frozen=True):
 
 
 class Profiled(_Message, frozen=True, tag=True):
-    """Raw times in seconds: per kernel in the order they run, and of whole (paced) runs."""
+    """Raw times in seconds: per kernel in the order they run, and of whole (paced) runs.
+
+    By how many bytes the process grew (growth.Grown): by a model of next to nothing, by loading
+    this one, by loading and running it.
+    """
 
     kernels: tuple[KernelSeconds, ...]
     whole_s: tuple[float, ...]
-    rss_growth_bytes: int
     threads: int
+    stage_bytes: int
+    load_bytes: int
+    run_bytes: int
 
 
 class Failure(_Message, frozen=True, tag=True):

@@ -16,10 +16,12 @@ from cutset.plan import Plan, Stage
 from cutset.problem import Problem
 
 
-def pipeline(problem: Problem, devices: Sequence[str]) -> Plan | None:
-    """One stage on each of `devices`, in order, cut at articulations: of those, the plan with the
-    least largest stage or transfer, and of several the most even one. None where the graph has too
-    few articulations.
+def pipeline(
+    problem: Problem, devices: Sequence[str], memory_bytes: float = math.inf
+) -> Plan | None:
+    """One stage on each of `devices`, in order, cut at articulations: of those that fit into
+    `memory_bytes`, the plan with the least largest stage or transfer, and of several the most even
+    one. None where there is none.
     """
     graph = problem.graph
     points = (0, *graph.articulations, len(graph.operators))
@@ -27,6 +29,8 @@ def pipeline(problem: Problem, devices: Sequence[str]) -> Plan | None:
         return None
     compute = {name: (0.0, *itertools.accumulate(problem.compute_s(name))) for name in devices}
     inward = [crossing_bytes(graph, p) for p in points]
+    memory = (0, *itertools.accumulate(op.memory_bytes for op in graph.operators))
+    room = memory_bytes - graph.stage_memory_bytes
     source, sink = problem.cluster.source, problem.cluster.sink
 
     def moved_s(a: str, b: str, size: int) -> float:
@@ -44,6 +48,8 @@ def pipeline(problem: Problem, devices: Sequence[str]) -> Plan | None:
             enter = moved_s(before, device, inward[i])
             ends = (len(points) - 1,) if last else range(i + 1, len(points) - 1)
             for j in ends:
+                if memory[points[j]] - memory[points[i]] > room:
+                    continue
                 stage = compute[device][points[j]] - compute[device][points[i]]
                 worst = max(so_far, enter, stage)
                 if last:

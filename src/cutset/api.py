@@ -15,6 +15,7 @@ from cutset.cost import CostModel, LoadedCost, TableCost
 from cutset.errors import InvalidFileError, UsageError
 from cutset.estimate import estimate
 from cutset.feeds import random_feeds
+from cutset.memory import MemoryCost, cost_for, with_memory
 from cutset.onnx_io import Model, load_model, submodels, whole
 from cutset.plan import Plan
 from cutset.planner import solve as solve_problem
@@ -95,7 +96,8 @@ def problem(
     if load:
         cost = LoadedCost(cost, load)
     resolved = resolve(as_cluster(cluster), measured)
-    return Problem(model.graph, resolved, cost, Objective(objective))
+    graph = with_memory(model.graph, _memory_cost(resolved, measured))
+    return Problem(graph, resolved, cost, Objective(objective))
 
 
 def solve(
@@ -121,6 +123,7 @@ def deploy(
     cluster: Cluster | str | Path,
     plan: Plan | Solution | str | Path,
     *,
+    profile: Profile | str | Path | None = None,
     in_flight: int | None = None,
     fallback: Literal["local"] | None = None,
     deadline_s: float = 120.0,
@@ -133,6 +136,7 @@ def deploy(
     `in_flight` requests may be under way at once (default: 1 for a latency plan, as many as fill
     the pipeline for a throughput plan). With `fallback="local"`, this device alone answers when the
     others cannot, or not before the deadline. `deadline_s` is that of requests that state none.
+    Memory limits are enforced by the numbers of `profile`, as when the plan was made with it.
     Raises InfeasibleError over a memory limit, TransportError, WorkerLostError.
     """
     if fallback not in (None, "local"):
@@ -151,7 +155,9 @@ def deploy(
     own = coordinator or Coordinator(devices, insecure=insecure)
     try:
         note("sending the stages to their devices")
-        deployment = own.deploy(chosen, pieces, model.graph, window=in_flight)
+        measured = None if profile is None else as_profile(profile)
+        graph = with_memory(model.graph, _memory_cost(devices, measured))
+        deployment = own.deploy(chosen, pieces, graph, window=in_flight)
         answer, takes_s = _local(model, devices) if fallback == "local" else (None, 0.0)
         session = deployment.session(fallback=answer, fallback_s=takes_s, deadline_s=deadline_s)
     except BaseException:
@@ -193,6 +199,11 @@ class Deployed:
     def submit(self, feeds: Feeds, deadline_s: float | None = None) -> Future[dict[str, Array]]:
         """A request; the future gets all outputs by name. Waits while the window is full."""
         return self.session.submit(feeds, deadline_s)
+
+    @property
+    def stage_memory(self) -> Mapping[str, tuple[int, int]]:
+        """By stage, bytes: the number that is enforced, and the peak growth while it loaded."""
+        return self._deployment.stage_memory
 
     @property
     def memory_bytes(self) -> Mapping[str, int]:
@@ -256,6 +267,10 @@ def _local(
     runnable = load_engine(whole(model), engine_spec(source))
     feeds = random_feeds(model.ports, 1)[0]
     return runnable.run, max(engine.whole_times(runnable, feeds, 2))
+
+
+def _memory_cost(cluster: Cluster, profile: Profile | None) -> MemoryCost:
+    return cost_for(profile, {device.kind for device in cluster.devices})
 
 
 def as_cluster(cluster: Cluster | str | Path) -> Cluster:

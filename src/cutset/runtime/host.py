@@ -135,7 +135,12 @@ class Host:
         if epoch is None:
             raise RemoteProtocolError("no such epoch on this device", value=key[1])
         with self._condition:
-            return Stats(tuple(epoch.counts), self._outbox.stats(*key), epoch.duplicates)
+            return Stats(
+                tuple(epoch.counts),
+                self._outbox.stats(*key),
+                epoch.duplicates,
+                self._outbox.egress_busy_s(*key),
+            )
 
     # --- requests
 

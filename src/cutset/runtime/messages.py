@@ -27,6 +27,7 @@ Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Address = Annotated[str, msgspec.Meta(max_length=MAX_ADDRESS_LENGTH)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Pause = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Rank = Annotated[tuple[Count, ...], msgspec.Meta(max_length=32)]
 
 
@@ -217,10 +218,12 @@ class Load(_Message, frozen=True, tag=True):
 
 
 class Loaded(_Message, frozen=True, tag=True):
-    """The stages are loaded and warm; `rss_growth_bytes` is what that took, as measured."""
+    """The stages are loaded and warm; `rss_growth_bytes` is what that took, as measured, and
+    `stage_growth_bytes` the peak while each was loaded and warmed up."""
 
     rss_growth_bytes: int
     load_s: float
+    stage_growth_bytes: tuple[int, ...] = ()
 
 
 class Start(_Message, frozen=True, tag=True):
@@ -262,6 +265,8 @@ class StageStats(_Message, frozen=True):
 class LinkStats(_Message, frozen=True):
     """Sums over tensors: payload bytes, and seconds from the start of a transfer to its ack.
 
+    `busy_s` counts what several transfers share once, and leaves out what occupies nothing: the
+    link's latency.
     `path` is the way that the link's data takes (Transport.path).
     """
 
@@ -270,13 +275,22 @@ class LinkStats(_Message, frozen=True):
     bytes: int
     transfer_s: float
     retries: int
+    busy_s: float = 0.0
     path: Text = ""
 
 
 class Stats(_Message, frozen=True, tag=True):
+    """What an epoch's requests took on this device.
+
+    `egress_busy_s` is for how long its outgoing transfers held the device's egress, those under
+    way together counted once. `dropped` counts refused frames by reason since the epoch was loaded.
+    """
+
     stages: tuple[StageStats, ...]
     links: tuple[LinkStats, ...]
     duplicates: int
+    egress_busy_s: float = 0.0
+    dropped: dict[str, int] = {}
 
 
 class SetLink(_Message, frozen=True, tag=True):
@@ -297,13 +311,15 @@ class ConfigureLinks(_Message, frozen=True, tag=True):
 class Measure(_Message, frozen=True, tag=True):
     """Send `count` probes of `bytes` to `target`, one after another, and report round trips.
 
-    `shaped` probes pass through the emulated link; others measure what the transport costs.
+    `shaped` probes pass through the emulated link; others measure what the transport costs. The
+    devices idle for `pause_s` before each.
     """
 
     target: Address
     bytes: Annotated[int, msgspec.Meta(ge=0, le=64 * 2**20)]
     count: Annotated[int, msgspec.Meta(ge=1, le=1000)]
     shaped: bool
+    pause_s: Pause = 0.0
 
 
 class Measured(_Message, frozen=True, tag=True):
@@ -328,12 +344,15 @@ class ProbeBack(_Message, frozen=True, tag=True):
 
 
 class RunProfile(_Message, frozen=True, tag=True):
-    """Measure a submodel here; the payload holds the feeds (codec.pack_tensors)."""
+    """Measure a submodel here; the payload holds the feeds (codec.pack_tensors). The device idles
+    for `pause_s` before each whole run.
+    """
 
     digest: Text
     engine: EngineSpec
     kernel_runs: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
     whole_runs: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+    pause_s: Pause = 0.0
 
 
 class KernelSeconds(_Message, frozen=True):
@@ -345,12 +364,18 @@ class KernelSeconds(_Message, frozen=True):
 
 
 class Profiled(_Message, frozen=True, tag=True):
-    """Raw times in seconds: per kernel in the order they run, and of whole (paced) runs."""
+    """Raw times in seconds: per kernel in the order they run, and of whole (paced) runs.
+
+    By how many bytes the process grew (growth.Grown): by a model of next to nothing, by loading
+    this one, by loading and running it.
+    """
 
     kernels: tuple[KernelSeconds, ...]
     whole_s: tuple[float, ...]
-    rss_growth_bytes: int
     threads: int
+    stage_bytes: int
+    load_bytes: int
+    run_bytes: int
 
 
 class Failure(_Message, frozen=True, tag=True):

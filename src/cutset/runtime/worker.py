@@ -24,10 +24,11 @@ from cutset.errors import (
     RemoteProtocolError,
     RuntimeFault,
     TransportError,
+    UsageError,
 )
 from cutset.feeds import random_feeds
 from cutset.ports import Array, Port
-from cutset.runtime import machine_info
+from cutset.runtime import growth, machine_info
 from cutset.runtime.cache import SubmodelCache
 from cutset.runtime.calls import Calls
 from cutset.runtime.codec import decode, unpack_tensors
@@ -300,9 +301,14 @@ class Worker:
             raise RemoteProtocolError("the epoch is here already", value=load.epoch)
         epoch.machine.receive(Event.LOAD)
         self.host.add(epoch)
-        before, start_s = machine_info.rss_bytes(), time.perf_counter()
+        start_s = time.perf_counter()
+        grown: list[int] = []
         self._introduce(load.peers)
         try:
+            if load.stages:
+                self._start_engine(load.engine)
+            growth.Growth()  # gives freed memory back, which would be taken again unseen
+            before = machine_info.rss_bytes()
             for link in load.links:
                 self._configure(link)
                 if not self.transport.wait_for(link.target, PEER_TIMEOUT_S):
@@ -313,12 +319,33 @@ class Worker:
                         remedy="let its data port through (docs/decisions.md says which one), or"
                         " put a Zenoh router where both can reach it",
                     )
-            epoch.runnables = tuple(self._warm(stage, load) for stage in load.stages)
+            runnables = []
+            for stage in load.stages:
+                watch = growth.Growth()
+                runnables.append(self._warm(stage, load))
+                grown.append(watch.bytes())
+            epoch.runnables = tuple(runnables)
         except BaseException:
             self.host.remove(epoch.key)
             raise
         epoch.machine.receive(Event.LOADED)
-        return Loaded(machine_info.rss_bytes() - before, time.perf_counter() - start_s)
+        return Loaded(
+            max(0, machine_info.rss_bytes() - before),
+            time.perf_counter() - start_s,
+            tuple(grown),
+        )
+
+    def _start_engine(self, spec: EngineSpec) -> None:
+        """So that what the engine itself takes, once, is not charged to the first stage."""
+        try:
+            self._load_engine(engine.TINY, spec)
+        except UsageError as error:
+            raise UsageError(
+                f"device {self.name!r}: {error.message}",
+                field=f"devices.{self.name}.{error.field}",
+                value=error.value,
+                remedy=error.remedy,
+            ) from None
 
     def _check_memory(self, load: Load) -> None:
         if self._memory_bytes is None:
@@ -372,7 +399,9 @@ class Worker:
             self.transport.introduce(peer.address, peer.endpoint)
 
     def _configure(self, link: LinkSpec) -> None:
-        self.outbox.describe(link.target, link.name, link.bandwidth_bps)
+        # The way back of an acknowledgement is delayed too, but on emulated links.
+        delay_s = link.latency_s if link.emulated else 2 * link.latency_s
+        self.outbox.describe(link.target, link.name, link.bandwidth_bps, delay_s)
         if link.emulated:
             rate = float("inf") if link.bandwidth_bps is None else link.bandwidth_bps
             self.outbox.set_rate(link.target, LinkRate(rate, link.latency_s))
@@ -398,6 +427,8 @@ class Worker:
         cpu_s = time.process_time()
         last = None
         for _ in range(body.count):
+            if body.pause_s:
+                time.sleep(body.pause_s)
             start_s = time.perf_counter()
             last = self._probe(body, payload)
             round_trips.append(time.perf_counter() - start_s)
@@ -422,12 +453,18 @@ class Worker:
     # --- profiling
 
     def _profile(self, body: RunProfile, feeds: dict[str, Array]) -> Profiled:
+        whole: tuple[float, ...] = ()
+
+        def times(runnable: Runnable) -> None:
+            nonlocal whole
+            whole = engine.whole_times(runnable, feeds, body.whole_runs, body.pause_s)
+
+        grown = growth.by_loading(
+            lambda submodel: self._load_engine(submodel, body.engine),
+            lambda: self.cache.load(body.digest),
+            times if body.whole_runs else growth.runs(feeds, 1),
+        )
         submodel = self.cache.load(body.digest)
-        before = machine_info.rss_bytes()
-        runnable = self._load_engine(submodel, body.engine)
-        grown = machine_info.rss_bytes() - before
-        whole = engine.whole_times(runnable, feeds, body.whole_runs) if body.whole_runs else ()
-        del runnable
         kernels: tuple[engine.KernelTimes, ...] = ()
         if body.kernel_runs:
             spec = body.engine
@@ -436,8 +473,10 @@ class Worker:
         return Profiled(
             tuple(KernelSeconds(k.node, k.op_type, k.seconds) for k in kernels),
             whole,
-            grown,
             body.engine.threads or engine.physical_cores(),
+            grown.stage_bytes,
+            grown.load_bytes,
+            grown.run_bytes,
         )
 
 

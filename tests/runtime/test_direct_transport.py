@@ -7,17 +7,19 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import toy
+import zenoh
 
 from cutset.runtime import connection, direct_links
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.direct_transport import DirectTransport, data_place
 from cutset.runtime.framing import Lane
 from cutset.runtime.messages import DataEndpoint, Place
-from cutset.runtime.zenoh_transport import ZenohTransport, free_endpoint
+from cutset.runtime.zenoh_transport import ZenohTransport, free_endpoint, session_config
 from cutset.testing.transport_conformance import TIMEOUT_S, Inbox, meet
 
 MB = 1_000_000
@@ -256,3 +258,22 @@ def test_workers_send_straight_to_each_other(tmp_path: Path) -> None:
         links = {link.name: link.path for d in stats.devices.values() for link in d.links}
         assert links == dict.fromkeys(("pi>tpu", "tpu>server", "server>pi"), "direct")
         assert {s.path for s in coordinator.status()} == {None, "direct"}
+
+
+def test_through_a_zenoh_router_data_goes_where_no_connection_can_be_made() -> None:
+    hub = free_endpoint()
+    router: Any = zenoh.open(session_config("router", (hub,), ()))
+    # Neither takes connections, and neither knows the other's Zenoh endpoint.
+    a, b = (DirectTransport(ZenohTransport(connect=(hub,), mesh=False)) for _ in range(2))
+    try:
+        Inbox(a)
+        inbox = Inbox(b)
+        a.introduce(b.address, nowhere())
+        assert a.wait_for(b.address, TIMEOUT_S)
+        assert a.path(b.address).startswith("zenoh: ")
+        a.send(b.address, b"h", b"x" * MB, data=True)
+        assert inbox.next() == (b"h", b"x" * MB)
+    finally:
+        a.close()
+        b.close()
+        router.close()

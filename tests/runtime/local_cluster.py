@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from cutset.runtime.codec import decode
 from cutset.runtime.local_transport import LocalNetwork, LocalTransport
 from cutset.runtime.messages import Activation, Drain, EngineSpec, Loaded, Start, Stats
 from cutset.runtime.session import Session
+from cutset.runtime.shaping import LinkRate
 from cutset.runtime.worker import Worker
 
 
@@ -96,8 +97,15 @@ class Deployed:
     loads: Mapping[str, routing.Load]
     clock: Clock
     gates: Mapping[str, threading.Event]
-    sent: Counter[tuple[int, str, str]] = field(default_factory=Counter)
-    network: LocalNetwork = field(default_factory=LocalNetwork)
+    sent: Counter[tuple[int, str, str]]  # (request, tensor, target) -> how often
+    resent: threading.Event  # set when something is sent again
+    network: LocalNetwork
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the clock go on, and all senders look at it."""
+        self.clock.now_s += seconds
+        for worker in self.workers.values():
+            worker.outbox.set_rate("nobody", LinkRate())
 
     # --- the session's Backend
 
@@ -126,7 +134,8 @@ class Deployed:
         for worker in self.workers.values():
             epoch = worker.host.get(self.key)
             if epoch is not None:
-                total += sum(len(r.tensors) for r in list(epoch.flow._requests.values()))
+                with worker.host._condition:
+                    total += sum(len(r.tensors) for r in epoch.flow._requests.values())
             assert isinstance(worker.transport, LocalTransport)
             total += len(worker.outbox) + worker.transport._inbox.qsize()
         return total
@@ -158,6 +167,7 @@ def deployed(
     gates = {name: threading.Event() for name in stalled}
     stage_of = {stage.name: stage for stage in plan.stages}
     sent: Counter[tuple[int, str, str]] = Counter()
+    resent = threading.Event()
     workers: dict[str, Worker] = {}
 
     def loader(gate: threading.Event | None) -> Callable[[Submodel, EngineSpec], Runnable]:
@@ -177,7 +187,10 @@ def deployed(
         ) -> None:
             message = decode(header)
             if isinstance(message, Activation):
-                sent[message.request, message.tensor, target] += 1
+                key = (message.request, message.tensor, target)
+                sent[key] += 1
+                if sent[key] > 1:
+                    resent.set()
             send(target, header, payload, urgent=urgent)
 
         transport.send = counted  # type: ignore[method-assign]
@@ -192,7 +205,7 @@ def deployed(
                 load=loader(None),
                 log=log,
             )
-            worker.outbox._clock = clock
+            worker.outbox._clock = worker.host._clock = clock
             worker.start()
             stack.callback(worker.close)
             workers[name] = worker
@@ -216,12 +229,13 @@ def deployed(
         taking_part = {name: workers[name] for name in loads}
         for name, load in loads.items():
             workers[name].execute(Start(load.session, load.epoch))
-        found = Deployed(None, taking_part, loads, clock, gates, sent, network)  # type: ignore[arg-type]
+        found = Deployed(None, taking_part, loads, clock, gates, sent, resent, network)  # type: ignore[arg-type]
         found.session = Session(
             found,
             {t: routing.tensor_spec(graph, t) for t in graph.inputs},
             graph.outputs,
             window=window,
+            clock=clock,
         )
         workers[names[0]].attach(found.key, found.session)
         try:

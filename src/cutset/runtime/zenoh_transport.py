@@ -86,6 +86,12 @@ def free_endpoint() -> str:
         return f"tcp/127.0.0.1:{probe.getsockname()[1]}"
 
 
+#: How long a peer may be silent before it is taken for lost. A process that ends is seen at once,
+#: as its connections close; this is for devices that vanish, and must outlast a receiver or a
+#: Wi-Fi that stalls for ten seconds. Deadlines and the fallback act before it.
+LEASE_MS: Final = 15_000
+
+
 def session_config(
     mode: str,
     listen: Sequence[str],
@@ -103,7 +109,7 @@ def session_config(
         # Peers do not forward; gossip tells workers that know only the coordinator of each other.
         "scouting/gossip/enabled": mode == "peer",
         "transport/shared_memory/enabled": False,  # it would bypass the links we measure
-        "transport/link/tx/lease": 1000,  # a silent peer is seen in 0.8 s instead of 8
+        "transport/link/tx/lease": LEASE_MS,
         "transport/link/tx/keep_alive": 4,
         # A blocked link must not be closed below us (microseconds): sending again is ours.
         "transport/link/tx/queue/congestion_control/block/wait_before_close": 600_000_000,

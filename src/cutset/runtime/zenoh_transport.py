@@ -132,6 +132,8 @@ class ZenohTransport:
     """A Zenoh peer; its address is its Zenoh id. See Transport for what its methods promise.
 
     `listen` and `connect` are endpoints; connections are made and made again in the background.
+    One that listens nowhere is a client of what it connects to, which must be there: a router
+    passes on between its clients, and not between peers.
     `name` is what `find_worker` tells others; `discover` is the interface on which multicast
     questions are answered. Raises TransportError where an endpoint cannot be
     listened on.
@@ -155,7 +157,7 @@ class ZenohTransport:
         try:
             self._session: Any = zenoh.open(
                 session_config(
-                    "peer",
+                    "peer" if listen else "client",
                     listen,
                     connect,
                     discover=discover,
@@ -163,7 +165,7 @@ class ZenohTransport:
                 )
             )
         except zenoh.ZError as error:
-            raise _open_error(error, listen) from None
+            raise _open_error(error, listen, connect) from None
         self._address = str(self._session.zid())
 
     @property
@@ -247,8 +249,17 @@ class ZenohTransport:
         self._session.close()
 
 
-def _open_error(error: Exception, listen: Sequence[str]) -> TransportError:
+def _open_error(
+    error: Exception, listen: Sequence[str], connect: Sequence[str]
+) -> TransportError:
     text = str(error)
+    if not listen:
+        return TransportError(
+            "cannot connect",
+            field="connect",
+            value=", ".join(connect) or "nothing",
+            remedy="start what listens there first, and check host, port and network",
+        )
     where = ", ".join(listen) or "none"
     if "in use" in text:
         return TransportError(
@@ -307,6 +318,13 @@ def find_worker(
                 for reply in session.get(f"{_ROOT}/hello/{zid}", timeout=min(1.0, left_s)):
                     if reply.ok is not None:
                         return _hello(reply.ok.payload.to_bytes(), device, endpoint)
+            # A router has no answer of its own: of the workers behind it, ask for the one so named.
+            if session.info.routers_zid():
+                for reply in session.get(f"{_ROOT}/hello/*", timeout=min(1.0, left_s)):
+                    if reply.ok is not None:
+                        hello = _hello(reply.ok.payload.to_bytes(), device, endpoint)
+                        if hello.name == device:
+                            return hello
             threading.Event().wait(0.05)
     finally:
         session.close()

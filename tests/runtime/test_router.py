@@ -19,7 +19,9 @@ from cutset.runtime.zenoh_transport import ZenohTransport, free_endpoint, sessio
 
 def test_a_pipeline_runs_through_a_router(tmp_path: Path) -> None:
     endpoint = free_endpoint()
-    router = zenoh.open(session_config("router", (endpoint,), (), extra={"scouting/gossip/enabled": True}))
+    router = zenoh.open(
+        session_config("router", (endpoint,), (), extra={"scouting/gossip/enabled": True})
+    )
     workers = []
     try:
         for name in ("edge", "server"):

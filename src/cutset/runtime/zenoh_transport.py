@@ -249,9 +249,7 @@ class ZenohTransport:
         self._session.close()
 
 
-def _open_error(
-    error: Exception, listen: Sequence[str], connect: Sequence[str]
-) -> TransportError:
+def _open_error(error: Exception, listen: Sequence[str], connect: Sequence[str]) -> TransportError:
     text = str(error)
     if not listen:
         return TransportError(

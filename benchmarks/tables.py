@@ -172,6 +172,106 @@ def worker(result: Result) -> str:
     )
 
 
+def runtime(result: Result) -> str:
+    s = result["summary"]
+    low, high = result["throughput_goal"]
+    rows = []
+    for r in result["rows"]:
+        rate = r["bandwidth_bps"]
+        head = (
+            r["model"],
+            f"{r['devices']}",
+            "unshaped" if rate is None else f"{rate / 1e6:g}",
+            r["plan"],
+        )
+        if r.get("left_out"):
+            rows.append((*head, "not run", "", "", "", "", ""))
+            continue
+        ratio, off = r["throughput_ratio"], r["latency_error"]
+        rows.append(
+            (
+                *head,
+                f"{1e3 * r['predicted_latency_s']:.0f}",
+                f"{1e3 * r['latency_s']['median']:.0f}",
+                f"{off:+.1%}",
+                f"{r['predicted_per_s']:.2f}",
+                f"{r['throughput_per_s']:.2f}",
+                f"{ratio:.3f}" if low <= ratio <= high else f"**{ratio:.3f}**",
+            )
+        )
+    gains = [
+        (
+            g["model"],
+            "unshaped" if g["bandwidth_bps"] is None else f"{g['bandwidth_bps'] / 1e6:g}",
+            f"{g['predicted']:.2f}",
+            f"{g['measured']:.2f}",
+        )
+        for g in s["gains"]
+    ]
+    m = result["too_large"]
+    mib = 2**20
+    heads = (
+        "model",
+        "devices",
+        "Mbit/s",
+        "plan",
+        "latency predicted, ms",
+        "measured, ms",
+        "off by",
+        "requests/s predicted",
+        "measured",
+        "ratio",
+    )
+    return (
+        f"{s['plans']} plans run. Throughput: **{s['throughput_within']} of {s['plans']}** within"
+        f" {low:g} to {high:g} of the prediction (least {s['throughput_least']:.3f}, median"
+        f" {s['throughput_median']:.3f}, most {s['throughput_most']:.3f}). Latency of one request:"
+        f" mean absolute error **{s['latency_mean_absolute_error']:.1%}**, worst"
+        f" {s['latency_worst']['latency_error']:+.1%} ({s['latency_worst']['what']}).\n\n"
+        + table(heads, rows)
+        + f"\n\nA pipeline over 3 devices against the best single device of the same lab, where at"
+        f" least {result['gain_goal']:g} times its throughput is predicted (all devices are"
+        f" alike, and at the source no transfer is needed): **{s['gains_reached']} of"
+        f" {len(s['gains'])}** reach it.\n\n"
+        + table(("model", "Mbit/s", "predicted gain", "measured gain"), gains)
+        + f"\n\n{m['model']} needs {m['single_needs_bytes'] / mib:.0f} MiB on one device by the"
+        f" enforced number; {m['devices']} devices of {m['memory_bytes'] / mib:.0f} MiB each ran it"
+        f" ({m['answered']} requests, largest relative difference {m['max_rel']:.1e}); one alone"
+        f" refused: “{m['refused']}”\n\n"
+        + table(
+            ("device", "enforced, MiB", "measured growth, MiB"),
+            [
+                (d, f"{n / mib:.0f}", f"{m['measured_bytes'].get(d, 0) / mib:.0f}")
+                for d, n in m["enforced_bytes"].items()
+            ],
+        )
+    )
+
+
+def workers(result: Result) -> str:
+    idle, deployed = result["idle_of_a_core"], result["idle_deployed_of_a_core"]
+    return table(
+        ("what", "measured"),
+        (
+            ("workers", f"{result['workers']} processes of this machine"),
+            ("start of all", f"{result['start_s']:.1f} s"),
+            ("deploy a stage on each", f"{result['deploy_s']:.2f} s"),
+            (
+                "idle CPU each, before",
+                f"{idle['median']:.2%} of a core (worst {idle['worst']:.2%})",
+            ),
+            (
+                "idle CPU each, deployed",
+                f"{deployed['median']:.2%} of a core (worst {deployed['worst']:.2%})",
+            ),
+            ("memory each", f"{result['rss_bytes']['median'] / 1e6:.0f} MB resident"),
+            ("latency through all", f"{1e3 * result['latency_s']['median']:.1f} ms"),
+            ("per hop, stage included", f"{1e6 * result['hop_s']:.0f} µs"),
+            ("throughput", f"{result['throughput_per_s']:.0f} requests/s"),
+        ),
+    )
+
+
 SECTIONS: Mapping[str, Callable[[Result], str]] = {
     "envelope": envelope,
     "segments": segments,

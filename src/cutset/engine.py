@@ -306,11 +306,18 @@ class KernelTimes:
         return math.sqrt(spread / max(1, len(self.seconds) - 1))
 
 
-def whole_times(runnable: Runnable, feeds: Mapping[str, Array], runs: int) -> tuple[float, ...]:
-    """Seconds of each of `runs` runs, after a warm-up; unprofiled, paced where the runnable is."""
+def whole_times(
+    runnable: Runnable, feeds: Mapping[str, Array], runs: int, pause_s: float = 0.0
+) -> tuple[float, ...]:
+    """Seconds of each of `runs` runs, after a warm-up; unprofiled, paced where the runnable is.
+
+    Before each, the thread idles for `pause_s`, as a device does that waits for a request.
+    """
     warm_up(runnable, feeds)
     found = []
     for _ in range(runs):
+        if pause_s:
+            time.sleep(pause_s)
         start = time.perf_counter()
         runnable.run(feeds)
         found.append(time.perf_counter() - start)

@@ -7,14 +7,18 @@ whole sees what a request will see (docs/formats.md, profile file).
 
 from __future__ import annotations
 
+import hashlib
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
-from cutset import engine
+import numpy as np
+
+from cutset import engine, zoo
 from cutset.cluster import Cluster, Device, Engine
-from cutset.engine import KernelTimes
+from cutset.engine import KernelTimes, Submodel
 from cutset.errors import ProfileError, WorkerLostError
 from cutset.memory import attributed
 from cutset.onnx_io import Model, operator_times, whole
@@ -51,7 +55,7 @@ def profile_here(
     def measure() -> Profile:
         submodel = whole(model)
         grown = growth.by_loading(
-            lambda piece: engine.load(piece, spec), lambda: submodel, growth.runs(feeds)
+            lambda piece: engine.load(piece, spec), lambda: whole(model), growth.runs(feeds)
         )
         runnable = engine.load(submodel, spec)
         runs = runs_for(engine.whole_times(runnable, feeds, 1)[0])
@@ -69,12 +73,14 @@ def profile_cluster(
     feeds: Feeds,
     *,
     fresh: bool = False,
+    links: bool = True,
     note: Note = lambda _: None,
 ) -> Profile:
     """The model on every kind of device of the cluster, and every link; devices one at a time.
 
-    Of several devices of one kind the first is measured. Links and transfer costs are measured
-    every time; values that the cluster file states keep precedence (`profiles.resolve`).
+    Of several devices of one kind the first is measured. Links, transfer costs and the overhead of
+    a stage are measured every time, unless not `links`; values that the cluster file states keep
+    precedence (`profiles.resolve`).
     Raises TransportError for a device that cannot be reached, WorkerLostError for one that is lost.
     """
     for device in coordinator.cluster.devices:
@@ -98,9 +104,26 @@ def profile_cluster(
             return _measure_on(model, coordinator, device, feeds, name, threads)
 
         found = joined(found, _remembered(model, key, measure, fresh))
+    return joined(found, profile_links(model.graph.digest, coordinator, note)) if links else found
+
+
+def profile_links(
+    graph_digest: str, coordinator: Coordinator, note: Note = lambda _: None
+) -> Profile:
+    """Every link of the cluster, and what its devices take for transfers and for any stage."""
     note("measuring the links")
-    links, devices = measuring.measure_links(coordinator)
-    return replace(found, links=links, devices=devices)
+    links, devices = measuring.measure_links(coordinator, *_small_stage())
+    return Profile(graph_digest, links=links, devices=devices)
+
+
+@cache
+def _small_stage() -> tuple[Submodel, Feeds]:
+    """About the smallest stage that anyone would place, and its inputs."""
+    model = zoo.build("squeezenet", side=64, width=0.5)
+    inputs, outputs = (tuple(v.name for v in x) for x in (model.graph.input, model.graph.output))
+    data = model.SerializeToString()
+    submodel = Submodel("small", inputs, outputs, data, {}, hashlib.sha256(data).hexdigest())
+    return submodel, dict.fromkeys(inputs, np.zeros((1, 3, 64, 64), np.float32))
 
 
 def _measure_on(

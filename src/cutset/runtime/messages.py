@@ -22,6 +22,7 @@ Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Address = Annotated[str, msgspec.Meta(max_length=256)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Pause = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Rank = Annotated[tuple[Count, ...], msgspec.Meta(max_length=32)]
 
 
@@ -283,13 +284,15 @@ class ConfigureLinks(_Message, frozen=True, tag=True):
 class Measure(_Message, frozen=True, tag=True):
     """Send `count` probes of `bytes` to `target`, one after another, and report round trips.
 
-    `shaped` probes pass through the emulated link; others measure what the transport costs.
+    `shaped` probes pass through the emulated link; others measure what the transport costs. The
+    devices idle for `pause_s` before each.
     """
 
     target: Address
     bytes: Annotated[int, msgspec.Meta(ge=0, le=64 * 2**20)]
     count: Annotated[int, msgspec.Meta(ge=1, le=1000)]
     shaped: bool
+    pause_s: Pause = 0.0
 
 
 class Measured(_Message, frozen=True, tag=True):
@@ -314,12 +317,15 @@ class ProbeBack(_Message, frozen=True, tag=True):
 
 
 class RunProfile(_Message, frozen=True, tag=True):
-    """Measure a submodel here; the payload holds the feeds (codec.pack_tensors)."""
+    """Measure a submodel here; the payload holds the feeds (codec.pack_tensors). The device idles
+    for `pause_s` before each whole run.
+    """
 
     digest: Text
     engine: EngineSpec
     kernel_runs: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
     whole_runs: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+    pause_s: Pause = 0.0
 
 
 class KernelSeconds(_Message, frozen=True):

@@ -430,6 +430,8 @@ class Worker:
         cpu_s = time.process_time()
         last = None
         for _ in range(body.count):
+            if body.pause_s:
+                time.sleep(body.pause_s)
             start_s = time.perf_counter()
             last = self._probe(body, payload)
             round_trips.append(time.perf_counter() - start_s)
@@ -458,7 +460,7 @@ class Worker:
 
         def times(runnable: Runnable) -> None:
             nonlocal whole
-            whole = engine.whole_times(runnable, feeds, body.whole_runs)
+            whole = engine.whole_times(runnable, feeds, body.whole_runs, body.pause_s)
 
         grown = growth.by_loading(
             lambda submodel: self._load_engine(submodel, body.engine),

@@ -12,7 +12,7 @@ from typing import Literal
 from cutset import engine, profiler
 from cutset.cluster import Cluster, Engine
 from cutset.cost import CostModel, LoadedCost, TableCost
-from cutset.errors import InvalidFileError, UsageError
+from cutset.errors import InvalidFileError, TransportError, UsageError, WorkerLostError
 from cutset.estimate import estimate
 from cutset.feeds import random_feeds
 from cutset.memory import MemoryCost, cost_for, with_memory
@@ -25,8 +25,9 @@ from cutset.profiles import Profile, resolve
 from cutset.report import in_flight_for
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.deployment import Deployment
-from cutset.runtime.routing import engine_spec
+from cutset.runtime.routing import engine_spec, tensor_spec
 from cutset.runtime.session import Session, SessionStats
+from cutset.runtime.undeployed import Undeployed
 from cutset.runtime.worker import load_engine
 from cutset.serde import read_cluster, read_plan, read_profile
 from cutset.verify import compare_all
@@ -135,7 +136,8 @@ def deploy(
 
     `in_flight` requests may be under way at once (default: 1 for a latency plan, as many as fill
     the pipeline for a throughput plan). With `fallback="local"`, this device alone answers when the
-    others cannot, or not before the deadline. `deadline_s` is that of requests that state none.
+    others cannot, or not before the deadline, also where one is not there at the start.
+    `deadline_s` is that of requests that state none.
     Memory limits are enforced by the numbers of `profile`, as when the plan was made with it.
     Raises InfeasibleError over a memory limit, TransportError, WorkerLostError.
     """
@@ -157,8 +159,16 @@ def deploy(
         note("sending the stages to their devices")
         measured = None if profile is None else as_profile(profile)
         graph = with_memory(model.graph, _memory_cost(devices, measured))
-        deployment = own.deploy(chosen, pieces, graph, window=in_flight)
         answer, takes_s = _local(model, devices) if fallback == "local" else (None, 0.0)
+        deployment: Deployment | Undeployed
+        try:
+            deployment = own.deploy(chosen, pieces, graph, window=in_flight)
+        except (TransportError, WorkerLostError) as error:
+            if answer is None:
+                raise
+            note(f"this device answers alone: {error}")
+            inputs = {name: tensor_spec(graph, name) for name in graph.inputs}
+            deployment = Undeployed(error, inputs, graph.outputs, in_flight)
         session = deployment.session(fallback=answer, fallback_s=takes_s, deadline_s=deadline_s)
     except BaseException:
         if coordinator is None:
@@ -174,7 +184,7 @@ class Deployed:
         self,
         plan: Plan,
         session: Session,
-        deployment: Deployment,
+        deployment: Deployment | Undeployed,
         coordinator: Coordinator,
         owns: bool,
     ) -> None:

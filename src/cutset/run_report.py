@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -118,6 +119,7 @@ class RunDocument(msgspec.Struct, omit_defaults=False):
     plan: PlanDocument
     errors: dict[str, int]
     fallbacks: int
+    dropped: dict[str, int]
     busy: list[Busy]
     bottleneck: Bottleneck
     disagreement: Disagreement | None
@@ -177,11 +179,20 @@ def run_document(
         plan=plan,
         errors=record.errors,
         fallbacks=stats.fallbacks,
+        dropped=_dropped(stats),
         busy=busy,
         bottleneck=bottleneck(busy, estimate.bottleneck if estimate else None),
         disagreement=disagreement(_parts(stages, links, busy, in_flight)),
         latencies_s=record.latencies_s if with_latencies else msgspec.UNSET,
     )
+
+
+def _dropped(stats: SessionStats) -> dict[str, int]:
+    """Frames that the devices refused while the plan was deployed, by reason."""
+    found: Counter[str] = Counter()
+    for device in stats.devices.values():
+        found.update(device.dropped)
+    return dict(sorted(found.items()))
 
 
 def _memory(

@@ -7,6 +7,7 @@ import platform
 import shutil
 import struct
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -155,8 +156,28 @@ def cluster_checks(path: Path, insecure: bool = False) -> list[Check]:
         )
     ]
     with Coordinator(cluster, insecure=insecure) as coordinator:
-        found += [_device(state, cluster) for state in coordinator.status()]
+        states = coordinator.status()
+    found += [_device(state, cluster) for state in states]
+    found += _shared_hosts(states)
     return found
+
+
+def _shared_hosts(states: Sequence[DeviceStatus]) -> list[Check]:
+    """Devices with endpoints of their own that are one machine: they share its cores and memory."""
+    by_host: dict[str, list[str]] = {}
+    for state in states:
+        if state.status is not None and state.status.host_id and state.endpoint is not None:
+            by_host.setdefault(state.status.host_id, []).append(state.name)
+    return [
+        Check(
+            "one machine",
+            None,
+            f"{', '.join(names)} are workers of one machine",
+            "their times and memory limits count as if each had it alone: use one worker there",
+        )
+        for names in by_host.values()
+        if len(names) > 1
+    ]
 
 
 def _device(state: DeviceStatus, cluster: Cluster) -> Check:

@@ -253,6 +253,9 @@ def _show(console: Console, run: RunDocument) -> None:
     )
     if run.fallbacks:
         console.print(f"{run.fallbacks} of them by this device alone, as others could not in time")
+    if run.dropped:
+        reasons = ", ".join(f"{count} wrong {name}" for name, count in run.dropped.items())
+        console.print(f"frames dropped: {reasons}")
     latency = run.latency_s
     rows: list[tuple[str, str, str, str]] = []
     if latency is not None:

@@ -95,6 +95,12 @@ def dtype_name(array: Array) -> str:
     return name
 
 
+def payload_bytes(dtype: str, shape: tuple[int, ...]) -> int | None:
+    """The size of a tensor's payload; None for a dtype that does not travel."""
+    kind = _ON_THE_WIRE.get(dtype)
+    return None if kind is None else kind.itemsize * math.prod(shape)
+
+
 def decode_tensor(
     name: str, dtype: str, shape: tuple[int, ...], payload: Payload, expected: TensorSpec | None
 ) -> Array:
@@ -126,7 +132,10 @@ def decode_tensor(
             field=name,
             value=f"{len(payload)} bytes",
         )
-    return np.ndarray(shape, kind, payload)
+    try:
+        return np.ndarray(shape, kind, payload)
+    except ValueError as error:  # without elements, but of dimensions beyond what arrays can have
+        raise RemoteProtocolError(str(error), field=name, value=list(shape)) from None
 
 
 def pack_tensors(tensors: Mapping[str, Array]) -> bytes:

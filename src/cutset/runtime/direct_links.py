@@ -17,9 +17,9 @@ from typing import Final
 
 from cutset.errors import CutsetError, RemoteProtocolError
 from cutset.runtime.connection import Connection
+from cutset.runtime.drops import Drops, Reason
 from cutset.runtime.framing import Caller, Lane, greet, new_token, welcome
 from cutset.runtime.messages import DataEndpoint, Payload, Place
-from cutset.runtime.occasional import OccasionalLog
 from cutset.runtime.transport import Wanted, always
 
 MAX_GREETINGS: Final = 16  # under way at once
@@ -78,7 +78,9 @@ class DirectLinks:
         self._greetings = threading.Semaphore(MAX_GREETINGS)
         self._greeting: set[socket.socket] = set()
         self._closed = False
-        self.refused = OccasionalLog(log)  # connections of strangers, and malformed messages
+        self.drops = Drops(
+            log
+        )  # connections of strangers, and those that end in a malformed message
 
     @property
     def endpoint(self) -> DataEndpoint:
@@ -144,7 +146,7 @@ class DirectLinks:
 
     def _refuse(self, reason: str) -> None:
         if not self._closed:
-            self.refused(f"a data connection was refused: {reason}")
+            self.drops.add(Reason.GREETING, reason)
 
     # --- dialling
 

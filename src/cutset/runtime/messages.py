@@ -72,12 +72,13 @@ class Ack(_Message, frozen=True, tag=True):
 
 
 class RequestFailed(_Message, frozen=True, tag=True):
-    """A stage could not answer a request; sent to the session."""
+    """A stage could not answer a request; sent to the session by the device at `sender`."""
 
     session: Address
     epoch: Count
     request: Count
     device: Text
+    sender: Address
     failure: Failure
 
 
@@ -97,7 +98,11 @@ class GetStatus(_Message, frozen=True, tag=True):
 
 
 class Status(_Message, frozen=True, tag=True):
-    """The answer to GetStatus. Sizes in bytes; `cpu_s` is CPU time the process has used."""
+    """The answer to GetStatus. Sizes in bytes; `cpu_s` is CPU time the process has used.
+
+    `dropped` counts refused frames by reason since the process started; `host_id` is the same for
+    processes of one machine ("" where it cannot be told).
+    """
 
     name: Text
     address: Address
@@ -111,6 +116,8 @@ class Status(_Message, frozen=True, tag=True):
     providers: tuple[str, ...]
     cpu_s: float
     epochs: tuple[int, ...]
+    dropped: dict[str, int] = {}
+    host_id: Text = ""
 
 
 class AskSubmodel(_Message, frozen=True, tag=True):
@@ -200,8 +207,9 @@ class EngineSpec(_Message, frozen=True):
 class Load(_Message, frozen=True, tag=True):
     """Get ready for an epoch: load the stages, warm them, find the receivers.
 
-    `receives` are the tensors that this device awaits from elsewhere; `expected` describes all
-    tensors the device handles; `results` are graph outputs to give to the session when `hosts`.
+    `receives` are the tensors that this device awaits from elsewhere, `senders` where each comes
+    from; `expected` describes all tensors the device handles; `results` are graph outputs to give
+    to the session when `hosts`; `members` are the addresses of all devices of the deployment.
     """
 
     session: Address
@@ -210,6 +218,8 @@ class Load(_Message, frozen=True, tag=True):
     routes: tuple[Route, ...]
     links: tuple[LinkSpec, ...]
     receives: tuple[Text, ...]
+    senders: dict[Text, Address]
+    members: tuple[Address, ...]
     results: tuple[Text, ...]
     expected: dict[str, TensorSpec]
     engine: EngineSpec

@@ -32,6 +32,7 @@ from cutset.runtime import growth, machine_info
 from cutset.runtime.cache import SubmodelCache
 from cutset.runtime.calls import Calls
 from cutset.runtime.codec import decode, unpack_tensors
+from cutset.runtime.drops import Drops, Reason
 from cutset.runtime.host import Epoch, EpochKey, Host, Listener
 from cutset.runtime.messages import (
     Ack,
@@ -74,7 +75,6 @@ from cutset.runtime.messages import (
     from_failure,
     to_failure,
 )
-from cutset.runtime.occasional import OccasionalLog
 from cutset.runtime.outbox import Outbox, Parcel
 from cutset.runtime.shaping import LinkRate
 from cutset.runtime.transport import Transport
@@ -120,10 +120,10 @@ class Worker:
         self._load_engine = load
         self._on_lost = on_lost
         self._log = log
-        self._dropped = OccasionalLog(log)  # messages that cannot be read
         self.outbox = Outbox(transport, self._not_sent)
         self.calls = Calls(self.outbox, transport.address)
-        self.host = Host(name, self.outbox, transport.address)
+        self.drops = Drops(log)
+        self.host = Host(name, self.outbox, transport.address, drops=self.drops)
         self._work: queue.Queue[tuple[Call, Payload] | None] = queue.Queue(MAX_CALLS)
         self._answered: OrderedDict[tuple[str, int], Reply | None] = OrderedDict()
         self._probes: queue.SimpleQueue[ProbeBack] = queue.SimpleQueue()
@@ -156,7 +156,7 @@ class Worker:
         try:
             message = decode(header)
         except RemoteProtocolError as error:
-            self._dropped(str(error))
+            self.drops.add(Reason.MALFORMED, str(error))
             return
         match message:
             case Activation():
@@ -178,14 +178,20 @@ class Worker:
             case CancelRequest():
                 self.host.cancelled(message)
             case RequestFailed():
-                epoch = self.host.get((message.session, message.epoch))
-                if epoch is not None and epoch.listener is not None:
-                    epoch.listener.failed(message.request, from_failure(message.failure))
+                self._request_failed(message)
             case Probe():
                 answer = ProbeBack(message.id, time.process_time())
                 self.outbox.post(Parcel(message.sender, answer, shaped=message.shaped))
             case ProbeBack():
                 self._probes.put(message)
+
+    def _request_failed(self, message: RequestFailed) -> None:
+        epoch = self.host.get((message.session, message.epoch))
+        if epoch is None or message.sender not in epoch.load.members:
+            reason = Reason.EPOCH if epoch is None else Reason.SENDER
+            self.drops.add(reason, f"{message.device!r} says request {message.request} failed")
+        elif epoch.listener is not None:
+            epoch.listener.failed(message.request, from_failure(message.failure))
 
     def _take_call(self, call: Call, payload: Payload) -> None:
         key = (call.reply_to, call.id)
@@ -223,10 +229,19 @@ class Worker:
     def _control(self) -> None:
         while (item := self._work.get()) is not None:
             call, payload = item
-            reply = Reply(call.id, self.execute(call.body, payload))
+            reply = Reply(call.id, self._answer(call, payload))
             with self._lock:
                 self._answered[call.reply_to, call.id] = reply
             self.outbox.post(Parcel(call.reply_to, reply, shaped=False))
+
+    def _answer(self, call: Call, payload: Payload) -> ReplyBody:
+        """A session is its coordinator's: no other may load, start or end its epochs."""
+        session = getattr(call.body, "session", None)
+        if session not in (None, call.reply_to):
+            return to_failure(
+                RemoteProtocolError("the session is another coordinator's", field="session")
+            )
+        return self.execute(call.body, payload)
 
     def execute(self, body: CallBody, payload: Payload = b"") -> ReplyBody:
         """Do what the coordinator asks; errors are answers too."""
@@ -286,6 +301,8 @@ class Worker:
             providers=machine_info.providers(),
             cpu_s=time.process_time(),
             epochs=tuple(epoch.load.epoch for epoch in self.host.epochs()),
+            dropped=dict(self.drops.counts()),
+            host_id=machine_info.host_id(),
         )
 
     def _epoch(self, key: EpochKey) -> Epoch:

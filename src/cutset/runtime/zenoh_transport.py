@@ -86,6 +86,12 @@ def free_endpoint() -> str:
         return f"tcp/127.0.0.1:{probe.getsockname()[1]}"
 
 
+#: How long a peer may be silent before it is taken for lost. A process that ends is seen at once,
+#: as its connections close; this is for devices that vanish, and must outlast a receiver or a
+#: Wi-Fi that stalls for ten seconds. Deadlines and the fallback act before it.
+LEASE_MS: Final = 15_000
+
+
 def session_config(
     mode: str,
     listen: Sequence[str],
@@ -110,7 +116,7 @@ def session_config(
             "client": [],
         },
         "transport/shared_memory/enabled": False,  # it would bypass the links we measure
-        "transport/link/tx/lease": 1000,  # a silent peer is seen in 0.8 s instead of 8
+        "transport/link/tx/lease": LEASE_MS,
         "transport/link/tx/keep_alive": 4,
         # A blocked link must not be closed below us (microseconds): sending again is ours.
         "transport/link/tx/queue/congestion_control/block/wait_before_close": 600_000_000,
@@ -133,6 +139,8 @@ class ZenohTransport:
     """A Zenoh peer; its address is its Zenoh id. See Transport for what its methods promise.
 
     `listen` and `connect` are endpoints; connections are made and made again in the background.
+    One that listens nowhere is a client of what it connects to, which must be there: a router
+    passes on between its clients, and not between peers.
     `name` is what `find_worker` tells others; `discover` is the interface on which multicast
     questions are answered. `mesh` connects to peers of peers as well: peers do not forward.
     Raises TransportError where an endpoint cannot be listened on.
@@ -157,7 +165,7 @@ class ZenohTransport:
         try:
             self._session: Any = zenoh.open(
                 session_config(
-                    "peer",
+                    "peer" if listen else "client",
                     listen,
                     connect,
                     discover=discover,
@@ -166,7 +174,7 @@ class ZenohTransport:
                 )
             )
         except zenoh.ZError as error:
-            raise _open_error(error, listen) from None
+            raise _open_error(error, listen, connect) from None
         self._address = str(self._session.zid())
 
     @property
@@ -267,8 +275,15 @@ class ZenohTransport:
         self._session.close()
 
 
-def _open_error(error: Exception, listen: Sequence[str]) -> TransportError:
+def _open_error(error: Exception, listen: Sequence[str], connect: Sequence[str]) -> TransportError:
     text = str(error)
+    if not listen:
+        return TransportError(
+            "cannot connect",
+            field="connect",
+            value=", ".join(connect) or "nothing",
+            remedy="start what listens there first, and check host, port and network",
+        )
     where = ", ".join(listen) or "none"
     if "in use" in text:
         return TransportError(
@@ -327,6 +342,13 @@ def find_worker(
                 for reply in session.get(f"{_ROOT}/hello/{zid}", timeout=min(1.0, left_s)):
                     if reply.ok is not None:
                         return _hello(reply.ok.payload.to_bytes(), device, endpoint)
+            # A router has no answer of its own: of the workers behind it, ask for the one so named.
+            if session.info.routers_zid():
+                for reply in session.get(f"{_ROOT}/hello/*", timeout=min(1.0, left_s)):
+                    if reply.ok is not None:
+                        hello = _hello(reply.ok.payload.to_bytes(), device, endpoint)
+                        if hello.name == device:
+                            return hello
             threading.Event().wait(0.05)
     finally:
         session.close()

@@ -77,6 +77,7 @@ def run(
     ] = None,
     input_shape: targets.ShapeOption = None,
     insecure: targets.InsecureOption = False,
+    lab: targets.LabOption = False,
     json: output.JsonFlag = False,
 ) -> int:
     """Run the model split over the devices; with --verify, prove that nothing changed."""
@@ -99,7 +100,10 @@ def run(
     else:
         feeds = random_feeds(loaded.ports, RANDOM_INPUTS)
         output.note(f"no --input: {RANDOM_INPUTS} random inputs")
-    with Coordinator(devices, insecure=insecure) as coordinator:
+    with (
+        targets.in_lab(devices, lab) as devices,
+        Coordinator(devices, insecure=insecure) as coordinator,
+    ):
         devices = coordinator.cluster  # with the endpoints of those that were found
         with output.working("planning") as note:
             if plan is not None:
@@ -177,6 +181,8 @@ def run(
         rtol=rtol,
         with_latencies=latencies,
     )
+    if devices.by_name[devices.source].in_lab:
+        document.emulated = "lab"
     output.emit(json, document, lambda console: _show(console, document))
     if record.interrupted:
         output.note("interrupted")
@@ -242,7 +248,11 @@ def _show(console: Console, run: RunDocument) -> None:
             return "–"
         return f"{measured / predicted - 1:+.1%}"
 
-    where = {"no": "on devices", "process": "emulated by processes of this machine"}
+    where = {
+        "no": "on devices",
+        "process": "emulated by processes of this machine",
+        "lab": "in the lab on this machine",
+    }
     console.print(
         f"{run.answered} of {run.requests} requests answered, {run.in_flight} in flight,"
         f" {where.get(run.emulated, run.emulated)}"

@@ -17,7 +17,8 @@ from cutset.cli.output import abandon_stdout, fail
 from cutset.errors import CutsetError, Interrupted, UsageError
 
 #: Command -> its module in this folder, which holds a function of the same name
-#: (with `_` after a Python keyword), or an app of subcommands called `app`. Modules import what they need inside the function.
+#: (with `_` after a Python keyword), or an app of subcommands called `app`. Modules import what
+#: they need inside the function.
 COMMANDS = {
     "demo": "demo",
     "try": "try_",

@@ -42,7 +42,7 @@ class LinkCalibration(msgspec.Struct, frozen=True):
 
 
 class ComputeCalibration(msgspec.Struct, frozen=True):
-    """A stage that should take `stated_s` on the device, and the median of what it took."""
+    """A stage that should take `stated_s` on the device, and what it takes (`pacing.measure`)."""
 
     device: str
     stated_s: float

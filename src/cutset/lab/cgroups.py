@@ -32,9 +32,9 @@ class Hierarchy:
     version: int
 
 
-def find(mounts: Path = Path("/proc/self/mounts"), own: Path = Path("/proc/self/cgroup")) -> (
-    Hierarchy | None
-):
+def find(
+    mounts: Path = Path("/proc/self/mounts"), own: Path = Path("/proc/self/cgroup")
+) -> Hierarchy | None:
     """The hierarchy that this process may use; None where there is no cpu controller.
 
     Under v1 the folder of this process, so that limits above it go on to hold; under v2, where a

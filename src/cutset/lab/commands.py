@@ -20,9 +20,13 @@ MTU_BYTES: Final = 1500
 FRAME_BYTES: Final = 1514
 PAYLOAD_BYTES: Final = 1448
 #: What a late timer may catch up with: long enough for a loaded kernel, short beside a transfer.
-BURST_S: Final = 0.0002
-#: TCP hands packets to the interface in pieces that last at most so long on its slowest link.
+BURST_S: Final = 0.0003
+#: TCP hands over pieces of up to 64 KiB (GSO), which a shaper would let pass whole, as if a small
+#: transfer took no time. Where a rate is stated they have at most so many frames, and single
+#: frames where a piece would last longer than this; large ones save the processor.
 PIECE_S: Final = 0.0005
+PIECE_FRAMES: Final = 16
+_ANY_PIECE_FRAMES: Final = 65535
 QUEUE_BYTES: Final = 32 * 2**20
 
 
@@ -70,20 +74,11 @@ def device_lines(index: int) -> list[str]:
 
 
 def piece_lines(spec: LabSpec, index: int) -> list[str]:
-    """`ip` lines in the device: how large a piece TCP hands over at once (GSO).
-
-    A piece passes a shaper whole, so that it must be short on the slowest link; on fast links
-    large pieces save the processor.
-    """
+    """`ip` lines in the device: how many frames a piece has that TCP hands over at once."""
     name = spec.devices[index].name
-    rates = [
-        rate
-        for link in spec.links
-        if link.source == name and (rate := spec.rate_bps(link)) is not None
-    ]
-    size = min([65536, *(int(wire_bps(rate) / 8 * PIECE_S) for rate in rates)])
-    segments = max(1, min(44, size // FRAME_BYTES))
-    return [f"link set {DEVICE_PORT} gso_max_size 65536 gso_max_segs {segments}"]
+    limited = any(spec.rate_bps(link) is not None for link in spec.links if link.source == name)
+    frames = PIECE_FRAMES if limited else _ANY_PIECE_FRAMES
+    return [f"link set {DEVICE_PORT} gso_max_segs {frames}"]
 
 
 def _neighbours(spec: LabSpec, index: int) -> list[tuple[int, float | None]]:
@@ -111,27 +106,46 @@ def _htb(rate_bps: float, ceil_bps: float | None = None) -> str:
     )
 
 
-def class_lines(spec: LabSpec, index: int) -> dict[str, str]:
-    """`tc class` arguments by class: the device's egress and its limited links; empty: no limit."""
+def _queue(rate_bps: float) -> str:
+    """A shaper's queue. As a token bucket splits what exceeds its burst; its rate plays no part."""
+    frames = int(wire_bps(rate_bps) / 8 * PIECE_S / FRAME_BYTES)
+    frames = PIECE_FRAMES if frames >= PIECE_FRAMES else 1
+    # The kernel rounds the burst down by up to 320 bytes at this rate.
+    burst = frames * FRAME_BYTES + 700
+    return f"tbf rate 40gbit burst {burst} limit {QUEUE_BYTES}"
+
+
+def _classes(spec: LabSpec, index: int) -> dict[str, tuple[str, str]]:
+    """By class: its `tc class` arguments, and its queue's `tc qdisc` arguments (empty: none).
+
+    The device's egress and its limited links; empty where nothing is limited.
+    """
     egress = spec.devices[index].egress_bps
-    neighbours = _neighbours(spec, index)
-    limited = [(i, rate) for i, rate in neighbours if rate is not None]
-    lines: dict[str, str] = {}
+    limited = [(i, rate) for i, rate in _neighbours(spec, index) if rate is not None]
+    found: dict[str, tuple[str, str]] = {}
     if egress is not None:
-        lines["1:1"] = f"parent 1: classid 1:1 {_htb(egress)}"
+        found["1:1"] = (f"parent 1: classid 1:1 {_htb(egress)}", "")
     for i, rate in limited:
-        name = f"1:{i + 16:x}"
+        name = _class_of(i)
         if egress is None:
-            lines[name] = f"parent 1: classid {name} {_htb(rate)}"
+            line = f"parent 1: classid {name} {_htb(rate)}"
         else:
             # What a class is granted, it gets beside others; so the grants add up to the egress,
             # and what goes beyond is borrowed from it.
             granted = min(rate, egress / (len(limited) + 1))
-            lines[name] = f"parent 1:1 classid {name} {_htb(granted, rate)}"
+            line = f"parent 1:1 classid {name} {_htb(granted, rate)}"
+        found[name] = (line, f"parent {name} handle {i + 16:x}0: {_queue(rate)}")
     if egress is not None:  # whatever is for nobody's link, such as answers over links one way
         granted = egress / (len(limited) + 1)
-        lines["1:f"] = f"parent 1:1 classid 1:f {_htb(granted, egress)}"
-    return lines
+        found["1:f"] = (
+            f"parent 1:1 classid 1:f {_htb(granted, egress)}",
+            f"parent 1:f handle f0: {_queue(egress)}",
+        )
+    return found
+
+
+def _class_of(index: int) -> str:
+    return f"1:{index + 16:x}"
 
 
 def egress_lines(spec: LabSpec, index: int) -> list[str]:
@@ -139,60 +153,70 @@ def egress_lines(spec: LabSpec, index: int) -> list[str]:
 
     What no class is for passes unshaped.
     """
-    classes = class_lines(spec, index)
+    classes = _classes(spec, index)
     if not classes:
         return []
     default = "f" if "1:f" in classes else "0"
     lines = [f"qdisc add dev {DEVICE_PORT} root handle 1: htb default {default}"]
-    lines += [f"class add dev {DEVICE_PORT} {line}" for line in classes.values()]
-    for i, _ in _neighbours(spec, index):
-        name = f"1:{i + 16:x}"
-        if name in classes:
-            lines.append(
-                f"filter add dev {DEVICE_PORT} parent 1: protocol ip prio 1 u32"
-                f" match ip dst {address(i)}/32 flowid {name}"
-            )
-    for name in classes:
-        if name != "1:1":
-            lines.append(f"qdisc add dev {DEVICE_PORT} parent {name} bfifo limit {QUEUE_BYTES}")
+    lines += [f"class add dev {DEVICE_PORT} {line}" for line, _ in classes.values()]
+    lines += [f"qdisc add dev {DEVICE_PORT} {queue}" for _, queue in classes.values() if queue]
+    lines += [
+        f"filter add dev {DEVICE_PORT} parent 1: protocol ip prio 1 u32"
+        f" match ip dst {address(i)}/32 flowid {_class_of(i)}"
+        for i in range(len(spec.devices))
+        if _class_of(i) in classes
+    ]
     return lines
 
 
 def egress_change_lines(before: LabSpec, after: LabSpec, index: int) -> list[str]:
     """`tc` lines in the device for a live change; queues live on where the classes stay."""
-    old, new = class_lines(before, index), class_lines(after, index)
-    if old == new:
-        return []
-    if old.keys() == new.keys():
-        return [
-            f"class change dev {DEVICE_PORT} {line}" for key, line in new.items() if line != old[key]
-        ]
-    removed = [f"qdisc del dev {DEVICE_PORT} root"] if old else []
-    return removed + egress_lines(after, index)
+    old, new = _classes(before, index), _classes(after, index)
+    if old.keys() != new.keys():
+        return ([f"qdisc del dev {DEVICE_PORT} root"] if old else []) + egress_lines(after, index)
+    return _changes(DEVICE_PORT, old, new)
+
+
+def _changes(
+    dev: str, old: dict[str, tuple[str, str]], new: dict[str, tuple[str, str]]
+) -> list[str]:
+    lines = []
+    for name, (line, queue) in new.items():
+        if line != old[name][0]:
+            lines.append(f"class change dev {dev} {line}")
+        if queue != old[name][1]:
+            lines.append(f"qdisc change dev {dev} {queue}")
+    return lines
+
+
+def _ingress(spec: LabSpec, index: int) -> dict[str, tuple[str, str]]:
+    rate = spec.devices[index].ingress_bps
+    if rate is None:
+        return {}
+    queue = f"parent 1:1 handle 10: {_queue(rate)}"
+    return {"1:1": (f"parent 1: classid 1:1 {_htb(rate)}", queue)}
 
 
 def ingress_lines(spec: LabSpec, index: int) -> list[str]:
     """`tc` lines in the hub: the shaper of what a device takes in; none where it is unlimited."""
-    rate = spec.devices[index].ingress_bps
-    if rate is None:
-        return []
     dev = port(index)
     return [
-        f"qdisc add dev {dev} root handle 1: htb default 1",
-        f"class add dev {dev} parent 1: classid 1:1 {_htb(rate)}",
-        f"qdisc add dev {dev} parent 1:1 bfifo limit {QUEUE_BYTES}",
+        x
+        for line, queue in _ingress(spec, index).values()
+        for x in (
+            f"qdisc add dev {dev} root handle 1: htb default 1",
+            f"class add dev {dev} {line}",
+            f"qdisc add dev {dev} {queue}",
+        )
     ]
 
 
 def ingress_change_lines(before: LabSpec, after: LabSpec, index: int) -> list[str]:
     """`tc` lines in the hub for a live change."""
-    old, new = before.devices[index].ingress_bps, after.devices[index].ingress_bps
-    if old == new:
-        return []
-    if old is not None and new is not None:
-        return [f"class change dev {port(index)} parent 1: classid 1:1 {_htb(new)}"]
-    removed = [] if old is None else [f"qdisc del dev {port(index)} root"]
-    return removed + ingress_lines(after, index)
+    old, new = _ingress(before, index), _ingress(after, index)
+    if old.keys() != new.keys():
+        return ([f"qdisc del dev {port(index)} root"] if old else []) + ingress_lines(after, index)
+    return _changes(port(index), old, new)
 
 
 def delayed(spec: LabSpec, index: int) -> list[LinkSpec]:

@@ -49,7 +49,9 @@ def _arguments(state: Path, socket: Path, folders: Sequence[str]) -> list[str]:
     return ["sh", "-c", _SCRIPT, "cutset-lab-guardian", str(state), str(socket), *folders]
 
 
-def start(state: Path, socket: Path, folders: Sequence[str], held_fd: int) -> subprocess.Popen[bytes]:
+def start(
+    state: Path, socket: Path, folders: Sequence[str], held_fd: int
+) -> subprocess.Popen[bytes]:
     """A guardian that begins when its input closes, and keeps `held_fd` open until it is done."""
     return subprocess.Popen(
         _arguments(state, socket, folders),

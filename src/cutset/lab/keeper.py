@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -129,7 +130,7 @@ class Keeper:
             cgroups.make(self._hierarchy, self._name, i, device, limited=not is_source)
         namespaces.inside(self.hub_fd, self._build_hub)
         for i in indices:
-            namespaces.inside(self.state.places[i].namespace_fd, lambda i=i: self._build_device(i))
+            namespaces.inside(self.state.places[i].namespace_fd, partial(self._build_device, i))
         self._delay(spec)
         self._spawn_workers()
 
@@ -304,9 +305,7 @@ class Keeper:
             return
         requirements.check(after, self._machine)
         for i, place in enumerate(self.state.places):
-            namespaces.inside(
-                place.namespace_fd, lambda i=i: self._change_device(before, after, i)
-            )
+            namespaces.inside(place.namespace_fd, partial(self._change_device, before, after, i))
             share = after.devices[i].cpu_share
             if share != before.devices[i].cpu_share:
                 cgroups.set_share(self._hierarchy, self._name, i, share)
@@ -329,9 +328,8 @@ class Keeper:
     @staticmethod
     def _change_device(before: LabSpec, after: LabSpec, index: int) -> None:
         lines = commands.route_change_lines(before, after, index)
-        pieces = commands.piece_lines(after, index)
-        if pieces != commands.piece_lines(before, index):
-            lines += pieces
+        if commands.piece_lines(after, index) != commands.piece_lines(before, index):
+            lines += commands.piece_lines(after, index)
         namespaces.batch("ip", lines)
         namespaces.batch("tc", commands.egress_change_lines(before, after, index))
 
@@ -362,13 +360,18 @@ def _listen(path: Path) -> socket.socket:
 
 def main() -> int:
     settings = msgspec.json.decode(_first_line(), type=Settings)
+    if not settings.tied and os.fork():  # nobody's child; no thread and no Zenoh is there yet
+        os._exit(0)
     files = places.files(settings.folder)
     held_fd = places.lock(files)
     keeper: Keeper | None = None
 
-    def say(document: object) -> None:
-        with contextlib.suppress(OSError):  # who started us may be gone
-            os.write(1, msgspec.json.encode(document) + b"\n")
+    def say(answer: Answer) -> bool:
+        """Whether who started us is still there to hear it."""
+        with contextlib.suppress(OSError):
+            os.write(1, msgspec.json.encode(answer) + b"\n")
+            return True
+        return False
 
     if held_fd is None:
         say(Answer(to_failure(in_use(files))))
@@ -388,7 +391,9 @@ def main() -> int:
             keeper.close()
         say(Answer(to_failure(error)))
         return 1
-    say(Answer())
+    if not say(Answer()):
+        keeper.close()
+        return 1
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)  # nobody reads any more
     try:

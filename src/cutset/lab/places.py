@@ -104,7 +104,9 @@ def wait_gone(where: Files, clock: Callable[[], float] = time.monotonic) -> None
     while (held := lock(where)) is None:
         if clock() > end_s:
             raise RuntimeFault(
-                "the lab does not end", field="lab", value=str(where.folder),
+                "the lab does not end",
+                field="lab",
+                value=str(where.folder),
                 remedy="look which of its processes still run (`cutset lab status`)",
             )
         threading.Event().wait(_POLL_S)

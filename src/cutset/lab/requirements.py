@@ -1,5 +1,4 @@
-"""What the lab needs of a machine, and what a cluster needs of the lab: all that is missing, at once.
-"""
+"""What the lab needs of a machine, and a cluster of the lab: all that is missing, at once."""
 
 from __future__ import annotations
 
@@ -23,7 +22,10 @@ WITHOUT: Final = "without it, `cutset run` emulates in process"
 _FEATURES: Final = {
     "veth": ("ip link add veth0 type veth peer name veth1", "ip link set veth0 up"),
     "bridge": ("ip link add hub0 type bridge",),
-    "htb": ("tc qdisc add dev veth0 root handle 1: htb", "tc class add dev veth0 parent 1: classid 1:1 htb rate 1mbit"),
+    "htb": (
+        "tc qdisc add dev veth0 root handle 1: htb",
+        "tc class add dev veth0 parent 1: classid 1:1 htb rate 1mbit",
+    ),
     "cls_u32": (
         "tc filter add dev veth0 parent 1: protocol ip prio 1 u32"
         " match ip dst 10.77.0.1/32 flowid 1:1",
@@ -72,9 +74,7 @@ def probe() -> Machine:
                 lacks.append(f"network namespaces ({error.strerror})")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     limits = hierarchy is not None and hierarchy.memory is not None
-    return Machine(
-        tuple(lacks), tuple(delay_lacks), limits, cores, machine_info.memory_bytes()
-    )
+    return Machine(tuple(lacks), tuple(delay_lacks), limits, cores, machine_info.memory_bytes())
 
 
 def _features() -> tuple[list[str], list[str]]:

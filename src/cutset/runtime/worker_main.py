@@ -1,7 +1,8 @@
 """Worker processes: `serve` behind `cutset worker`, and the ones that a coordinator spawns.
 
 A spawned worker gets its settings as one JSON line on standard input, answers with one JSON line,
-takes new shares of a core as further lines, and exits when that input closes: its parent is gone then, however it ended.
+takes new shares of a core as further lines, and exits when that input closes: its parent is gone
+then, however it ended.
 """
 
 from __future__ import annotations

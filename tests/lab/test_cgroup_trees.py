@@ -37,6 +37,7 @@ def test_version_1_keeps_to_the_groups_above(tmp_path: Path) -> None:
     assert where is not None
     assert (where.cpu, where.memory) == (tmp_path / "cpu", tmp_path / "memory/pod/x")
     cgroups.make(where, "lab", 0, DEVICE, limited=True)
+    cgroups.set_share(where, "lab", 0, DEVICE.cpu_share)
     cpu = where.cpu / "lab" / "d0"
     assert (cpu / "cpu.cfs_quota_us").read_text() == "2500"
     assert (cpu / "cpu.cfs_period_us").read_text() == "5000"
@@ -48,6 +49,7 @@ def test_version_2_has_one_group_for_both(tmp_path: Path) -> None:
     where = cgroups.find(*mounts(tmp_path, 2))
     assert where is not None
     cgroups.make(where, "lab", 0, DEVICE, limited=True)
+    cgroups.set_share(where, "lab", 0, DEVICE.cpu_share)
     assert cgroups.folders(where, "lab", 0) == (str(tmp_path / "v2/lab/d0"),)
     assert (tmp_path / "v2/lab/d0/cpu.max").read_text() == "2500 5000"
     assert int((tmp_path / "v2/lab/d0/memory.max").read_text()) > 2**20

@@ -203,12 +203,10 @@ def _show(console: Console, document: dict[str, Any]) -> None:
     from cutset.units import format_bytes, format_rate, format_time
 
     def rate(bps: float | None) -> str:
-        return "unlimited" if bps is None else format_rate(bps)
+        return "–" if bps is None else format_rate(bps)
 
-    def memory(device: dict[str, Any]) -> str:
-        limit, used = device["memory_limit_bytes"], device["memory_in_use_bytes"]
-        held = "–" if used is None else format_bytes(used)
-        return f"{held} of {'unlimited' if limit is None else format_bytes(limit)}"
+    def size(count: int | None) -> str:
+        return "–" if count is None else format_bytes(count)
 
     def process(device: dict[str, Any]) -> str:
         if device["role"] == "source":
@@ -217,7 +215,7 @@ def _show(console: Console, document: dict[str, Any]) -> None:
 
     output.table(
         console,
-        ("device", "address", "worker", "share", "guard", "memory", "egress", "ingress"),
+        ("device", "address", "worker", "share", "guard", "memory", "limit", "egress", "ingress"),
         [
             (
                 d["name"],
@@ -225,7 +223,8 @@ def _show(console: Console, document: dict[str, Any]) -> None:
                 process(d),
                 f"{d['cpu_share']:g}",
                 f"{d['cpu_guard']:g}",
-                memory(d),
+                size(d["memory_in_use_bytes"]),
+                size(d["memory_limit_bytes"]),
                 rate(d["egress_bps"]),
                 rate(d["ingress_bps"]),
             )
@@ -239,7 +238,7 @@ def _show(console: Console, document: dict[str, Any]) -> None:
         [
             (
                 x["name"],
-                rate(x["bandwidth_bps"]),
+                "unlimited" if x["bandwidth_bps"] is None else format_rate(x["bandwidth_bps"]),
                 format_time(x["latency_s"]),
                 "up" if x["up"] else "DOWN",
             )

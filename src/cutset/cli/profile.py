@@ -50,7 +50,9 @@ def profile(
         with contextlib.ExitStack() as stack:
             devices = None
             if cluster is not None:
-                devices = stack.enter_context(targets.in_lab(api.as_cluster(cluster), lab))
+                reached = stack.enter_context(targets.in_lab(api.as_cluster(cluster), lab))
+                reached.join_cpu()
+                devices = reached.cluster
             found = api.profile(
                 loaded, devices, feeds=feeds, kind=kind, fresh=fresh, insecure=insecure, note=note
             )

@@ -101,8 +101,8 @@ def run(
         feeds = random_feeds(loaded.ports, RANDOM_INPUTS)
         output.note(f"no --input: {RANDOM_INPUTS} random inputs")
     with (
-        targets.in_lab(devices, lab) as devices,
-        Coordinator(devices, insecure=insecure) as coordinator,
+        targets.in_lab(devices, lab) as reached,
+        Coordinator(reached.cluster, insecure=insecure) as coordinator,
     ):
         devices = coordinator.cluster  # with the endpoints of those that were found
         with output.working("planning") as note:
@@ -147,6 +147,7 @@ def run(
                 coordinator=coordinator,
                 note=note,
             )
+        reached.join_cpu()
         with session, output.progress("requests", requests or duration or 1) as bar:
             record = run_requests(
                 session,

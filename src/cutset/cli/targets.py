@@ -119,25 +119,34 @@ def load_target(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -
     return Target(model.graph, model=model)
 
 
+@dataclass(frozen=True)
+class Reached:
+    """A cluster as it is reached. `join_cpu` puts this process on the source's share of a core
+    where that is emulated by the lab; what is not the device's work, such as planning, comes before.
+    """
+
+    cluster: Cluster
+    join_cpu: Callable[[], None] = lambda: None
+
+
 @contextmanager
-def in_lab(cluster: Cluster, wanted: bool) -> Iterator[Cluster]:
+def in_lab(cluster: Cluster, wanted: bool) -> Iterator[Reached]:
     """The cluster as it is reached from here on: in the lab where that is wanted and possible.
 
-    This process is the source's then, in its network and on its share of a core, until the end of
-    the context. The lab that is up for this cluster is used; without one, one is brought up and
+    This process is in the source's network then, until the end of the context. The lab that is up for this cluster is used; without one, one is brought up and
     taken down again. Where this machine can have none, the cluster stays, and a note says so.
     Raises UsageError where the lab that is up is another cluster's, InfeasibleError where this
     machine is too small.
     """
     if not wanted:
-        yield cluster
+        yield Reached(cluster)
         return
     from cutset import lab
     from cutset.cli import output
 
     if (lacks := lab.unavailable()) is not None:
         output.note(f"{lacks}: devices without an endpoint are emulated in process instead")
-        yield cluster
+        yield Reached(cluster)
         return
     found = lab.find()
     own = None if found is not None else lab.up(cluster, tied=True)
@@ -148,8 +157,7 @@ def in_lab(cluster: Cluster, wanted: bool) -> Iterator[Cluster]:
         for text in used.state.notes:
             output.note(text)
         used.enter()
-        used.join_cpu()
-        yield attached
+        yield Reached(attached, used.join_cpu)
     finally:
         used.leave()
         if own is not None:
@@ -180,8 +188,9 @@ def load_problem(
 
         if measured is None:
             note("measuring; --profile FILE takes measured times instead")
-            with in_lab(devices, lab) as reached_as:
-                measured = api.profile(target.model, reached_as, insecure=insecure, note=note)
+            with in_lab(devices, lab) as reached:
+                reached.join_cpu()
+                measured = api.profile(target.model, reached.cluster, insecure=insecure, note=note)
         try:
             return api.problem(target.model, devices, measured, objective=objective.value)
         except InvalidFileError as error:

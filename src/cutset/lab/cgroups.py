@@ -107,14 +107,16 @@ def all_folders(where: Hierarchy, lab: str, devices: int) -> tuple[str, ...]:
 
 
 def make(where: Hierarchy, lab: str, index: int, device: DeviceSpec, limited: bool) -> None:
-    """Make a device's groups; `limited` also holds its memory. Raises OSError."""
+    """Make a device's groups, without a guard yet; `limited` also holds its memory.
+
+    Raises OSError.
+    """
     for folder in map(Path, folders(where, lab, index)):
         folder.mkdir(parents=True, exist_ok=True)
         if where.version == 2:
             wanted = "+cpu" + (" +memory" if where.memory is not None else "")
             for above in (folder.parent.parent, folder.parent):
                 (above / "cgroup.subtree_control").write_text(wanted)
-    set_share(where, lab, index, device.cpu_share)
     limit = memory_limit(device)
     if limited and limit is not None and where.memory is not None:
         name = "memory.limit_in_bytes" if where.version == 1 else "memory.max"

@@ -133,6 +133,8 @@ class Keeper:
             namespaces.inside(self.state.places[i].namespace_fd, partial(self._build_device, i))
         self._delay(spec)
         self._spawn_workers()
+        for i in indices:  # last, as a process takes long to start on a small share
+            cgroups.set_share(self._hierarchy, self._name, i, spec.devices[i].cpu_share)
 
     def _build_hub(self) -> None:
         namespaces.set_sysctls(_SYSCTLS)

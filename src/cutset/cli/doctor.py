@@ -151,8 +151,8 @@ def cluster_checks(path: Path, insecure: bool = False, lab: bool = False) -> lis
         )
     ]
     with (
-        targets.in_lab(cluster, lab) as reached,
-        Coordinator(reached.cluster, insecure=insecure) as coordinator,
+        targets.in_lab(cluster, lab) as entered,
+        Coordinator(entered.cluster, insecure=insecure) as coordinator,
     ):
         found += [_device(state, cluster) for state in coordinator.status()]
     return found

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help venv demo test check bench clean
+.PHONY: help venv demo test test-lab check bench clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ demo: $(READY)   ## the main job on this machine, with a real model
 
 test: $(READY)   ## all tests
 	$(BIN)/python -m pytest -q
+
+test-lab: $(READY) ## tests of the lab: need root and Linux; skipped, with the reason, without
+	$(BIN)/python -m pytest -q -m lab
 
 check: $(READY)  ## formatting, lint, types, architecture
 	$(BIN)/ruff format --check src tests benchmarks

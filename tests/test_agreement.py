@@ -77,6 +77,8 @@ def test_a_links_reason_is_its_rate_or_its_losses() -> None:
     assert link_reason(0.022, 0.018, 14e6, 20e6, 0) is None  # a slower link explains no gain
     assert link_reason(0.022, 0.031, 19.9e6, 20e6, 0) is None
     assert link_reason(0.022, 0.031, 14e6, None, 0) is None
+    assert "hand-over" in str(link_reason(0.0003, 0.0024, 2e6, 20e6, 0))
+    assert link_reason(0.0003, 0.0002, 30e6, 20e6, 0) is None
     assert link_reason(0.022, 0.031, 14e6, 20e6, 3) == "3 tensors had to be sent again"
 
 

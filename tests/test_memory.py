@@ -65,9 +65,10 @@ def test_the_largest_measured_numbers_count_and_assumed_ones_for_a_kind_without(
 
 
 def test_growth_is_attributed_to_the_weights_beside_stage_and_outputs() -> None:
-    assert attributed(graph(), 2 * MB, 302 * MB, 302 * MB) == MemoryCost(2 * MB, 3.0)
+    assert attributed(graph(), 5 * MB, 305 * MB, 305 * MB) == MemoryCost(5 * MB, 3.0)
+    assert attributed(graph(), 0, 300 * MB, 300 * MB) == MemoryCost(LEAST_STAGE_BYTES, 3.0)
     # Running took 98 MB more than the outputs account for.
-    assert attributed(graph(), 2 * MB, 302 * MB, 400 * MB + 35).weight_factor == 3.98
+    assert attributed(graph(), 5 * MB, 305 * MB, 403 * MB + 35).weight_factor == 3.98
     assert attributed(graph(), 0, 10 * MB, 10 * MB) == MemoryCost(LEAST_STAGE_BYTES, 1.0)
     assert attributed(graph(0), 2 * MB, MB, MB).weight_factor == ASSUMED.weight_factor
 

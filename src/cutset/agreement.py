@@ -58,6 +58,10 @@ class Part(msgspec.Struct, frozen=True):
 NOTABLE = 0.05
 
 
+#: A transfer this short says little of a link's rate: threads and acknowledgement take as long.
+BRIEF_S = 0.005
+
+
 def busy_rows(
     predicted: Mapping[str, float],
     stage_s: Mapping[str, float],
@@ -152,6 +156,9 @@ def link_reason(
     if not measured_bps or not predicted_bps or not predicted_s or measured_s is None:
         return None
     slower = measured_s > predicted_s
+    if predicted_s < BRIEF_S:
+        beside = "so brief a transfer costs its hand-over and acknowledgement beside the wire"
+        return beside if slower else None
     if abs(measured_bps / predicted_bps - 1) <= NOTABLE or (measured_bps < predicted_bps) != slower:
         return None
     return f"it carried {format_rate(measured_bps)}, planned with {format_rate(predicted_bps)}"

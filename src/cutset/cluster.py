@@ -30,7 +30,9 @@ class Device:
     profile, and 0 where nothing was measured. `egress_bps` and `ingress_bps` (bits per second) are
     what the network interface carries over all links; inf is unlimited. `endpoint` None means that
     the device is found by multicast on this machine's network interface `interface`, or, without
-    one, is emulated by a process on this machine, slowed to `cpu_share` of one core.
+    one, is emulated by a process on this machine, slowed to `cpu_share` of one core. So is one
+    that is `in_lab`, where `endpoint` leads to a network namespace of this machine; any other
+    device with an endpoint is real, and as fast as it is.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Device:
     endpoint: str | None = None
     interface: str | None = None
     cpu_share: float | None = None
+    in_lab: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ class MemoryCost:
 #: Where nothing was measured: ONNX Runtime on x86, right after loading.
 ASSUMED = MemoryCost(20_000_000, 2.9)
 
-#: A session of next to nothing grows the process by less than its allocator's smallest steps.
-LEAST_STAGE_BYTES = 1_000_000
+#: A session of next to nothing grows the process by less than one of some dozens of operators does
+#: beside its weights: allocator's steps, arenas, buffers of its first run.
+LEAST_STAGE_BYTES = 4_000_000
 
 
 def operator_bytes(weight_bytes: int, output_bytes: int, cost: MemoryCost = ASSUMED) -> int:
@@ -71,7 +72,7 @@ def attributed(graph: Graph, stage_bytes: int, load_bytes: int, run_bytes: int) 
     if not weights:
         return MemoryCost(stage, ASSUMED.weight_factor)
     outputs = sum(_outputs(graph, op.outputs) for op in graph.operators)
-    taken = max(load_bytes - stage, run_bytes - stage - outputs)
+    taken = max(load_bytes, run_bytes - outputs) - stage_bytes
     return MemoryCost(stage, max(1.0, taken / weights))
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import shutil
 import struct
 import sys
 from collections.abc import Sequence
@@ -91,17 +89,14 @@ def _engine_remedy(arm32: bool) -> str:
 
 
 def _lab() -> Check:
-    """Permissions for kernel-shaped links: Linux, root, ip and tc."""
-    lacks = []
-    if not sys.platform.startswith("linux"):
-        lacks.append("Linux")
-    elif os.geteuid() != 0:
-        lacks.append("root")
-    lacks += [tool for tool in ("ip", "tc") if shutil.which(tool) is None]
+    """What kernel-shaped links need: tried in a scratch namespace."""
+    from cutset.lab import unavailable
+
+    lacks = unavailable()
     return Check(
         "lab",
         None if lacks else True,
-        f"kernel-shaped links need {', '.join(lacks)}" if lacks else "possible",
+        lacks or "possible",
         "devices without an endpoint are emulated in process instead" if lacks else None,
     )
 
@@ -111,13 +106,14 @@ def doctor(
         Path | None, typer.Option("--cluster", help="Check this cluster file too.")
     ] = None,
     insecure: targets.InsecureOption = False,
+    lab: targets.LabOption = False,
     json: output.JsonFlag = False,
 ) -> None:
     """Check this machine, and with a cluster its devices: versions, reachability, memory."""
     checks = machine_checks()
     if cluster is not None:
         with output.working("contacting the devices"):
-            checks += cluster_checks(cluster, insecure)
+            checks += cluster_checks(cluster, insecure, lab)
     document: dict[str, Any] = {
         "ok": all(c.ok is not False for c in checks),
         "checks": [
@@ -129,7 +125,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def cluster_checks(path: Path, insecure: bool = False) -> list[Check]:
+def cluster_checks(path: Path, insecure: bool = False, lab: bool = False) -> list[Check]:
     """The cluster file, and every device of it: those without endpoint are started here for it.
 
     Raises InvalidFileError for a bad file.
@@ -155,10 +151,14 @@ def cluster_checks(path: Path, insecure: bool = False) -> list[Check]:
             f"{len(cluster.devices)} devices ({reached}), {links} directed links",
         )
     ]
-    with Coordinator(cluster, insecure=insecure) as coordinator:
+    with (
+        targets.in_lab(cluster, lab) as entered,
+        Coordinator(entered.cluster, insecure=insecure) as coordinator,
+    ):
         states = coordinator.status()
     found += [_device(state, cluster) for state in states]
-    found += _shared_hosts(states)
+    if not lab:
+        found += _shared_hosts(states)
     return found
 
 

@@ -17,7 +17,8 @@ from cutset.cli.output import abandon_stdout, fail
 from cutset.errors import CutsetError, Interrupted, UsageError
 
 #: Command -> its module in this folder, which holds a function of the same name
-#: (with `_` after a Python keyword). Modules import what they need inside the function.
+#: (with `_` after a Python keyword), or an app of subcommands called `app`. Modules import what
+#: they need inside the function.
 COMMANDS = {
     "demo": "demo",
     "try": "try_",
@@ -29,6 +30,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "worker": "worker",
     "run": "run",
+    "lab": "lab",
 }
 
 
@@ -56,6 +58,9 @@ def make_app() -> typer.Typer:
     app.callback()(_options)
     for command, name in COMMANDS.items():
         module = import_module(f"cutset.cli.{name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=command)
+            continue
         function = getattr(module, command, None) or getattr(module, f"{command}_")
         app.command(command)(function)
     return app

@@ -27,6 +27,7 @@ def plan(
     out: Annotated[Path | None, typer.Option("-o", "--output", help="Write the plan here.")] = None,
     input_shape: targets.ShapeOption = None,
     insecure: targets.InsecureOption = False,
+    lab: targets.LabOption = False,
     json: output.JsonFlag = False,
 ) -> None:
     """Find the best split, with its bound, its proof, and where the verdict would flip."""
@@ -42,7 +43,7 @@ def plan(
     with output.working("planning") as note:
         loaded = targets.load_target(target, targets.parse_shapes(input_shape))
         problem = targets.load_problem(
-            loaded, cluster, profile, Objective(objective.value), note, insecure
+            loaded, cluster, profile, Objective(objective.value), note, insecure, lab
         )
         solution = solve(problem, chosen, time_limit_s=time_limit, seed=seed)
         others = alternatives(problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,7 @@ def profile(
         bool, typer.Option("--fresh", help="Measure again what was measured before.")
     ] = False,
     insecure: targets.InsecureOption = False,
+    lab: targets.LabOption = False,
     json: output.JsonFlag = False,
 ) -> None:
     """Measure every operator, and with a cluster its devices and links too."""
@@ -45,10 +47,15 @@ def profile(
     with output.working("measuring") as note:
         loaded = api.load(model, targets.parse_shapes(input_shape))
         feeds = read_feeds(input_files, loaded.ports)[0] if input_files else None
-        devices = None if cluster is None else api.as_cluster(cluster)
-        found = api.profile(
-            loaded, devices, feeds=feeds, kind=kind, fresh=fresh, insecure=insecure, note=note
-        )
+        with contextlib.ExitStack() as stack:
+            devices = None
+            if cluster is not None:
+                reached = stack.enter_context(targets.in_lab(api.as_cluster(cluster), lab))
+                reached.join_cpu()
+                devices = reached.cluster
+            found = api.profile(
+                loaded, devices, feeds=feeds, kind=kind, fresh=fresh, insecure=insecure, note=note
+            )
     if out is not None:
         write_profile(out, found)
     output.emit(

@@ -78,6 +78,7 @@ def run(
     ] = None,
     input_shape: targets.ShapeOption = None,
     insecure: targets.InsecureOption = False,
+    lab: targets.LabOption = False,
     json: output.JsonFlag = False,
 ) -> int:
     """Run the model split over the devices; with --verify, prove that nothing changed."""
@@ -100,7 +101,10 @@ def run(
     else:
         feeds = random_feeds(loaded.ports, RANDOM_INPUTS)
         output.note(f"no --input: {RANDOM_INPUTS} random inputs")
-    with Coordinator(devices, insecure=insecure) as coordinator:
+    with (
+        targets.in_lab(devices, lab) as reached,
+        Coordinator(reached.cluster, insecure=insecure) as coordinator,
+    ):
         devices = coordinator.cluster  # with the endpoints of those that were found
         with output.working("planning") as note:
             measured: Profile | Path | None = profile
@@ -146,6 +150,7 @@ def run(
                 coordinator=coordinator,
                 note=note,
             )
+        reached.join_cpu()
         with session, output.progress("requests", requests or duration or 1) as bar:
             record = run_requests(
                 session,
@@ -181,6 +186,8 @@ def run(
         with_latencies=latencies,
         stage_memory=stage_memory,
     )
+    if devices.by_name[devices.source].in_lab:
+        document.emulated = "lab"
     output.emit(json, document, lambda console: _show(console, document))
     if record.interrupted:
         output.note("interrupted")
@@ -246,7 +253,11 @@ def _show(console: Console, run: RunDocument) -> None:
             return "–"
         return f"{measured / predicted - 1:+.1%}"
 
-    where = {"no": "on devices", "process": "emulated by processes of this machine"}
+    where = {
+        "no": "on devices",
+        "process": "emulated by processes of this machine",
+        "lab": "in the lab on this machine",
+    }
     console.print(
         f"{run.answered} of {run.requests} requests answered, {run.in_flight} in flight,"
         f" {where.get(run.emulated, run.emulated)}"

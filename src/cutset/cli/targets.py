@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from cutset.errors import InvalidFileError, UsageError
 
 if TYPE_CHECKING:
+    from cutset.cluster import Cluster
     from cutset.cost import TableCost
     from cutset.graph import Graph
     from cutset.onnx_io import Model
@@ -37,6 +39,10 @@ InputOption = Annotated[
 InsecureOption = Annotated[
     bool,
     typer.Option("--insecure", help="Allow listening beyond loopback, without authentication."),
+]
+LabOption = Annotated[
+    bool,
+    typer.Option("--lab", help="Devices in the lab: the one that is up, or one for this command."),
 ]
 
 
@@ -113,6 +119,53 @@ def load_target(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -
     return Target(model.graph, model=model)
 
 
+@dataclass(frozen=True)
+class Reached:
+    """A cluster as it is reached.
+
+    `join_cpu` puts this process on the source's share of a core where the lab emulates it; what is
+    not the device's work, such as planning, comes before.
+    """
+
+    cluster: Cluster
+    join_cpu: Callable[[], None] = lambda: None
+
+
+@contextmanager
+def in_lab(cluster: Cluster, wanted: bool) -> Iterator[Reached]:
+    """The cluster as it is reached from here on: in the lab where that is wanted and possible.
+
+    This process is in the source's network then, until the end of the context. The lab that is up
+    for this cluster is used; without one, one is brought up and taken down again. Where this
+    machine can have none, the cluster stays, and a note says so. Raises UsageError where the lab
+    that is up is another cluster's, InfeasibleError where this machine is too small.
+    """
+    if not wanted:
+        yield Reached(cluster)
+        return
+    from cutset import lab
+    from cutset.cli import output
+
+    if (lacks := lab.unavailable()) is not None:
+        output.note(f"{lacks}: devices without an endpoint are emulated in process instead")
+        yield Reached(cluster)
+        return
+    found = lab.find()
+    own = None if found is not None else lab.up(cluster, tied=True)
+    used = found or own
+    assert used is not None
+    try:
+        attached = used.attach(cluster)
+        for text in used.state.notes:
+            output.note(text)
+        used.enter()
+        yield Reached(attached, used.join_cpu)
+    finally:
+        used.leave()
+        if own is not None:
+            own.down()
+
+
 def load_problem(
     target: Target,
     cluster: Path,
@@ -120,6 +173,7 @@ def load_problem(
     objective: Objective,
     note: Callable[[str], None] = lambda _: None,
     insecure: bool = False,
+    lab: bool = False,
 ) -> Problem:
     """The planning problem that the files state; a model without a profile is measured now.
 
@@ -136,7 +190,9 @@ def load_problem(
 
         if measured is None:
             note("measuring; --profile FILE takes measured times instead")
-            measured = api.profile(target.model, devices, insecure=insecure, note=note)
+            with in_lab(devices, lab) as reached:
+                reached.join_cpu()
+                measured = api.profile(target.model, reached.cluster, insecure=insecure, note=note)
         try:
             return api.problem(target.model, devices, measured, objective=objective.value)
         except InvalidFileError as error:

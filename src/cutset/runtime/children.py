@@ -25,6 +25,13 @@ class Child:
     process: subprocess.Popen[str]
     address: str
 
+    def pace(self, cpu_share: float) -> None:
+        """Slow its stages to a share of one core from now on; nothing where it is gone."""
+        with contextlib.suppress(OSError, ValueError):
+            if self.process.stdin is not None:
+                self.process.stdin.write(json.dumps({"cpu_share": cpu_share}) + "\n")
+                self.process.stdin.flush()
+
     def stop(self) -> None:
         """Close its input, upon which it exits; end it where it does not."""
         with contextlib.suppress(OSError):
@@ -48,13 +55,16 @@ def spawn(
     cache_dir: Path | str | None,
     log: bool = False,
     ended: Callable[[str], None] = lambda name: None,
+    prefix: Sequence[str] = (),
 ) -> Child:
     """Start a worker process. `ended` is called with its name when it exits, whoever ended it.
+
+    `prefix` is a command that runs the rest of its arguments in its own place.
 
     Raises TransportError where it does not come up.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "cutset.runtime.worker_main"],
+        [*prefix, sys.executable, "-m", "cutset.runtime.worker_main"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

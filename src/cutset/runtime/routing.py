@@ -33,13 +33,14 @@ def emulated(cluster: Cluster, source: str, target: str) -> bool:
 
 
 def engine_spec(device: Device) -> EngineSpec:
-    """What runs on a device. An emulated slow device has one thread unless it states more."""
+    """What runs on a device. An emulated slow device has one thread unless it states more; a
+    real one, which an endpoint leads to, is not slowed.
+    """
     threads = device.engine.threads
-    if threads is None and device.cpu_share is not None:
+    share = device.cpu_share if device.endpoint is None or device.in_lab else None
+    if threads is None and share is not None:
         threads = 1
-    return EngineSpec(
-        device.engine.provider, threads, dict(device.engine.options), device.cpu_share
-    )
+    return EngineSpec(device.engine.provider, threads, dict(device.engine.options), share)
 
 
 def link_spec(cluster: Cluster, source: str, target: str, address: str) -> LinkSpec | None:

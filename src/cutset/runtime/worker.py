@@ -90,7 +90,7 @@ PROBE_TIMEOUT_S: Final = 120.0
 def load_engine(submodel: Submodel, spec: EngineSpec) -> Runnable:
     """ONNX Runtime, slowed to the device's share of a core where it is emulated."""
     loaded = engine.load(submodel, Engine(spec.provider, spec.threads, spec.options))
-    if spec.cpu_share is None or spec.cpu_share >= 1:
+    if spec.cpu_share is None:
         return loaded
     return Paced(loaded, spec.cpu_share, threads=spec.threads or engine.physical_cores())
 
@@ -408,6 +408,13 @@ class Worker:
     def attach(self, key: EpochKey, listener: Listener) -> None:
         """Give an epoch's results to a session in this process."""
         self._epoch(key).listener = listener
+
+    def pace(self, cpu_share: float) -> None:
+        """Slow the stages that are loaded here, where they are paced, to another share."""
+        for epoch in self.host.epochs():
+            for runnable in epoch.runnables:
+                if isinstance(runnable, Paced):
+                    runnable.share = cpu_share
 
     # --- links
 

@@ -1,7 +1,8 @@
 """Worker processes: `serve` behind `cutset worker`, and the ones that a coordinator spawns.
 
 A spawned worker gets its settings as one JSON line on standard input, answers with one JSON line,
-and exits when that input closes: its parent is gone then, however it ended.
+takes new shares of a core as further lines, and exits when that input closes: its parent is gone
+then, however it ended.
 """
 
 from __future__ import annotations
@@ -125,7 +126,8 @@ def _spawned() -> int:
         print(json.dumps({"error": str(error), "code": to_failure(error).code}), flush=True)
         return 1
     print(json.dumps({"address": worker.transport.address, "pid": os.getpid()}), flush=True)
-    sys.stdin.read()
+    for line in sys.stdin:  # what the parent may still say: a new share of a core
+        worker.pace(float(json.loads(line)["cpu_share"]))
     # Nothing here outlives the parent, not even a stage that is computing.
     os._exit(0)
 

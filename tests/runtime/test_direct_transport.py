@@ -17,6 +17,7 @@ import zenoh
 
 from cutset.runtime import connection, direct_links
 from cutset.runtime.coordinator import Coordinator
+from cutset.runtime.direct_links import DirectLinks
 from cutset.runtime.direct_transport import DirectTransport, data_place
 from cutset.runtime.framing import Lane
 from cutset.runtime.messages import DataEndpoint, Place
@@ -278,3 +279,25 @@ def test_through_a_zenoh_router_data_goes_where_no_connection_can_be_made() -> N
         a.close()
         b.close()
         router.close()
+
+
+def test_what_comes_first_over_a_connection_can_be_answered_over_it() -> None:
+    answered: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    a = DirectLinks("a", lambda header, payload: None)
+    b = DirectLinks("b", lambda header, payload: answered.put(b.send("a", b"back", b"")))
+    add = b._add
+
+    def late(*arguments: Any, **options: Any) -> None:
+        threading.Event().wait(0.05)  # b is slow to know a pair that a uses at once
+        add(*arguments, **options)
+
+    b._add = late  # type: ignore[method-assign]
+    try:
+        b.listen("127.0.0.1", 0)
+        a.dial("b", b.endpoint)
+        assert a.wait_for("b", TIMEOUT_S)
+        assert a.send("b", b"there", b"")
+        assert answered.get(timeout=TIMEOUT_S)
+    finally:
+        a.close()
+        b.close()

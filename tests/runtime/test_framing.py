@@ -47,7 +47,9 @@ def meet(mine: bytes, theirs: bytes) -> tuple[Caller | Exception, Exception | No
         thread = threading.Thread(target=call)
         thread.start()
         try:
-            found: Caller | Exception = welcome(b, theirs)
+            found: Caller | Exception
+            found, last = welcome(b, theirs)
+            b.sendall(last)
         except RemoteProtocolError as error:
             found = error
             b.shutdown(socket.SHUT_RDWR)

@@ -131,7 +131,7 @@ class DirectLinks:
                     connection.close()
                     return
                 self._greeting.add(connection)
-            caller = welcome(connection, self._token)
+            caller, last = welcome(connection, self._token)
         except (CutsetError, OSError) as error:
             connection.close()
             self._refuse(str(error))
@@ -140,7 +140,7 @@ class DirectLinks:
             self._greetings.release()
             with self._changed:
                 self._greeting.discard(connection)
-        self._add(connection, caller, accepted=True)
+        self._add(connection, caller, last)
 
     def _refuse(self, reason: str) -> None:
         if not self._closed:
@@ -191,7 +191,7 @@ class DirectLinks:
                     except BaseException:
                         connection.close()
                         raise
-                    self._add(connection, Caller(address, lane, number), accepted=False)
+                    self._add(connection, Caller(address, lane, number))
             except (OSError, RemoteProtocolError) as error:
                 reason = error.strerror if isinstance(error, OSError) else None
                 problems.append(f"{place.host}:{place.port}: {reason or error}")
@@ -207,7 +207,12 @@ class DirectLinks:
 
     # --- pairs
 
-    def _add(self, connection: socket.socket, caller: Caller, *, accepted: bool) -> None:
+    def _add(self, connection: socket.socket, caller: Caller, last: bytes = b"") -> None:
+        """A greeted connection; one that was accepted has `last` to send.
+
+        That is sent when the pair is known here: what the peer then says may be answered at once.
+        """
+        accepted = bool(last)
         link = Connection(connection, self._receive, lambda problem: self._ended(caller, problem))
         with self._changed:
             known = self._pairs.get(caller.address, {})
@@ -216,6 +221,12 @@ class DirectLinks:
             if self._closed or crowded or caller.lane in pair.lanes:
                 connection.close()
                 return
+            if accepted:
+                try:
+                    connection.sendall(last)  # a few bytes on a new connection: it does not block
+                except OSError:
+                    connection.close()
+                    return
             known = self._pairs.setdefault(caller.address, known)
             known[caller.pair] = pair
             pair.lanes[caller.lane] = link

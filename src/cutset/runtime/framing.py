@@ -78,9 +78,10 @@ def greet(connection: socket.socket, token: bytes, caller: Caller) -> None:
         raise RemoteProtocolError("another worker listens there")
 
 
-def welcome(connection: socket.socket, token: bytes) -> Caller:
-    """The listener's half of the greeting: who is there.
+def welcome(connection: socket.socket, token: bytes) -> tuple[Caller, bytes]:
+    """The listener's half of the greeting: who is there, and the bytes that end it.
 
+    Those are the caller's to send, when it is ready for what follows: upon them the peer speaks.
     Raises RemoteProtocolError on a stranger, OSError (also over time) where the connection fails.
     """
     end_s = time.monotonic() + GREETING_TIMEOUT_S
@@ -97,8 +98,7 @@ def welcome(connection: socket.socket, token: bytes) -> Caller:
         caller = Caller(name.decode(), Lane(lane), pair)
     except ValueError:  # UnicodeDecodeError is one
         raise RemoteProtocolError("a greeting cannot be read") from None
-    connection.sendall(_proof(token, b"listen\x00", nonce, theirs))
-    return caller
+    return caller, _proof(token, b"listen\x00", nonce, theirs)
 
 
 def message_prefix(header: bytes, payload: Payload) -> bytes:

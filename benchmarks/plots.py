@@ -88,6 +88,52 @@ def latency(result: Mapping[str, Any]) -> str:
     return _document(left + side + 170, top + side + 44, parts)
 
 
+def runtime(result: Mapping[str, Any]) -> str:
+    """Measured over predicted throughput, and latency beside it, plan by plan, with the goals."""
+    rows = [row for row in result["rows"] if not row.get("left_out")]
+    left, top, width, height = 56.0, 46.0, 560.0, 220.0
+    low, high = 0.8, 1.25
+    panels = (
+        ("throughput, measured / predicted", "throughput_ratio", 0.0, result["throughput_goal"]),
+        (
+            "latency of one request, measured / predicted",
+            "latency_error",
+            1.0,
+            (1 - result["latency_goal"], 1 + result["latency_goal"]),
+        ),
+    )
+    parts: list[str] = []
+    kinds = list(dict.fromkeys(row["plan"] for row in rows))
+    for k, (title, key, offset, goal) in enumerate(panels):
+        upper = top + k * (height + 60)
+
+        def y(ratio: float, upper: float = upper) -> float:
+            return upper + (high - min(max(ratio, low), high)) / (high - low) * height
+
+        parts.append(_text(left, upper - 12, title))
+        for i in range(round((high - low) / 0.05) + 1):
+            ratio = low + 0.05 * i
+            parts.append(_line(left, y(ratio), left + width, y(ratio), FAINT))
+            if i % 2 == 0:
+                parts.append(_text(left - 6, y(ratio) + 4, f"{ratio:.2f}", anchor="end", size=10))
+        for limit in goal:
+            parts.append(_line(left, y(limit), left + width, y(limit), GOAL, 1, "4 3"))
+        for i, row in enumerate(rows):
+            rate = row["bandwidth_bps"]
+            link = "unshaped" if rate is None else f"{rate / 1e6:g} Mbit/s"
+            label = f"{row['model']}, {row['devices']} devices, {link}, {row['plan']}"
+            x = left + (i + 0.5) / len(rows) * width
+            colour = COLOURS[kinds.index(row["plan"])]
+            parts.append(_dot(x, y(row[key] + offset), colour, label))
+    for i, kind in enumerate(kinds):
+        parts.append(_dot(left + width + 22, top + 12 + 18 * i, COLOURS[i], kind))
+        parts.append(_text(left + width + 30, top + 16 + 18 * i, kind))
+    parts.append(
+        _text(left, top + 2 * height + 80, "one dot a plan, in the table's order; dashed: the goal")
+    )
+    return _document(left + width + 120, top + 2 * height + 96, parts)
+
+
 def _text(
     x: float, y: float, text: str, colour: str = INK, anchor: str = "start", size: int = 12
 ) -> str:

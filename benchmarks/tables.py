@@ -102,22 +102,59 @@ def _against(value: float, goal: float) -> str:
     return f"{value:.3f}" if value <= goal else f"**{value:.3f}** over"
 
 
-def transport(result: Result) -> str:
+WAYS = {
+    "tcp": "raw TCP",
+    "zmq": "ZeroMQ alone",
+    "zmq_curve": "ZeroMQ alone, CURVE",
+    "zenoh": "Zenoh alone",
+    "cutset_zenoh": "cutset over Zenoh",
+    "cutset": "cutset",
+}
+
+
+def _echoes(echo: Result) -> str:
+    """A row for each size, a column for each way: time, and CPU of both ends per MB and hop."""
+    ways = [way for way in WAYS if way in next(iter(echo.values()))]
+
+    def cell(way: str, e: Result) -> str:
+        over = f" ({e['time_over_tcp']:.2f})" if way != "tcp" else ""
+        return f"{_time(e['echo_us'])}{over}, {e['cpu_ms_per_mb']:.2f}"
+
     rows = [
-        (
-            f"{int(size) // 1000} kB",
-            f"{e['tcp_us']:.0f} µs",
-            f"{e['zenoh_us']:.0f} µs",
-            f"{e['cutset_us']:.0f} µs",
-            _against(e["cutset_over_zenoh"], 1.20),
-            f"{e['cutset_over_tcp']:.1f}",
-        )
-        for size, e in result["echo"].items()
+        (f"{int(size) // 1000} kB", *(cell(way, sizes[way]) for way in ways))
+        for size, sizes in echo.items()
     ]
+    return table(("echo of", *(WAYS[way] for way in ways)), rows)
+
+
+def _time(us: float) -> str:
+    return f"{us:.0f} µs" if us < 10_000 else f"{us / 1e3:.0f} ms"
+
+
+def transport(result: Result) -> str:
+    parts = []
+    for where, echo in result["echo"].items():
+        words = "Over loopback, unshaped" if where == "unshaped" else f"Two namespaces, {where}"
+        parts += [f"{words}: time (over raw TCP's), CPU ms per MB and hop", _echoes(echo)]
+    if result["shaped_skipped"]:
+        parts.append(f"Shaped links were skipped: {result['shaped_skipped']}.")
+    goal = result["echo"]["unshaped"]["1000000"]["cutset"]
+    copies = result["copies_per_hop"]
     hand = result["handover_us"]
     other = [
+        (
+            "1 MB against raw TCP (goal 2), time / CPU",
+            f"{_against(goal['time_over_tcp'], 2)} / {_against(goal['cpu_over_tcp'], 2)}",
+        ),
+        (
+            "bytes copied per hop and byte of payload, directly / over Zenoh",
+            f"{copies['cutset']:.2f} / {copies['cutset_zenoh']:.2f} and Zenoh's own",
+        ),
         ("thread hand-over, tensor ready to compute", f"{hand['queue_to_compute']:.0f} µs"),
-        ("message one way, through both outboxes", f"{hand['message_one_way']:.0f} µs"),
+        (
+            "message one way through both workers (goal 150 µs) / to a worker that waited",
+            f"{hand['message_one_way']:.0f} / {hand['message_one_way_idle']:.0f} µs",
+        ),
         (
             "CPU per MB, send / receive",
             f"{result['send_cpu_ms_per_mb']:.2f} / {result['recv_cpu_ms_per_mb']:.2f} ms",
@@ -128,8 +165,7 @@ def transport(result: Result) -> str:
             f"{result['worker_rss_5mb_segment_bytes'] / 1e6:.0f} MB resident",
         ),
     ]
-    heads = ("echo of", "raw TCP", "Zenoh alone", "cutset", "cutset / Zenoh", "cutset / TCP")
-    return table(heads, rows) + "\n\n" + table(("what", "measured"), other)
+    return "\n\n".join((*parts, table(("what", "measured"), other)))
 
 
 def latency(result: Result) -> str:
@@ -168,6 +204,106 @@ def worker(result: Result) -> str:
                 f"{result['modules']} (of the interpreter: {result['bare_modules']})",
             ),
             ("planner or onnx among them", ", ".join(result["forbidden"]) or "none"),
+        ),
+    )
+
+
+def runtime(result: Result) -> str:
+    s = result["summary"]
+    low, high = result["throughput_goal"]
+    rows = []
+    for r in result["rows"]:
+        rate = r["bandwidth_bps"]
+        head = (
+            r["model"],
+            f"{r['devices']}",
+            "unshaped" if rate is None else f"{rate / 1e6:g}",
+            r["plan"],
+        )
+        if r.get("left_out"):
+            rows.append((*head, "not run", "", "", "", "", ""))
+            continue
+        ratio, off = r["throughput_ratio"], r["latency_error"]
+        rows.append(
+            (
+                *head,
+                f"{1e3 * r['predicted_latency_s']:.0f}",
+                f"{1e3 * r['latency_s']['median']:.0f}",
+                f"{off:+.1%}",
+                f"{r['predicted_per_s']:.2f}",
+                f"{r['throughput_per_s']:.2f}",
+                f"{ratio:.3f}" if low <= ratio <= high else f"**{ratio:.3f}**",
+            )
+        )
+    gains = [
+        (
+            g["model"],
+            "unshaped" if g["bandwidth_bps"] is None else f"{g['bandwidth_bps'] / 1e6:g}",
+            f"{g['predicted']:.2f}",
+            f"{g['measured']:.2f}",
+        )
+        for g in s["gains"]
+    ]
+    m = result["too_large"]
+    mib = 2**20
+    heads = (
+        "model",
+        "devices",
+        "Mbit/s",
+        "plan",
+        "latency predicted, ms",
+        "measured, ms",
+        "off by",
+        "requests/s predicted",
+        "measured",
+        "ratio",
+    )
+    return (
+        f"{s['plans']} plans run. Throughput: **{s['throughput_within']} of {s['plans']}** within"
+        f" {low:g} to {high:g} of the prediction (least {s['throughput_least']:.3f}, median"
+        f" {s['throughput_median']:.3f}, most {s['throughput_most']:.3f}). Latency of one request:"
+        f" mean absolute error **{s['latency_mean_absolute_error']:.1%}**, worst"
+        f" {s['latency_worst']['latency_error']:+.1%} ({s['latency_worst']['what']}).\n\n"
+        + table(heads, rows)
+        + f"\n\nA pipeline over 3 devices against the best single device of the same lab, where at"
+        f" least {result['gain_goal']:g} times its throughput is predicted (all devices are"
+        f" alike, and at the source no transfer is needed): **{s['gains_reached']} of"
+        f" {len(s['gains'])}** reach it.\n\n"
+        + table(("model", "Mbit/s", "predicted gain", "measured gain"), gains)
+        + f"\n\n{m['model']} needs {m['single_needs_bytes'] / mib:.0f} MiB on one device by the"
+        f" enforced number; {m['devices']} devices of {m['memory_bytes'] / mib:.0f} MiB each ran it"
+        f" ({m['answered']} requests, largest relative difference {m['max_rel']:.1e}); one alone"
+        f" refused: “{m['refused']}”\n\n"
+        + table(
+            ("device", "enforced, MiB", "measured growth, MiB"),
+            [
+                (d, f"{n / mib:.0f}", f"{m['measured_bytes'].get(d, 0) / mib:.0f}")
+                for d, n in m["enforced_bytes"].items()
+            ],
+        )
+    )
+
+
+def workers(result: Result) -> str:
+    idle, deployed = result["idle_of_a_core"], result["idle_deployed_of_a_core"]
+    return table(
+        ("what", "measured"),
+        (
+            ("workers", f"{result['workers']} processes of this machine"),
+            ("start of all", f"{result['start_s']:.1f} s"),
+            ("deploy a stage on each", f"{result['deploy_s']:.2f} s"),
+            (
+                "idle CPU each, before",
+                f"{idle['median']:.2%} of a core (worst {idle['worst']:.2%})",
+            ),
+            (
+                "idle CPU each, deployed",
+                f"{deployed['median']:.2%} of a core (worst {deployed['worst']:.2%})",
+            ),
+            ("memory each", f"{result['rss_bytes']['median'] / 1e6:.0f} MB resident"),
+            ("latency through all", f"{1e3 * result['latency_s']['median']:.1f} ms"),
+            ("per hop, stage included", f"{1e6 * result['hop_s']:.0f} µs"),
+            ("throughput", f"{result['throughput_per_s']:.0f} requests/s"),
         ),
     )
 

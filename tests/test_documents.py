@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from cutset.cli import main as cli
 from cutset.serde import (
@@ -156,3 +158,58 @@ def test_every_command_is_in_the_contract() -> None:
     text = (ROOT / "docs/formats.md").read_text("utf-8")
     for command in cli.COMMANDS:
         assert f"`cutset {command}" in text
+
+
+def commands_of(document: str) -> list[list[str]]:
+    """What a document tells its reader to type, without comments and paths to the program."""
+    lines = [line for text in examples(document, "console") for line in text.splitlines()]
+    split = [shlex.split(line, comments=True) for line in lines]
+    return [words[1:] for words in split if words and words[0].rpartition("/")[2] == "cutset"]
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/deploy.md"])
+def test_commands_in_documents_are_understood(document: str) -> None:
+    group = typer.main.get_command(cli.make_app())
+    typed = commands_of(document)
+    assert len(typed) >= 5
+    for words in typed:
+        # Parses the options without running anything; an unknown one raises.
+        with group.make_context("cutset", list(words)) as context:
+            name, command, rest = group.resolve_command(context, words)  # type: ignore[attr-defined]
+            command.make_context(name, rest).close()
+
+
+def test_the_boards_of_the_guide_can_be_planned_as_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnx
+
+    from cutset import api, zoo
+    from cutset.profiles import LinkMeasurement, Measurement, Profile
+    from cutset.serde import write_profile
+
+    monkeypatch.chdir(tmp_path)
+    (cluster_file,) = examples("docs/deploy.md", "yaml")
+    Path("cluster.yaml").write_text(cluster_file)
+    cluster = read_cluster("cluster.yaml")
+    assert len(cluster.devices) == 5
+    onnx.save(zoo.build("squeezenet", side=48, width=0.25), "MODEL.onnx")
+    model = api.load("MODEL.onnx")
+    times = [
+        Measurement(kind, "ort", 1, op.name, 0.001)
+        for kind in ("pi5", "jetson")
+        for op in model.graph.operators
+    ]
+    links = tuple(LinkMeasurement(x.source, x.target, 1e9, 0.0) for x in cluster.pairs())
+    write_profile("profile.json", Profile(model.graph.digest, tuple(times), links=links))
+    (code,) = examples("docs/deploy.md", "python")
+    exec(compile(code, "cut.py", "exec"), {})
+    Path("plan.json").write_text(capsys.readouterr().out)
+    plan = read_plan("plan.json")
+    assert plan.devices == tuple(cluster.by_name)
+    words = next(w for w in commands_of("docs/deploy.md") if w[0] == "evaluate")
+    assert cli.run([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    sizes = [len(stage.operators) for stage in plan.stages]
+    assert max(sizes) <= 2 * min(sizes)  # about equal
+    assert found["estimate"]["period_s"] < 0.001 * len(model.graph.operators)

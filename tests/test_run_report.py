@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from cutset.cluster import Cluster, Device, Link
-from cutset.run_report import run_document, verify_document
+from cutset.problem import Estimate
+from cutset.run_report import RunDocument, run_document, verify_document
 from cutset.runner import RunRecord
-from cutset.runtime.messages import LinkStats, Stats
+from cutset.runtime.messages import LinkStats, StageStats, Stats
 from cutset.runtime.session import SessionStats
 from cutset.serde.plan_file import PlanDocument, StageDocument
 from cutset.verify import Comparison
@@ -86,7 +87,7 @@ def test_verification_is_finite_json() -> None:
 
 def test_a_links_bandwidth_is_measured_beside_the_stated_one() -> None:
     # Two requests, a tensor of 500 kB each: 0.5 s on the wire and 0.1 s of latency.
-    moved = Stats((), (LinkStats("pi>server", 2, 1_000_000, 1.2, 1),), 0)
+    moved = Stats((), (LinkStats("pi>server", 2, 1_000_000, 1.2, 1, 1.0),), 0)
     stats = SessionStats(2, 2, 0, 0, 1, 0, {"pi": moved})
     record = RunRecord(requests=2, latencies_s=[1.0, 1.0], answered_at_s=[1.0, 2.0])
     found = run_document(
@@ -99,3 +100,68 @@ def test_a_links_bandwidth_is_measured_beside_the_stated_one() -> None:
     assert [(m.device, m.predicted_bytes, m.measured_bytes) for m in found.memory] == [
         ("pi", None, 7)
     ]
+
+
+ESTIMATE = Estimate(
+    0.9,
+    0.4,
+    {"pi": 1},
+    {
+        "device:pi": 0.1,
+        "device:server": 0.2,
+        "link:pi>server": 0.4,
+        "egress:pi": 0.4,
+        "ingress:server": 0.4,
+    },
+    "link:pi>server",
+)
+
+
+def report(stats: SessionStats, in_flight: int) -> RunDocument:
+    record = RunRecord(requests=2, latencies_s=[1.0, 1.0], answered_at_s=[1.0, 2.0])
+    return run_document(
+        record,
+        stats,
+        ESTIMATE,
+        PLAN,
+        CLUSTER,
+        {},
+        in_flight=in_flight,
+        emulated=True,
+        rtol=1e-5,
+    )
+
+
+def test_bottleneck_and_disagreement_are_named() -> None:
+    pi = Stats(
+        (StageStats("s0", 2, 0.2, 0.0),),
+        # Both under way at once: 1.9 s in all, and the link held for 1.2 s.
+        (LinkStats("pi>server", 2, 1_000_000, 1.9, 0, 1.2),),
+        0,
+        1.2,
+    )
+    server = Stats((StageStats("s1", 2, 0.42, 0.0),), (), 0)
+    found = report(SessionStats(2, 2, 0, 0, 0, 0, {"pi": pi, "server": server}), 2)
+    (link,) = found.links
+    assert (link.busy_predicted_s, link.busy_s) == (0.4, pytest.approx(0.6))
+    assert found.bottleneck.predicted == found.bottleneck.measured == "link:pi>server"
+    assert found.bottleneck.measured_s == pytest.approx(0.6)
+    assert found.disagreement is not None
+    assert found.disagreement.name == "link pi>server"
+    assert found.disagreement.reason == "it carried 6.67 Mbit/s, planned with 10 Mbit/s"
+    busy = {b.resource: b.measured_s for b in found.busy}
+    assert busy["device:server"] == pytest.approx(0.21)
+    assert busy["egress:pi"] == busy["ingress:server"] == pytest.approx(0.6)
+
+
+def test_a_lost_devices_rows_say_so() -> None:
+    pi = Stats((StageStats("s0", 2, 0.2, 0.0),), (), 0)
+    found = report(SessionStats(2, 0, 2, 0, 0, 0, {"pi": pi}), 2)
+    assert [(s.name, s.lost) for s in found.stages] == [("s0", False), ("s1", True)]
+    assert {b.resource for b in found.busy if b.lost} == {
+        "device:server",
+        "ingress:server",
+        "link:pi>server",
+    }
+    without_pi = report(SessionStats(2, 0, 2, 0, 0, 0, {}), 2)
+    assert [(x.name, x.lost) for x in without_pi.links] == [("pi>server", True)]

@@ -12,9 +12,10 @@ from typing import Literal
 from cutset import engine, profiler
 from cutset.cluster import Cluster, Engine
 from cutset.cost import CostModel, LoadedCost, TableCost
-from cutset.errors import InvalidFileError, UsageError
+from cutset.errors import InvalidFileError, TransportError, UsageError, WorkerLostError
 from cutset.estimate import estimate
 from cutset.feeds import random_feeds
+from cutset.memory import MemoryCost, cost_for, with_memory
 from cutset.onnx_io import Model, load_model, submodels, whole
 from cutset.plan import Plan
 from cutset.planner import solve as solve_problem
@@ -24,8 +25,9 @@ from cutset.profiles import Profile, resolve
 from cutset.report import in_flight_for
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.deployment import Deployment
-from cutset.runtime.routing import engine_spec
+from cutset.runtime.routing import engine_spec, tensor_spec
 from cutset.runtime.session import Session, SessionStats
+from cutset.runtime.undeployed import Undeployed
 from cutset.runtime.worker import load_engine
 from cutset.serde import read_cluster, read_plan, read_profile
 from cutset.verify import compare_all
@@ -95,7 +97,8 @@ def problem(
     if load:
         cost = LoadedCost(cost, load)
     resolved = resolve(as_cluster(cluster), measured)
-    return Problem(model.graph, resolved, cost, Objective(objective))
+    graph = with_memory(model.graph, _memory_cost(resolved, measured))
+    return Problem(graph, resolved, cost, Objective(objective))
 
 
 def solve(
@@ -121,6 +124,7 @@ def deploy(
     cluster: Cluster | str | Path,
     plan: Plan | Solution | str | Path,
     *,
+    profile: Profile | str | Path | None = None,
     in_flight: int | None = None,
     fallback: Literal["local"] | None = None,
     deadline_s: float = 120.0,
@@ -132,7 +136,9 @@ def deploy(
 
     `in_flight` requests may be under way at once (default: 1 for a latency plan, as many as fill
     the pipeline for a throughput plan). With `fallback="local"`, this device alone answers when the
-    others cannot, or not before the deadline. `deadline_s` is that of requests that state none.
+    others cannot, or not before the deadline, also where one is not there at the start.
+    `deadline_s` is that of requests that state none.
+    Memory limits are enforced by the numbers of `profile`, as when the plan was made with it.
     Raises InfeasibleError over a memory limit, TransportError, WorkerLostError.
     """
     if fallback not in (None, "local"):
@@ -151,8 +157,18 @@ def deploy(
     own = coordinator or Coordinator(devices, insecure=insecure)
     try:
         note("sending the stages to their devices")
-        deployment = own.deploy(chosen, pieces, model.graph, window=in_flight)
+        measured = None if profile is None else as_profile(profile)
+        graph = with_memory(model.graph, _memory_cost(devices, measured))
         answer, takes_s = _local(model, devices) if fallback == "local" else (None, 0.0)
+        deployment: Deployment | Undeployed
+        try:
+            deployment = own.deploy(chosen, pieces, graph, window=in_flight)
+        except (TransportError, WorkerLostError) as error:
+            if answer is None:
+                raise
+            note(f"this device answers alone: {error}")
+            inputs = {name: tensor_spec(graph, name) for name in graph.inputs}
+            deployment = Undeployed(error, inputs, graph.outputs, in_flight)
         session = deployment.session(fallback=answer, fallback_s=takes_s, deadline_s=deadline_s)
     except BaseException:
         if coordinator is None:
@@ -168,7 +184,7 @@ class Deployed:
         self,
         plan: Plan,
         session: Session,
-        deployment: Deployment,
+        deployment: Deployment | Undeployed,
         coordinator: Coordinator,
         owns: bool,
     ) -> None:
@@ -193,6 +209,11 @@ class Deployed:
     def submit(self, feeds: Feeds, deadline_s: float | None = None) -> Future[dict[str, Array]]:
         """A request; the future gets all outputs by name. Waits while the window is full."""
         return self.session.submit(feeds, deadline_s)
+
+    @property
+    def stage_memory(self) -> Mapping[str, tuple[int, int]]:
+        """By stage, bytes: the number that is enforced, and the peak growth while it loaded."""
+        return self._deployment.stage_memory
 
     @property
     def memory_bytes(self) -> Mapping[str, int]:
@@ -256,6 +277,10 @@ def _local(
     runnable = load_engine(whole(model), engine_spec(source))
     feeds = random_feeds(model.ports, 1)[0]
     return runnable.run, max(engine.whole_times(runnable, feeds, 2))
+
+
+def _memory_cost(cluster: Cluster, profile: Profile | None) -> MemoryCost:
+    return cost_for(profile, {device.kind for device in cluster.devices})
 
 
 def as_cluster(cluster: Cluster | str | Path) -> Cluster:

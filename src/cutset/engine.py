@@ -56,6 +56,20 @@ class Submodel:
         return len(self.model) + sum(map(len, self.weights.values()))
 
 
+#: A model that does next to nothing (Identity on one float, ONNX opset 13): what loading it takes
+#: is the engine's, not a model's.
+TINY = Submodel(
+    "tiny",
+    ("x",),
+    ("y",),
+    bytes.fromhex(
+        "08083a370a100a017812017922084964656e746974791201745a0f0a0178120a0a08080112040a0208"
+        "01620f0a0179120a0a08080112040a02080142040a00100d"
+    ),
+    {},
+    "0" * 64,
+)
+
 #: Short names of execution providers; ONNX Runtime's own names are taken as they are.
 PROVIDERS: Mapping[str, str] = {
     "cpu": "CPUExecutionProvider",
@@ -314,11 +328,18 @@ class KernelTimes:
         return math.sqrt(spread / max(1, len(self.seconds) - 1))
 
 
-def whole_times(runnable: Runnable, feeds: Mapping[str, Array], runs: int) -> tuple[float, ...]:
-    """Seconds of each of `runs` runs, after a warm-up; unprofiled, paced where the runnable is."""
+def whole_times(
+    runnable: Runnable, feeds: Mapping[str, Array], runs: int, pause_s: float = 0.0
+) -> tuple[float, ...]:
+    """Seconds of each of `runs` runs, after a warm-up; unprofiled, paced where the runnable is.
+
+    Before each, the thread idles for `pause_s`, as a device does that waits for a request.
+    """
     warm_up(runnable, feeds)
     found = []
     for _ in range(runs):
+        if pause_s:
+            time.sleep(pause_s)
         start = time.perf_counter()
         runnable.run(feeds)
         found.append(time.perf_counter() - start)

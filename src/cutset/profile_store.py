@@ -17,11 +17,12 @@ from cutset.runtime.cache import default_folder
 from cutset.serde import read_profile, write_profile
 
 KEPT_FILES = 500
+CONTENT_VERSION = 2  # of what a kept profile holds: 2 has memory
 
 
 def profile_path(graph_digest: str, key: Iterable[object]) -> Path:
     """Where the profile of this graph for this key is kept, whether or not it is there."""
-    text = "\0".join(map(str, key))
+    text = "\0".join(map(str, (CONTENT_VERSION, *key)))
     name = f"{graph_digest[:24]}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
     return default_folder().parent / "profiles" / name
 

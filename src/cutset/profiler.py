@@ -7,22 +7,28 @@ whole sees what a request will see (docs/formats.md, profile file).
 
 from __future__ import annotations
 
+import hashlib
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
-from cutset import engine
+import numpy as np
+
+from cutset import engine, zoo
 from cutset.cluster import Cluster, Device, Engine
-from cutset.engine import KernelTimes
+from cutset.engine import KernelTimes, Submodel
 from cutset.errors import ProfileError, WorkerLostError
+from cutset.memory import attributed
 from cutset.onnx_io import Model, operator_times, whole
 from cutset.ports import Array
 from cutset.profile_store import keep, profile_path, recall
-from cutset.profiles import Measurement, Profile, WholeMeasurement
+from cutset.profiles import Measurement, MemoryMeasurement, Profile, WholeMeasurement
 from cutset.report import percentile
-from cutset.runtime import machine_info, measuring
+from cutset.runtime import growth, machine_info, measuring
 from cutset.runtime.coordinator import Coordinator
+from cutset.runtime.growth import Grown
 from cutset.runtime.messages import Status
 from cutset.runtime.routing import engine_spec
 
@@ -48,11 +54,15 @@ def profile_here(
 
     def measure() -> Profile:
         submodel = whole(model)
+        grown = growth.by_loading(
+            lambda piece: engine.load(piece, spec), lambda: whole(model), growth.runs(feeds)
+        )
         runnable = engine.load(submodel, spec)
         runs = runs_for(engine.whole_times(runnable, feeds, 1)[0])
         whole_s = engine.whole_times(runnable, feeds, runs)
         kernels = engine.kernel_times(submodel, spec, feeds, runs)
-        return scaled(model, kernels, whole_s, kind, name, threads)
+        found = scaled(model, kernels, whole_s, kind, name, threads)
+        return replace(found, memory=(memory_of(model, [grown], kind, name),))
 
     return _remembered(model, key, measure, fresh)
 
@@ -63,12 +73,14 @@ def profile_cluster(
     feeds: Feeds,
     *,
     fresh: bool = False,
+    links: bool = True,
     note: Note = lambda _: None,
 ) -> Profile:
     """The model on every kind of device of the cluster, and every link; devices one at a time.
 
-    Of several devices of one kind the first is measured. Links and transfer costs are measured
-    every time; values that the cluster file states keep precedence (`profiles.resolve`).
+    Of several devices of one kind the first is measured. Links, transfer costs and the overhead of
+    a stage are measured every time, unless not `links`; values that the cluster file states keep
+    precedence (`profiles.resolve`).
     Raises TransportError for a device that cannot be reached, WorkerLostError for one that is lost.
     """
     for device in coordinator.cluster.devices:
@@ -92,9 +104,26 @@ def profile_cluster(
             return _measure_on(model, coordinator, device, feeds, name, threads)
 
         found = joined(found, _remembered(model, key, measure, fresh))
+    return joined(found, profile_links(model.graph.digest, coordinator, note)) if links else found
+
+
+def profile_links(
+    graph_digest: str, coordinator: Coordinator, note: Note = lambda _: None
+) -> Profile:
+    """Every link of the cluster, and what its devices take for transfers and for any stage."""
     note("measuring the links")
-    links, devices = measuring.measure_links(coordinator)
-    return replace(found, links=links, devices=devices)
+    links, devices = measuring.measure_links(coordinator, *_small_stage())
+    return Profile(graph_digest, links=links, devices=devices)
+
+
+@cache
+def _small_stage() -> tuple[Submodel, Feeds]:
+    """About the smallest stage that anyone would place, and its inputs."""
+    model = zoo.build("squeezenet", side=64, width=0.5)
+    inputs, outputs = (tuple(v.name for v in x) for x in (model.graph.input, model.graph.output))
+    data = model.SerializeToString()
+    submodel = Submodel("small", inputs, outputs, data, {}, hashlib.sha256(data).hexdigest())
+    return submodel, dict.fromkeys(inputs, np.zeros((1, 3, 64, 64), np.float32))
 
 
 def _measure_on(
@@ -114,7 +143,9 @@ def _measure_on(
         kernel_runs=max(runs, 2 * LEAST_RUNS),
         whole_runs=runs,
     )
-    return scaled(model, raw.kernels, raw.whole_s, device.kind, name, threads)
+    found = scaled(model, raw.kernels, raw.whole_s, device.kind, name, threads)
+    taken = memory_of(model, [first.grown, raw.grown], device.kind, name)
+    return replace(found, memory=(taken,))
 
 
 def _engine_version(status: Status) -> str:
@@ -142,6 +173,7 @@ def joined(a: Profile, b: Profile) -> Profile:
         a.whole + b.whole,
         a.links + b.links,
         a.devices + b.devices,
+        a.memory + b.memory,
     )
 
 
@@ -155,6 +187,20 @@ def first_of_each_kind(cluster: Cluster) -> tuple[Device, ...]:
     for device in cluster.devices:
         found.setdefault(device.kind, device)
     return tuple(found.values())
+
+
+def memory_of(
+    model: Model, grown: Sequence[Grown], kind: str, engine_name: str
+) -> MemoryMeasurement:
+    """The largest of what loading the model took, as what a stage and its weights take."""
+    costs = [attributed(model.graph, g.stage_bytes, g.load_bytes, g.run_bytes) for g in grown]
+    return MemoryMeasurement(
+        kind,
+        engine_name,
+        max(c.stage_bytes for c in costs),
+        max(c.weight_factor for c in costs),
+        len(costs),
+    )
 
 
 def scaled(

@@ -48,6 +48,18 @@ class LinkMeasurement:
 
 
 @dataclass(frozen=True)
+class MemoryMeasurement:
+    """What the model's loading took on one kind of device: bytes for a stage beside its operators,
+    and bytes for each byte of weights (cutset.memory)."""
+
+    kind: str
+    engine: str
+    stage_bytes: int
+    weight_factor: float
+    samples: int = 1
+
+
+@dataclass(frozen=True)
 class DeviceMeasurement:
     name: str
     stage_overhead_s: float = 0.0
@@ -64,6 +76,7 @@ class Profile:
     whole: tuple[WholeMeasurement, ...] = ()
     links: tuple[LinkMeasurement, ...] = ()
     devices: tuple[DeviceMeasurement, ...] = ()
+    memory: tuple[MemoryMeasurement, ...] = ()
 
     @cached_property
     def compute_s(self) -> Mapping[str, Mapping[str, float]]:

@@ -172,6 +172,9 @@ def test_a_killed_worker_ends_the_run_with_4(again: int, here: Path) -> None:
     said = json.dumps(found.get("error") or found["errors"])
     assert "'server'" in said
     assert "lost" in said
+    if "error" not in found:
+        assert [s["lost"] for s in found["stages"]] == [False, True]
+        assert found["stages"][0]["requests"] > 0  # what pi measured until then
 
 
 @needs_pidfd
@@ -186,6 +189,28 @@ def test_a_killed_worker_is_replaced_by_the_fallback(here: Path) -> None:
     assert (found["answered"], found["failed"]) == (40, 0)
     assert found["fallbacks"] > 0
     assert found["verify"]["equal"] is True
+
+
+def test_the_fallback_answers_where_a_device_was_never_there(here: Path) -> None:
+    Path("away.yaml").write_text(
+        plans.CLUSTER.replace("server: {", f"server: {{endpoint: {free_endpoint()}, ")
+    )
+    run = ("run", "m.onnx", "--cluster", "away.yaml", "--plan", "half.json", "--requests", "5")
+    error = cutset(*run, status=1)["error"]
+    assert error["code"] == "transport"
+    found = cutset(*run, "--fallback", "local", "--verify")
+    assert (found["answered"], found["failed"], found["fallbacks"]) == (5, 0, 5)
+    assert found["verify"]["equal"] is True
+    assert all(stage["lost"] for stage in found["stages"])
+
+
+def test_a_missing_provider_is_reported_with_its_device(here: Path) -> None:
+    Path("gpu.yaml").write_text(
+        plans.CLUSTER.replace("server: {engine: {", "server: {engine: {provider: qnn, ")
+    )
+    error = cutset("run", "m.onnx", "--cluster", "gpu.yaml", "--plan", "half.json", status=2)
+    assert error["error"]["field"] == "devices.server.engine.provider"
+    assert "'server'" in error["error"]["message"]
 
 
 def test_a_deadline_that_passes_ends_the_run_with_4(here: Path) -> None:

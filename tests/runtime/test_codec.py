@@ -18,7 +18,7 @@ from cutset.runtime.codec import (
     dtype_name,
     encode,
     pack_tensors,
-    tensor_bytes,
+    tensor_view,
     unpack_tensors,
 )
 from cutset.runtime.messages import (
@@ -37,18 +37,18 @@ arrays = st.sampled_from(sorted(DTYPES)).flatmap(
 
 @given(arrays)
 def test_tensors_survive(array: np.ndarray) -> None:
-    data = tensor_bytes(array)
+    data = tensor_view(array)
     spec = TensorSpec(array.dtype.name, array.shape)
     again = decode_tensor("t", dtype_name(array), array.shape, data, spec)
     assert again.dtype == array.dtype
     assert again.shape == array.shape
-    assert tensor_bytes(again) == data
+    assert tensor_view(again) == data
 
 
 @given(arrays, st.integers(1, 9))
 def test_truncated_and_oversized_tensors_are_refused(array: np.ndarray, count: int) -> None:
-    data = tensor_bytes(array)
-    for wrong in (data + b"x" * count, data[:-count] if data else b"x"):
+    data = tensor_view(array)
+    for wrong in (bytes(data) + b"x" * count, data[:-count] if data else b"x"):
         with pytest.raises(RemoteProtocolError):
             decode_tensor("t", dtype_name(array), array.shape, wrong, None)
 
@@ -58,7 +58,7 @@ def test_packed_tensors_survive(tensors: dict[str, np.ndarray]) -> None:
     again = unpack_tensors(pack_tensors(tensors))
     assert list(again) == list(tensors)
     for name, array in tensors.items():
-        assert tensor_bytes(again[name]) == tensor_bytes(array)
+        assert tensor_view(again[name]) == tensor_view(array)
 
 
 @given(st.binary(max_size=64))
@@ -86,12 +86,12 @@ def test_other_dtype_or_shape_is_refused(
 
 def test_strings_do_not_travel() -> None:
     with pytest.raises(LocalProtocolError, match="cannot be sent"):
-        tensor_bytes(np.array(["a", "b"], dtype=object))
+        tensor_view(np.array(["a", "b"], dtype=object))
 
 
 def test_big_endian_tensors_are_sent_little_endian() -> None:
     array = np.arange(4, dtype=">i4")
-    again = decode_tensor("t", "int32", (4,), tensor_bytes(array), None)
+    again = decode_tensor("t", "int32", (4,), tensor_view(array), None)
     np.testing.assert_array_equal(again, array)
 
 

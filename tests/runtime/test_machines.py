@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +229,23 @@ def test_cache_keeps_its_cap(tmp_path: Path) -> None:
         upload(container, ask(cache))
     assert cache.held(containers[-1].content_hash, 1)[1]
     assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 2500
+
+
+def test_a_partial_file_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
+    digest = "a" * 64
+    theirs = tmp_path / f"{digest}.{os.getppid()}-x.part"
+    theirs.write_bytes(b"abc")
+    assert SubmodelCache(tmp_path).held(digest, 9) == (0, False)
+    theirs.rename(tmp_path / f"{digest}.{2**30}-x.part")  # no such process
+    assert SubmodelCache(tmp_path).held(digest, 9) == (3, False)
+
+
+def test_many_workers_share_a_folder(tmp_path: Path) -> None:
+    def work(i: int) -> None:
+        for j in range(20):
+            submodel = Submodel("s", (), (), bytes([i, j]) * 100, {}, "")
+            cache = SubmodelCache(tmp_path, cap_bytes=5000)
+            upload(pack(submodel), ask(cache))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))

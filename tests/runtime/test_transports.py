@@ -1,10 +1,11 @@
-"""Both transports pass the suite that is shipped for third parties."""
+"""All transports pass the suite that is shipped for third parties."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from cutset.runtime.direct_transport import DirectTransport
 from cutset.runtime.local_transport import LocalNetwork
 from cutset.runtime.transport import Transport
 from cutset.runtime.zenoh_transport import ZenohTransport, free_endpoint
@@ -33,6 +34,24 @@ class TestZenoh(TransportConformance):
             [
                 ZenohTransport(
                     listen=(hub if i == 0 else free_endpoint(),), connect=(hub,) if i else ()
+                )
+                for i in range(count)
+            ]
+        )
+
+
+class TestDirect(TransportConformance):
+    def peers(self, count: int):  # type: ignore[no-untyped-def]
+        hub = free_endpoint()
+        return closing(
+            [
+                DirectTransport(
+                    ZenohTransport(
+                        listen=(hub if i == 0 else free_endpoint(),),
+                        connect=(hub,) if i else (),
+                        mesh=False,
+                    ),
+                    listen=(hub,),
                 )
                 for i in range(count)
             ]

@@ -14,6 +14,7 @@ from cutset.profiles import (
     DeviceMeasurement,
     LinkMeasurement,
     Measurement,
+    MemoryMeasurement,
     Profile,
     WholeMeasurement,
     resolve,
@@ -34,6 +35,7 @@ PROFILE = Profile(
     (WholeMeasurement("k", 0.3, 0.3, 0.4, 8, "cpu", 1),),
     (LinkMeasurement("a", "b", 1e6, 0.01, 4),),
     (DeviceMeasurement("a", 0.001, 1e-9, 2e-9, "cpu", 10),),
+    (MemoryMeasurement("k", "cpu", 2_000_000, 3.1, 2),),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import struct
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -154,8 +155,28 @@ def cluster_checks(path: Path, insecure: bool = False, lab: bool = False) -> lis
         targets.in_lab(cluster, lab) as entered,
         Coordinator(entered.cluster, insecure=insecure) as coordinator,
     ):
-        found += [_device(state, cluster) for state in coordinator.status()]
+        states = coordinator.status()
+    found += [_device(state, cluster) for state in states]
+    found += _shared_hosts(states)
     return found
+
+
+def _shared_hosts(states: Sequence[DeviceStatus]) -> list[Check]:
+    """Devices with endpoints of their own that are one machine: they share its cores and memory."""
+    by_host: dict[str, list[str]] = {}
+    for state in states:
+        if state.status is not None and state.status.host_id and state.endpoint is not None:
+            by_host.setdefault(state.status.host_id, []).append(state.name)
+    return [
+        Check(
+            "one machine",
+            None,
+            f"{', '.join(names)} are workers of one machine",
+            "their times and memory limits count as if each had it alone: use one worker there",
+        )
+        for names in by_host.values()
+        if len(names) > 1
+    ]
 
 
 def _device(state: DeviceStatus, cluster: Cluster) -> Check:
@@ -171,6 +192,8 @@ def _device(state: DeviceStatus, cluster: Cluster) -> Check:
         where = "emulated here"
     else:
         where = f"reachable at {state.endpoint}, round trip {format_time(state.round_trip_s)}"
+    if state.path is not None:
+        where += f", data {state.path}"
     limit = status.memory_limit_bytes
     memory = format_bytes(status.memory_bytes) + (f", limit {format_bytes(limit)}" if limit else "")
     there = status.versions.get("cutset", "unknown")

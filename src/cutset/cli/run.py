@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cutset.onnx_io import Model
     from cutset.plan import Plan
     from cutset.problem import Estimate
+    from cutset.profiles import Profile
     from cutset.run_report import RunDocument
     from cutset.serde.plan_file import PlanDocument
 
@@ -106,6 +107,7 @@ def run(
     ):
         devices = coordinator.cluster  # with the endpoints of those that were found
         with output.working("planning") as note:
+            measured: Profile | Path | None = profile
             if plan is not None:
                 chosen = _read(loaded, devices, plan, profile)
             else:
@@ -141,6 +143,7 @@ def run(
                 loaded,
                 devices,
                 chosen.plan,
+                profile=measured,
                 in_flight=in_flight,
                 fallback=None if fallback is None else "local",
                 deadline_s=deadline,
@@ -162,7 +165,7 @@ def run(
                 progress=lambda done, elapsed_s: bar(done if requests else elapsed_s),
             )
             stats = session.stats()
-            memory_bytes = session.memory_bytes
+            memory_bytes, stage_memory = session.memory_bytes, session.stage_memory
             if record.interrupted:
                 session.close(drain_s=0.0)
     if record.first_error is not None and record.answered == 0:
@@ -181,6 +184,7 @@ def run(
         or devices.by_name[devices.source].cpu_share is not None,
         rtol=rtol,
         with_latencies=latencies,
+        stage_memory=stage_memory,
     )
     if devices.by_name[devices.source].in_lab:
         document.emulated = "lab"
@@ -260,6 +264,9 @@ def _show(console: Console, run: RunDocument) -> None:
     )
     if run.fallbacks:
         console.print(f"{run.fallbacks} of them by this device alone, as others could not in time")
+    if run.dropped:
+        reasons = ", ".join(f"{count} wrong {name}" for name, count in run.dropped.items())
+        console.print(f"frames dropped: {reasons}")
     latency = run.latency_s
     rows: list[tuple[str, str, str, str]] = []
     if latency is not None:
@@ -271,8 +278,10 @@ def _show(console: Console, run: RunDocument) -> None:
         else:
             rows.append(("latency p50", "–", time(latency.p50), "–"))
         rows.append(("latency p95", "–", time(latency.p95), "–"))
-    if run.throughput_per_s is not None and run.in_flight > 1:
-        period = run.predicted.period_s
+        rows.append(("latency p99", "–", time(latency.p99), "–"))
+    if run.throughput_per_s is not None:
+        # One at a time, the period is not what limits.
+        period = run.predicted.period_s if run.in_flight > 1 else None
         rows.append(
             (
                 "requests/s",
@@ -281,12 +290,21 @@ def _show(console: Console, run: RunDocument) -> None:
                 off(run.throughput_per_s, 1 / period if period else None),
             )
         )
-    parts = [(f"stage {x.name} on {x.device}", x.predicted_s, x.measured_s) for x in run.stages]
-    parts += [
-        (f"link {x.name}, {format_bytes(x.bytes)}", x.predicted_s, x.measured_s) for x in run.links
+    parts = [
+        (f"stage {x.name} on {x.device}", x.predicted_s, x.measured_s, x.lost) for x in run.stages
     ]
-    for name, expected, found in parts:
-        rows.append((name, time(expected), time(found), off(found, expected)))
+    for x in run.links:
+        alone = run.in_flight == 1 and x.predicted_s is not None
+        expected, found = (x.predicted_s, x.measured_s) if alone else (x.busy_predicted_s, x.busy_s)
+        parts.append((f"link {x.name}, {format_bytes(x.bytes)}", expected, found, x.lost))
+    parts += [
+        (f"busy: {x.resource.replace(':', ' ')}", x.predicted_s, x.measured_s, x.lost)
+        for x in run.busy
+        if x.resource.startswith(("device:", "egress:"))
+    ]
+    for name, expected, found, lost in parts:
+        shown = "lost" if lost else time(found)
+        rows.append((name, time(expected), shown, off(found, expected)))
     for m in run.memory:
         rows.append(
             (
@@ -296,7 +314,23 @@ def _show(console: Console, run: RunDocument) -> None:
                 "–",
             )
         )
+        for part in m.stages:
+            enforced, grew = format_bytes(part.predicted_bytes), format_bytes(part.measured_bytes)
+            rows.append((f"  peak of loading {part.name}", enforced, grew, "–"))
     output.table(console, ("", "predicted", "measured", "off by"), rows)
+    for x in run.links:
+        if x.path != "direct":
+            console.print(f"link {x.name}: data went over {x.path}")
+    limit = run.bottleneck
+    if limit.measured is not None:
+        beside = f", as predicted ({time(limit.predicted_s)})"
+        if limit.predicted is None:
+            beside = ""
+        elif limit.predicted != limit.measured:
+            beside = f"; predicted was {limit.predicted}, {time(limit.predicted_s)}"
+        console.print(f"bottleneck: {limit.measured}, {time(limit.measured_s)} per request{beside}")
+    if run.disagreement is not None:
+        console.print(f"largest disagreement: {run.disagreement.text}")
     if run.verify is not None:
         how = "bit-equal to" if run.verify.bit_equal else "equal to"
         if not run.verify.equal:

@@ -13,6 +13,7 @@ import onnx
 from cutset.engine import Submodel
 from cutset.errors import InvalidModelError
 from cutset.graph import Graph, Operator, Tensor
+from cutset.memory import ASSUMED, operator_bytes
 from cutset.onnx_io.flops import Shapes, flops, window
 from cutset.onnx_io.grouping import Group, NodeView, group
 from cutset.onnx_io.kernels import FusedGraph, fused_graph
@@ -29,11 +30,6 @@ from cutset.onnx_io.reading import file_digest, read_proto
 from cutset.onnx_io.shapes import TensorSpec, dtype_name, fix_inputs, known_specs
 from cutset.onnx_io.weights import Weight, detach, pack, tensor_bytes
 from cutset.ports import Port
-
-#: What a session takes beside its operators, and what a weight byte becomes in one: measured on
-#: ONNX Runtime right after loading (docs/formats.md, memory).
-STAGE_MEMORY_BYTES = 20_000_000
-_MEMORY_PER_WEIGHT_BYTE = 2.9
 
 
 @dataclass(frozen=True)
@@ -232,7 +228,7 @@ def _graph(
                 made,
                 flops=sum(costs),
                 weight_bytes=weight_bytes,
-                memory_bytes=round(_MEMORY_PER_WEIGHT_BYTE * weight_bytes) + output_bytes,
+                memory_bytes=operator_bytes(weight_bytes, output_bytes),
                 window=window(anchor, shapes),
                 onnx_nodes=tuple(node.name for node in nodes),
             )
@@ -242,7 +238,7 @@ def _graph(
         if reason:
             regions[anchor.name] = reason
     return (
-        Graph(name, tuple(operators), tensors, inputs, wanted, digest, STAGE_MEMORY_BYTES),
+        Graph(name, tuple(operators), tensors, inputs, wanted, digest, ASSUMED.stage_bytes),
         members,
         regions,
     )

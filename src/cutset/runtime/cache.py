@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import re
 import tempfile
@@ -23,6 +24,7 @@ import msgspec
 
 from cutset.engine import Submodel
 from cutset.errors import RemoteProtocolError, RuntimeFault
+from cutset.runtime.messages import Payload
 
 DEFAULT_CAP_BYTES: Final = 8 * 2**30
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
@@ -143,7 +145,7 @@ class SubmodelCache:
             partial = self._partial.get(digest) or self._adopt(digest)
             return (partial.stat().st_size if partial is not None else 0), False
 
-    def add(self, digest: str, offset: int, total_bytes: int, data: bytes) -> tuple[int, bool]:
+    def add(self, digest: str, offset: int, total_bytes: int, data: Payload) -> tuple[int, bool]:
         """Append a chunk at `offset`; one that is here already is ignored.
 
         Raises RemoteProtocolError on a gap, too many bytes, or a wrong hash at the end (what was
@@ -195,14 +197,18 @@ class SubmodelCache:
 
     def _create(self, digest: str) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.folder, prefix=f"{digest}.", suffix=".part")
+        handle, name = tempfile.mkstemp(
+            dir=self.folder, prefix=f"{digest}.{os.getpid()}-", suffix=".part"
+        )
         os.close(handle)
         self._partial[digest] = Path(name)
         return self._partial[digest]
 
     def _adopt(self, digest: str) -> Path | None:
-        """Take over a partial file by renaming it: only one process can win."""
+        """Take over what an ended process left, by renaming it: only one process can win."""
         for old in sorted(self.folder.glob(f"{digest}.*.part")):
+            if _writer(old) not in (None, os.getpid()):
+                continue
             mine = old.with_name(f"{digest}.{os.getpid()}-{threading.get_ident()}.part")
             with contextlib.suppress(OSError):
                 os.rename(old, mine)
@@ -228,14 +234,33 @@ class SubmodelCache:
         self._evict(keep=path)
 
     def _evict(self, keep: Path) -> None:
-        files = sorted(
-            ((p.stat().st_mtime, p.stat().st_size, p) for p in self.folder.iterdir() if p != keep),
-            key=lambda f: f[0],
-        )
-        total = keep.stat().st_size + sum(size for _, size, _ in files)
+        files: list[tuple[float, int, Path]] = []
+        for path in self.folder.iterdir():
+            with contextlib.suppress(OSError):  # another process has renamed or removed it
+                state = path.stat()
+                files.append((state.st_mtime if path != keep else math.inf, state.st_size, path))
+        files.sort(key=lambda f: f[0])
+        total = sum(size for _, size, _ in files)
         for _, size, path in files:
-            if total <= self.cap_bytes:
+            if total <= self.cap_bytes or path == keep:
                 break
+            if path.suffix == ".part" and _writer(path) is not None:
+                continue
             with contextlib.suppress(OSError):
                 path.unlink()
                 total -= size
+
+
+def _writer(partial: Path) -> int | None:
+    """The process that writes a partial file, by its name; None where it has ended."""
+    text = partial.name.split(".")[1].partition("-")[0]
+    if not text.isdigit():
+        return None
+    if os.name == "posix":  # elsewhere the signal 0 is not harmless
+        try:
+            os.kill(int(text), 0)
+        except (ProcessLookupError, OverflowError):
+            return None
+        except PermissionError:
+            pass
+    return int(text)

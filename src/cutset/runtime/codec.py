@@ -15,9 +15,15 @@ import numpy as np
 
 from cutset.errors import LocalProtocolError, RemoteProtocolError
 from cutset.ports import Array
-from cutset.runtime.messages import MAX_HEADER_BYTES, Message, Rank, TensorSpec
+from cutset.runtime.messages import (
+    MAX_HEADER_BYTES,
+    MAX_TENSOR_BYTES,
+    Message,
+    Payload,
+    Rank,
+    TensorSpec,
+)
 
-MAX_TENSOR_BYTES: Final = 2**31
 DTYPES: Final = frozenset(
     {"bool", "complex64", "complex128", "float16", "float32", "float64"}
     | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
@@ -65,21 +71,15 @@ def decode(data: bytes) -> Message:
         ) from None
 
 
-def tensor_bytes(array: Array) -> bytes:
-    """The raw bytes of a tensor: little-endian, rows first.
+def tensor_view(array: Array) -> Payload:
+    """The raw bytes of a tensor, little-endian and rows first: a view of it.
 
-    A tensor that is passed on as it was received is not copied. Raises LocalProtocolError where
-    the dtype cannot travel (strings, objects).
+    Copied are only tensors that lie otherwise in memory. Raises LocalProtocolError where the dtype
+    cannot travel (strings, objects).
     """
     kind = _ON_THE_WIRE[dtype_name(array)]
-    if array.dtype != kind:
-        array = array.astype(kind)
-    received: object = array.base
-    if isinstance(received, np.ndarray):
-        received = received.base
-    if type(received) is bytes and len(received) == array.nbytes and array.flags.c_contiguous:
-        return received
-    return array.tobytes()
+    array = np.ascontiguousarray(array, kind)
+    return array.reshape(-1).view(np.uint8).data if array.size else b""
 
 
 def dtype_name(array: Array) -> str:
@@ -95,8 +95,14 @@ def dtype_name(array: Array) -> str:
     return name
 
 
+def payload_bytes(dtype: str, shape: tuple[int, ...]) -> int | None:
+    """The size of a tensor's payload; None for a dtype that does not travel."""
+    kind = _ON_THE_WIRE.get(dtype)
+    return None if kind is None else kind.itemsize * math.prod(shape)
+
+
 def decode_tensor(
-    name: str, dtype: str, shape: tuple[int, ...], payload: bytes, expected: TensorSpec | None
+    name: str, dtype: str, shape: tuple[int, ...], payload: Payload, expected: TensorSpec | None
 ) -> Array:
     """The tensor of a header and a payload: a read-only view of the payload.
 
@@ -126,7 +132,10 @@ def decode_tensor(
             field=name,
             value=f"{len(payload)} bytes",
         )
-    return np.ndarray(shape, kind, payload)
+    try:
+        return np.ndarray(shape, kind, payload)
+    except ValueError as error:  # without elements, but of dimensions beyond what arrays can have
+        raise RemoteProtocolError(str(error), field=name, value=list(shape)) from None
 
 
 def pack_tensors(tensors: Mapping[str, Array]) -> bytes:
@@ -135,11 +144,11 @@ def pack_tensors(tensors: Mapping[str, Array]) -> bytes:
         [_Packed(name, dtype_name(a), tuple(a.shape)) for name, a in tensors.items()]
     )
     return b"".join(
-        (len(header).to_bytes(4, "little"), header, *(tensor_bytes(a) for a in tensors.values()))
+        (len(header).to_bytes(4, "little"), header, *(tensor_view(a) for a in tensors.values()))
     )
 
 
-def unpack_tensors(payload: bytes) -> dict[str, Array]:
+def unpack_tensors(payload: Payload) -> dict[str, Array]:
     """The tensors of `pack_tensors`. Raises RemoteProtocolError on anything else."""
     size = int.from_bytes(payload[:4], "little")
     if len(payload) < 4 + size or size > MAX_HEADER_BYTES:

@@ -6,14 +6,17 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from cutset.cluster import Cluster
 from cutset.engine import Submodel
 from cutset.errors import (
     CutsetError,
+    RemoteProtocolError,
     TransportError,
     UsageError,
     WorkerLostError,
@@ -24,19 +27,25 @@ from cutset.runtime import routing
 from cutset.runtime.cache import SubmodelCache, pack
 from cutset.runtime.children import Child, spawn
 from cutset.runtime.deployment import CALL_TIMEOUT_S, Deployment
+from cutset.runtime.direct_transport import DirectTransport
 from cutset.runtime.discovery import with_endpoints
 from cutset.runtime.messages import (
     MAX_WINDOW,
     CallBody,
     CancelRequest,
+    DataEndpoint,
     Failure,
+    GetDataEndpoint,
     GetStatus,
+    Load,
+    Peer,
     ReplyBody,
     SetLink,
     Status,
     from_failure,
 )
 from cutset.runtime.outbox import Parcel
+from cutset.runtime.transport import Transport
 from cutset.runtime.worker import Worker
 from cutset.runtime.zenoh_transport import (
     ZenohTransport,
@@ -51,7 +60,10 @@ _PORT_TRIES = 3
 
 @dataclass(frozen=True)
 class DeviceStatus:
-    """A device as it is now. `round_trip_s` is of a control message; None where unreachable."""
+    """A device as it is now. `round_trip_s` is of a control message; None where unreachable.
+
+    `path` is the way of data from here (Transport.path); None also for this process itself.
+    """
 
     name: str
     reachable: bool
@@ -59,6 +71,7 @@ class DeviceStatus:
     error: str | None = None
     round_trip_s: float | None = None
     status: Status | None = None
+    path: str | None = None
 
 
 class Coordinator:
@@ -90,6 +103,7 @@ class Coordinator:
         self._connecting = threading.Lock()
         self._closed = False
         self._addresses: dict[str, str] = {}
+        self._data: dict[str, DataEndpoint] = {}
         self._children: dict[str, Child] = {}
         self._deployments: list[Deployment] = []
         self._epoch = 0
@@ -172,9 +186,27 @@ class Coordinator:
                     value=endpoint,
                     remedy="check that the network keeps connections open",
                 )
+            self._data[device] = self._connect_data(device, address)
             with self._lock:
                 self._addresses[device] = address
             return address
+
+    def peers(self, device: str, others: Iterable[str]) -> tuple[Peer, ...]:
+        """How a connected device and others reach each other for data, as it is to be told.
+
+        Not the source's: its connections are made from here. Raises WorkerLostError.
+        """
+        if device == self.cluster.source:
+            return ()
+        found = []
+        for other in others:
+            if other not in (device, self.cluster.source):
+                address = self._addresses.get(other)
+                if address is None:
+                    raise _lost(other)
+                if self._data[other].places or self._data[device].places:
+                    found.append(Peer(address, self._data[other]))
+        return tuple(found)
 
     def status(self) -> tuple[DeviceStatus, ...]:
         """Every device of the cluster, unreachable ones with the reason."""
@@ -187,7 +219,10 @@ class Coordinator:
                 answer = self.ask(device.name, GetStatus())
                 took_s = time.perf_counter() - start_s
                 assert isinstance(answer, Status)
-                found.append(DeviceStatus(device.name, True, endpoint, None, took_s, answer))
+                path = None
+                if device.name != self.cluster.source:
+                    path = self._local.transport.path(answer.address)
+                found.append(DeviceStatus(device.name, True, endpoint, None, took_s, answer, path))
             except CutsetError as error:
                 found.append(DeviceStatus(device.name, False, endpoint, str(error)))
         return tuple(found)
@@ -276,6 +311,7 @@ class Coordinator:
             epoch=epoch,
             window=window,
         )
+        loads = self._with_peers(loads, addresses)
         by_device = {
             name: [c for s, c in zip(plan.stages, containers, strict=True) if s.device == name]
             for name in devices
@@ -297,15 +333,50 @@ class Coordinator:
 
     # --- inside
 
-    def _open(self, listen: Sequence[str]) -> ZenohTransport:
+    def _with_peers(
+        self, loads: Mapping[str, Load], addresses: Mapping[str, str]
+    ) -> dict[str, Load]:
+        """Each device hears of those it sends to and of those that send to it: only one of two
+        may be able to connect to the other."""
+        names = {address: name for name, address in addresses.items()}
+        joined: dict[str, dict[str, None]] = {name: {} for name in loads}
+        for name, load in loads.items():
+            for link in load.links:
+                joined[name][names[link.target]] = joined[names[link.target]][name] = None
+        return {
+            name: msgspec.structs.replace(load, peers=self.peers(name, joined[name]))
+            for name, load in loads.items()
+        }
+
+    def _connect_data(self, device: str, address: str) -> DataEndpoint:
+        """Where a device takes data, as others must know it; connected to from here."""
+        answer = self._local.calls.call(
+            address, device, GetDataEndpoint(), timeout_s=CALL_TIMEOUT_S
+        )
+        if not isinstance(answer, DataEndpoint):
+            raise RemoteProtocolError("DataEndpoint is expected", value=type(answer).__name__)
+        endpoint = self._endpoints.get(device)
+        host = parse_endpoint(endpoint).host if endpoint is not None else ""
+        places = tuple(
+            msgspec.structs.replace(place, host=place.host or host) for place in answer.places
+        )
+        answer = DataEndpoint(tuple(p for p in places if p.host), answer.token)
+        if answer.places:
+            self._local.transport.introduce(address, answer)
+            self._local.transport.wait_for(address, CALL_TIMEOUT_S)
+        return answer
+
+    def _open(self, listen: Sequence[str]) -> Transport:
         for attempt in range(_PORT_TRIES):
             self._endpoint = free_endpoint()
             try:
-                return ZenohTransport(
+                control = ZenohTransport(
                     listen=(self._endpoint, *listen),
                     connect=tuple(self._endpoints.values()),
                     name=self.cluster.source,
+                    mesh=False,
                 )
+                return DirectTransport(control, log=self._log or (lambda line: None))
             except TransportError:  # another process may have taken the port meanwhile
                 if listen or attempt == _PORT_TRIES - 1:
                     raise

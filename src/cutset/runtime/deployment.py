@@ -89,6 +89,7 @@ class Deployment:
         self._session: Session | None = None
         self._error: CutsetError | None = None
         self._cleaning: list[threading.Thread] = []
+        self._last_stats: dict[str, Stats] = {}  # of devices that were freed after a loss
         self.loaded: dict[str, Loaded] = {}
         self.sent_bytes: dict[str, int] = dict.fromkeys(loads, 0)
 
@@ -105,6 +106,17 @@ class Deployment:
     @property
     def epoch(self) -> int:
         return self._loads[self._source].epoch
+
+    @property
+    def stage_memory(self) -> Mapping[str, tuple[int, int]]:
+        """By stage, bytes: the number that is enforced, and the peak growth while it loaded."""
+        return {
+            stage.name: (stage.memory_bytes, grown)
+            for device, loaded in self.loaded.items()
+            for stage, grown in zip(
+                self._loads[device].stages, loaded.stage_growth_bytes, strict=True
+            )
+        }
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -178,7 +190,7 @@ class Deployment:
         if not loading:
             # Not in this thread: it is the one by which the answers would come. And before the
             # session hears of it, upon which its user may call `close`, which joins the thread.
-            thread = threading.Thread(target=self._do, args=(effects,), daemon=True)
+            thread = threading.Thread(target=self._clean_up, args=(effects,), daemon=True)
             thread.start()
             self._cleaning.append(thread)
         if session is not None:
@@ -214,12 +226,28 @@ class Deployment:
                 self._caller.post(device, CancelRequest(*self._key, request))
 
     def stats(self) -> Mapping[str, Stats]:
+        """What the devices measured; a lost one is absent."""
+        for thread in self._cleaning:
+            thread.join()
         found: dict[str, Stats] = {}
         for device in self._loads:
-            answer = self._quietly(device, GetStats(*self._key), timeout_s=CALL_TIMEOUT_S)
-            if isinstance(answer, Stats):
+            answer = self._last_stats.get(device) or self._stats_of(device)
+            if answer is not None:
                 found[device] = answer
         return found
+
+    def _stats_of(self, device: str) -> Stats | None:
+        answer = self._quietly(device, GetStats(*self._key), timeout_s=CALL_TIMEOUT_S)
+        return answer if isinstance(answer, Stats) else None
+
+    def _clean_up(self, effects: Sequence[Effect]) -> None:
+        """After a loss: keep what the other devices measured, then free them."""
+        for effect in effects:
+            if isinstance(effect, SendUnload):
+                last = self._stats_of(effect.device)
+                if last is not None:
+                    self._last_stats[effect.device] = last
+        self._do(effects)
 
     # --- inside
 

@@ -11,22 +11,28 @@ from typing import Protocol
 from cutset.engine import Runnable
 from cutset.errors import CutsetError, RemoteProtocolError, RuntimeFault
 from cutset.ports import Array
-from cutset.runtime.codec import decode_tensor, dtype_name
+from cutset.runtime.codec import decode_tensor, dtype_name, payload_bytes
+from cutset.runtime.drops import Drops, Reason
 from cutset.runtime.flow import Arrival, Flow
 from cutset.runtime.messages import (
+    MAX_TENSOR_BYTES,
     Ack,
     Activation,
     CancelRequest,
     Load,
+    Payload,
     RequestFailed,
     StageStats,
     Stats,
+    TensorSpec,
     to_failure,
 )
 from cutset.runtime.outbox import Outbox, Parcel
 from cutset.runtime.worker_machine import WorkerMachine
 
 EpochKey = tuple[str, int]  # session, epoch
+
+MAX_REMAINING_S = 1e6  # the longest deadline of a session
 
 
 class Listener(Protocol):
@@ -53,6 +59,7 @@ class Epoch:
         self.results = frozenset(self.load.results)
         self.counts = [StageStats(s.name, 0, 0.0, 0.0) for s in self.load.stages]
         self.duplicates = 0
+        self.dropped_before: Mapping[str, int] = {}
 
     @property
     def key(self) -> EpochKey:
@@ -72,8 +79,10 @@ class Host:
         outbox: Outbox,
         address: str,
         clock: Callable[[], float] = time.monotonic,
+        drops: Drops | None = None,
     ) -> None:
         self.name = name
+        self.drops = drops or Drops(lambda line: None, clock)
         self._outbox = outbox
         self._address = address
         self._clock = clock
@@ -96,6 +105,7 @@ class Host:
     # --- epochs
 
     def add(self, epoch: Epoch) -> None:
+        epoch.dropped_before = self.drops.counts()
         with self._condition:
             self._epochs[epoch.key] = epoch
 
@@ -134,7 +144,13 @@ class Host:
         if epoch is None:
             raise RemoteProtocolError("no such epoch on this device", value=key[1])
         with self._condition:
-            return Stats(tuple(epoch.counts), self._outbox.stats(*key), epoch.duplicates)
+            return Stats(
+                tuple(epoch.counts),
+                self._outbox.stats(*key),
+                epoch.duplicates,
+                self._outbox.egress_busy_s(*key),
+                self.drops.since(epoch.dropped_before),
+            )
 
     # --- requests
 
@@ -160,28 +176,28 @@ class Host:
                 self._condition.notify_all()
         self._outbox.forget(lambda k: k[:3] == (*key, request))
 
-    def receive(self, message: Activation, payload: bytes) -> None:
-        """A tensor from another device: check, keep, acknowledge."""
-        key = (message.session, message.epoch)
-        epoch = self.get(key)
-        if epoch is None:
-            return  # not acknowledged: it comes again, when we may have the epoch
+    def receive(self, message: Activation, payload: Payload) -> None:
+        """A tensor from another device: check, keep, acknowledge.
+
+        What does not fit is counted and dropped without a word to anyone: whoever sent it, it must
+        not end a request. Who belongs to the plan checks what it sends (`_place`), so that what
+        was damaged on the way comes again.
+        """
+        epoch = self.get((message.session, message.epoch))
+        reason = Reason.EPOCH if epoch is None else _misfit(message, payload, epoch.load)
+        if epoch is None or reason is not None:
+            assert reason is not None
+            self.drops.add(
+                reason,
+                f"tensor {message.tensor!r} of request {message.request}, epoch {message.epoch}:"
+                f" {message.dtype} {list(message.shape)}, {len(payload)} bytes",
+            )
+            return
         expires_s = self._clock() + message.remaining_s
         try:
-            array = decode_tensor(
-                message.tensor,
-                message.dtype,
-                message.shape,
-                payload,
-                epoch.load.expected.get(message.tensor),
-            )
-            if message.tensor not in epoch.load.receives:
-                raise RemoteProtocolError(
-                    "a tensor came that no stage here awaits", field=message.tensor
-                )
+            array = decode_tensor(message.tensor, message.dtype, message.shape, payload, None)
         except RemoteProtocolError as error:
-            self._acknowledge(message)
-            self.fail(epoch, message.request, error)
+            self.drops.add(Reason.SHAPE, str(error))
             return
         if self._place(epoch, message.request, message.tensor, array, expires_s, arrived=True):
             self._acknowledge(message)
@@ -215,7 +231,10 @@ class Host:
                     epoch.duplicates += 1
             if arrival is not Arrival.NEW:
                 return arrival is Arrival.DUPLICATE
-        for target in epoch.routes.get(tensor, ()):
+        targets = epoch.routes.get(tensor, ())
+        if targets:
+            _check_sent(tensor, array, epoch.load.expected.get(tensor))
+        for target in targets:
             message = Activation(
                 *epoch.key,
                 request,
@@ -292,8 +311,45 @@ class Host:
         if epoch.listener is not None:
             epoch.listener.failed(request, error)
         else:
-            message = RequestFailed(*epoch.key, request, self.name, to_failure(error))
+            failure = to_failure(error)
+            message = RequestFailed(*epoch.key, request, self.name, self._address, failure)
             self._outbox.post(Parcel(epoch.load.session, message, shaped=False), urgent=True)
+
+
+def _misfit(message: Activation, payload: Payload, load: Load) -> Reason | None:
+    """Why a tensor cannot be one that this epoch's devices send here; None where it can."""
+    if message.tensor not in load.senders:
+        return Reason.TENSOR
+    if message.sender != load.senders[message.tensor]:
+        return Reason.SENDER
+    expected = load.expected.get(message.tensor)
+    if expected is not None and expected.dtype not in (None, message.dtype):
+        return Reason.DTYPE
+    if expected is not None and expected.shape not in (None, message.shape):
+        return Reason.SHAPE
+    size = payload_bytes(message.dtype, message.shape)
+    if size is None:
+        return Reason.DTYPE
+    if size > MAX_TENSOR_BYTES or len(payload) != size:
+        return Reason.SIZE
+    if not message.remaining_s <= MAX_REMAINING_S:  # also where it is no number
+        return Reason.MALFORMED
+    return None
+
+
+def _check_sent(tensor: str, array: Array, expected: TensorSpec | None) -> None:
+    """Raise RuntimeFault where a stage made another tensor than its receivers expect."""
+    if expected is None:
+        return
+    dtype, shape = dtype_name(array), tuple(array.shape)
+    if expected.dtype not in (None, dtype) or expected.shape not in (None, shape):
+        wanted = f"{expected.dtype or 'any dtype'} {list(expected.shape or ())}"
+        raise RuntimeFault(
+            f"a stage made tensor {tensor!r} other than its model says, {wanted}",
+            field=f"tensors.{tensor}",
+            value=f"{dtype} {list(shape)}",
+            remedy="cut elsewhere: this tensor's dtype or shape depends on the data",
+        )
 
 
 def _located(error: Exception, epoch: Epoch, stage: int, device: str) -> CutsetError:

@@ -7,7 +7,8 @@ import threading
 import time
 
 from cutset.errors import LocalProtocolError
-from cutset.runtime.transport import Lost, Receive
+from cutset.runtime.messages import DataEndpoint, Payload
+from cutset.runtime.transport import Lost, Receive, Wanted, always
 
 
 class LocalNetwork:
@@ -39,6 +40,10 @@ class LocalTransport:
     def address(self) -> str:
         return self._address
 
+    @property
+    def data_endpoint(self) -> DataEndpoint | None:
+        return None
+
     def start(self, receive: Receive, lost: Lost) -> None:
         def loop() -> None:
             while (item := self._inbox.get()) is not None:
@@ -55,13 +60,26 @@ class LocalTransport:
             self._network._changed.notify_all()
 
     def send(
-        self, target: str, header: bytes, payload: bytes = b"", *, urgent: bool = False
+        self,
+        target: str,
+        header: bytes,
+        payload: Payload = b"",
+        *,
+        urgent: bool = False,
+        data: bool = False,
+        wanted: Wanted = always,
     ) -> None:
         if self._closed:
             raise LocalProtocolError("the transport is closed")
         peer = self._network._peers.get(target)
         if peer is not None:
-            peer._inbox.put(("", header, payload))
+            peer._inbox.put(("", header, bytes(payload)))  # as a network would: not our memory
+
+    def introduce(self, address: str, endpoint: DataEndpoint) -> None:
+        """Nothing: data goes the way of everything."""
+
+    def path(self, address: str) -> str:
+        return "memory"
 
     def wait_for(self, address: str, timeout_s: float) -> bool:
         end_s = time.monotonic() + timeout_s

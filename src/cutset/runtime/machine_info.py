@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import sys
@@ -37,6 +38,18 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def host_id() -> str:
+    """The same for processes of one running machine, and no other's; "" where it is not known.
+
+    Hashed: what it is made from need not leave the machine.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+    return hashlib.sha256(f"cutset {boot}".encode()).hexdigest()[:16]
 
 
 def memory_bytes() -> int:

@@ -10,7 +10,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cutset.engine import KernelTimes, Submodel
+import numpy as np
+
+from cutset.engine import TINY, KernelTimes, Submodel
 from cutset.errors import RemoteProtocolError, UsageError
 from cutset.ports import Array
 from cutset.profiles import DeviceMeasurement, LinkMeasurement
@@ -19,6 +21,7 @@ from cutset.runtime.cache import pack
 from cutset.runtime.codec import pack_tensors
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.deployment import LOAD_TIMEOUT_S
+from cutset.runtime.growth import Grown
 from cutset.runtime.messages import (
     ConfigureLinks,
     GetStatus,
@@ -32,6 +35,8 @@ from cutset.runtime.upload import upload
 
 PROFILE_TIMEOUT_S = 1800.0
 PROBE_S = 0.3  # how long one probe of a link's bandwidth should take
+IDLE_S = 0.05  # how long a device idles before it is measured as one that waits for a request
+IDLE_RUNS = 15
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,16 @@ class RawProfile:
 
     kernels: tuple[KernelTimes, ...]
     whole_s: tuple[float, ...]
-    rss_growth_bytes: int
     threads: int
+    grown: Grown
 
 
 @dataclass(frozen=True)
 class LinkReport:
     """A measured link, and the CPU seconds per byte that its two ends spend on a transfer.
 
-    `handover_s` is what a message costs one way beside the link: threads, codec and transport. It
-    can be told from the link's latency on emulated links only, and is 0 on others.
+    `handover_s` is what a message to an idle device costs one way beside the link: threads, codec
+    and transport. Where the link is real and its latency is not stated, it is part of the latency.
     """
 
     link: LinkMeasurement
@@ -66,17 +71,22 @@ def profile(
     *,
     kernel_runs: int = 8,
     whole_runs: int = 8,
+    pause_s: float = 0.0,
 ) -> RawProfile:
-    """Raw times of a submodel on a device: kernels unpaced, whole runs paced as it is."""
+    """Raw times of a submodel on a device: kernels unpaced, whole runs paced as it is.
+
+    The device idles for `pause_s` before each whole run.
+    """
     container = pack(submodel)
     coordinator.connect(device)
     upload(container, lambda body, data: coordinator.ask(device, body, data, timeout_s=60.0))
     spec = routing.engine_spec(coordinator.cluster.by_name[device])
-    body = RunProfile(container.content_hash, spec, kernel_runs, whole_runs)
+    body = RunProfile(container.content_hash, spec, kernel_runs, whole_runs, pause_s)
     answer = coordinator.ask(device, body, pack_tensors(feeds), timeout_s=PROFILE_TIMEOUT_S)
     assert isinstance(answer, Profiled)
+    grown = Grown(answer.stage_bytes, answer.load_bytes, answer.run_bytes)
     kernels = tuple(KernelTimes(k.node, k.op_type, k.seconds) for k in answer.kernels)
-    return RawProfile(kernels, answer.whole_s, answer.rss_growth_bytes, answer.threads)
+    return RawProfile(kernels, answer.whole_s, answer.threads, grown)
 
 
 def measure_link(
@@ -111,21 +121,55 @@ def measure_link(
     # What the processors spend is not the link's; on a link faster than they are it overlaps
     # with the transfer, so that at most half of the time is taken off.
     transfer_s = max(moved_s - size * (send + recv), moved_s / 2, 1e-9)
-    handover_s = 0.0
-    if routing.emulated(coordinator.cluster, source, target):
-        handover_s = statistics.median(small.round_trip_s) / 2
-    latency_s = max(0.0, base_s / 2 - handover_s)
+    emulated = routing.emulated(coordinator.cluster, source, target)
+    idle = _probe(coordinator, source, address, 0, IDLE_RUNS, not emulated, IDLE_S)
+    one_way_s = statistics.median(idle.round_trip_s) / 2
+    stated = coordinator.cluster.link(source, target)
+    if emulated:
+        handover_s = one_way_s
+        latency_s = max(0.0, base_s / 2 - statistics.median(small.round_trip_s) / 2)
+    elif stated is not None and stated.latency_s is not None:
+        handover_s = max(0.0, one_way_s - stated.latency_s)
+        latency_s = max(0.0, base_s / 2 - handover_s)
+    else:
+        handover_s, latency_s = 0.0, one_way_s
     measured = LinkMeasurement(source, target, 8 * size / transfer_s, latency_s, repeats)
     return LinkReport(measured, send, recv, handover_s)
 
 
-def measure_links(
-    coordinator: Coordinator,
-) -> tuple[tuple[LinkMeasurement, ...], tuple[DeviceMeasurement, ...]]:
-    """Every link of the cluster, one at a time, and what its devices spend on transfers.
+def stage_overhead(
+    coordinator: Coordinator, device: str, submodel: Submodel, feeds: Mapping[str, Array]
+) -> float:
+    """Seconds that a stage takes beside its operators, on a device that waited for the request.
 
-    The devices' `stage_overhead_s` is the median hand-over of their incoming links: a stage
-    starts so much later than the evaluator's link says.
+    That is a call of the engine, and what `submodel`, a small one, takes longer after a pause
+    than at once: what the processor held of it is gone.
+    """
+
+    def median_s(piece: Submodel, inputs: Mapping[str, Array], pause_s: float) -> float:
+        found = profile(
+            coordinator,
+            device,
+            piece,
+            inputs,
+            kernel_runs=0,
+            whole_runs=IDLE_RUNS,
+            pause_s=pause_s,
+        )
+        return statistics.median(found.whole_s)
+
+    call_s = median_s(TINY, {"x": np.zeros(1, np.float32)}, 0.0)
+    longer_s = median_s(submodel, feeds, IDLE_S) - median_s(submodel, feeds, 0.0)
+    return call_s + max(0.0, longer_s)
+
+
+def measure_links(
+    coordinator: Coordinator, submodel: Submodel, feeds: Mapping[str, Array]
+) -> tuple[tuple[LinkMeasurement, ...], tuple[DeviceMeasurement, ...]]:
+    """Every link of the cluster, one at a time, and what its devices spend on transfers and stages.
+
+    The devices' `stage_overhead_s` is the median hand-over of their incoming links, as a stage
+    starts so much later than the evaluator's link says, and `stage_overhead` of the submodel.
     """
     reports = [
         measure_link(coordinator, link.source, link.target) for link in coordinator.cluster.pairs()
@@ -139,7 +183,8 @@ def measure_links(
         devices.append(
             DeviceMeasurement(
                 device.name,
-                _median([r.handover_s for r in incoming]),
+                _median([r.handover_s for r in incoming])
+                + stage_overhead(coordinator, device.name, submodel, feeds),
                 _median(sends),
                 _median([r.recv_s_per_byte for r in incoming]),
                 status.cpu,
@@ -151,19 +196,26 @@ def measure_links(
 
 def _configure_links(coordinator: Coordinator, source: str, target: str) -> None:
     coordinator.connect(source)
+    coordinator.connect(target)
     for a, b in ((source, target), (target, source)):
         spec = routing.link_spec(coordinator.cluster, a, b, coordinator.connect(b))
         if spec is not None:
-            coordinator.ask(a, ConfigureLinks((spec,)))
+            coordinator.ask(a, ConfigureLinks((spec,), coordinator.peers(a, (b,))))
         elif (a, b) == (source, target):
             raise UsageError("no such link", field="link", value=f"{a}>{b}")
 
 
 def _probe(
-    coordinator: Coordinator, source: str, address: str, size: int, count: int, shaped: bool
+    coordinator: Coordinator,
+    source: str,
+    address: str,
+    size: int,
+    count: int,
+    shaped: bool,
+    pause_s: float = 0.0,
 ) -> Measured:
     answer = coordinator.ask(
-        source, Measure(address, size, count, shaped), timeout_s=LOAD_TIMEOUT_S
+        source, Measure(address, size, count, shaped, pause_s), timeout_s=LOAD_TIMEOUT_S
     )
     if not isinstance(answer, Measured):
         raise RemoteProtocolError("Measured is expected", value=type(answer).__name__)

@@ -13,15 +13,21 @@ import msgspec
 
 from cutset.errors import CutsetError, RemoteProtocolError, RuntimeFault
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 MAX_HEADER_BYTES: Final = 4 * 2**20  # a load message names every tensor of a plan
 MAX_CHUNK_BYTES: Final = 4 * 2**20
+MAX_TENSOR_BYTES: Final = 2**31
+MAX_ADDRESS_LENGTH: Final = 256
 MAX_WINDOW: Final = 1024
 
+Payload = bytes | memoryview
+"""A message's raw bytes: immutable, or a view (of single bytes) of a buffer."""
+
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
-Address = Annotated[str, msgspec.Meta(max_length=256)]
+Address = Annotated[str, msgspec.Meta(max_length=MAX_ADDRESS_LENGTH)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Pause = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Rank = Annotated[tuple[Count, ...], msgspec.Meta(max_length=32)]
 
 
@@ -66,12 +72,13 @@ class Ack(_Message, frozen=True, tag=True):
 
 
 class RequestFailed(_Message, frozen=True, tag=True):
-    """A stage could not answer a request; sent to the session."""
+    """A stage could not answer a request; sent to the session by the device at `sender`."""
 
     session: Address
     epoch: Count
     request: Count
     device: Text
+    sender: Address
     failure: Failure
 
 
@@ -91,7 +98,11 @@ class GetStatus(_Message, frozen=True, tag=True):
 
 
 class Status(_Message, frozen=True, tag=True):
-    """The answer to GetStatus. Sizes in bytes; `cpu_s` is CPU time the process has used."""
+    """The answer to GetStatus. Sizes in bytes; `cpu_s` is CPU time the process has used.
+
+    `dropped` counts refused frames by reason since the process started; `host_id` is the same for
+    processes of one machine ("" where it cannot be told).
+    """
 
     name: Text
     address: Address
@@ -105,6 +116,8 @@ class Status(_Message, frozen=True, tag=True):
     providers: tuple[str, ...]
     cpu_s: float
     epochs: tuple[int, ...]
+    dropped: dict[str, int] = {}
+    host_id: Text = ""
 
 
 class AskSubmodel(_Message, frozen=True, tag=True):
@@ -127,6 +140,34 @@ class Held(_Message, frozen=True, tag=True):
 
     bytes: Count
     complete: bool
+
+
+class GetDataEndpoint(_Message, frozen=True, tag=True):
+    """Where can a connection for data be opened? Answered by DataEndpoint."""
+
+
+class Place(_Message, frozen=True):
+    """`host` "" is the host by which the device's control endpoint is known."""
+
+    host: Text
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class DataEndpoint(_Message, frozen=True, tag=True):
+    """Where a device takes connections for data, best first, and the token that opens them.
+
+    Without places nobody can connect to it; it may connect to others.
+    """
+
+    places: Annotated[tuple[Place, ...], msgspec.Meta(max_length=16)]
+    token: Annotated[bytes, msgspec.Meta(max_length=64)]
+
+
+class Peer(_Message, frozen=True):
+    """Another device of a plan, with which data is exchanged."""
+
+    address: Address
+    endpoint: DataEndpoint
 
 
 class StageSpec(_Message, frozen=True):
@@ -166,8 +207,9 @@ class EngineSpec(_Message, frozen=True):
 class Load(_Message, frozen=True, tag=True):
     """Get ready for an epoch: load the stages, warm them, find the receivers.
 
-    `receives` are the tensors that this device awaits from elsewhere; `expected` describes all
-    tensors the device handles; `results` are graph outputs to give to the session when `hosts`.
+    `receives` are the tensors that this device awaits from elsewhere, `senders` where each comes
+    from; `expected` describes all tensors the device handles; `results` are graph outputs to give
+    to the session when `hosts`; `members` are the addresses of all devices of the deployment.
     """
 
     session: Address
@@ -176,17 +218,22 @@ class Load(_Message, frozen=True, tag=True):
     routes: tuple[Route, ...]
     links: tuple[LinkSpec, ...]
     receives: tuple[Text, ...]
+    senders: dict[Text, Address]
+    members: tuple[Address, ...]
     results: tuple[Text, ...]
     expected: dict[str, TensorSpec]
     engine: EngineSpec
     window: Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOW)]
+    peers: tuple[Peer, ...] = ()
 
 
 class Loaded(_Message, frozen=True, tag=True):
-    """The stages are loaded and warm; `rss_growth_bytes` is what that took, as measured."""
+    """The stages are loaded and warm; `rss_growth_bytes` is what that took, as measured, and
+    `stage_growth_bytes` the peak while each was loaded and warmed up."""
 
     rss_growth_bytes: int
     load_s: float
+    stage_growth_bytes: tuple[int, ...] = ()
 
 
 class Start(_Message, frozen=True, tag=True):
@@ -226,19 +273,34 @@ class StageStats(_Message, frozen=True):
 
 
 class LinkStats(_Message, frozen=True):
-    """Sums over tensors: payload bytes, and seconds from the start of a transfer to its ack."""
+    """Sums over tensors: payload bytes, and seconds from the start of a transfer to its ack.
+
+    `busy_s` counts what several transfers share once, and leaves out what occupies nothing: the
+    link's latency.
+    `path` is the way that the link's data takes (Transport.path).
+    """
 
     name: Text
     tensors: int
     bytes: int
     transfer_s: float
     retries: int
+    busy_s: float = 0.0
+    path: Text = ""
 
 
 class Stats(_Message, frozen=True, tag=True):
+    """What an epoch's requests took on this device.
+
+    `egress_busy_s` is for how long its outgoing transfers held the device's egress, those under
+    way together counted once. `dropped` counts refused frames by reason since the epoch was loaded.
+    """
+
     stages: tuple[StageStats, ...]
     links: tuple[LinkStats, ...]
     duplicates: int
+    egress_busy_s: float = 0.0
+    dropped: dict[str, int] = {}
 
 
 class SetLink(_Message, frozen=True, tag=True):
@@ -253,18 +315,21 @@ class ConfigureLinks(_Message, frozen=True, tag=True):
     """The links from this device, before any deployment (for measuring them)."""
 
     links: tuple[LinkSpec, ...]
+    peers: tuple[Peer, ...] = ()
 
 
 class Measure(_Message, frozen=True, tag=True):
     """Send `count` probes of `bytes` to `target`, one after another, and report round trips.
 
-    `shaped` probes pass through the emulated link; others measure what the transport costs.
+    `shaped` probes pass through the emulated link; others measure what the transport costs. The
+    devices idle for `pause_s` before each.
     """
 
     target: Address
     bytes: Annotated[int, msgspec.Meta(ge=0, le=64 * 2**20)]
     count: Annotated[int, msgspec.Meta(ge=1, le=1000)]
     shaped: bool
+    pause_s: Pause = 0.0
 
 
 class Measured(_Message, frozen=True, tag=True):
@@ -289,12 +354,15 @@ class ProbeBack(_Message, frozen=True, tag=True):
 
 
 class RunProfile(_Message, frozen=True, tag=True):
-    """Measure a submodel here; the payload holds the feeds (codec.pack_tensors)."""
+    """Measure a submodel here; the payload holds the feeds (codec.pack_tensors). The device idles
+    for `pause_s` before each whole run.
+    """
 
     digest: Text
     engine: EngineSpec
     kernel_runs: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
     whole_runs: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+    pause_s: Pause = 0.0
 
 
 class KernelSeconds(_Message, frozen=True):
@@ -306,12 +374,18 @@ class KernelSeconds(_Message, frozen=True):
 
 
 class Profiled(_Message, frozen=True, tag=True):
-    """Raw times in seconds: per kernel in the order they run, and of whole (paced) runs."""
+    """Raw times in seconds: per kernel in the order they run, and of whole (paced) runs.
+
+    By how many bytes the process grew (growth.Grown): by a model of next to nothing, by loading
+    this one, by loading and running it.
+    """
 
     kernels: tuple[KernelSeconds, ...]
     whole_s: tuple[float, ...]
-    rss_growth_bytes: int
     threads: int
+    stage_bytes: int
+    load_bytes: int
+    run_bytes: int
 
 
 class Failure(_Message, frozen=True, tag=True):
@@ -327,6 +401,7 @@ class Failure(_Message, frozen=True, tag=True):
 
 CallBody = (
     GetStatus
+    | GetDataEndpoint
     | AskSubmodel
     | Chunk
     | Load
@@ -339,7 +414,7 @@ CallBody = (
     | Measure
     | RunProfile
 )
-ReplyBody = Status | Held | Loaded | Done | Stats | Measured | Profiled | Failure
+ReplyBody = Status | DataEndpoint | Held | Loaded | Done | Stats | Measured | Profiled | Failure
 
 
 class Call(_Message, frozen=True, tag=True):

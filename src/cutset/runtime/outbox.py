@@ -13,13 +13,14 @@ import msgspec
 
 from cutset.errors import CutsetError, LocalProtocolError
 from cutset.ports import Array
-from cutset.runtime.codec import encode, tensor_bytes
-from cutset.runtime.messages import Activation, LinkStats, Message
+from cutset.runtime.codec import encode, tensor_view
+from cutset.runtime.messages import Ack, Activation, LinkStats, Message, Probe, ProbeBack
 from cutset.runtime.shaping import LinkRate, Shaper
-from cutset.runtime.transport import Transport
+from cutset.runtime.transport import Transport, Wanted, always
 
 Key = tuple[str, int, int, str, str]  # session, epoch, request, tensor, target
 
+_DATA: Final = (Activation, Ack, Probe, ProbeBack)
 RETRY_S: Final = 2.0  # the least time before a tensor is sent again; doubles each time
 
 
@@ -41,12 +42,19 @@ class Parcel:
     def size_bytes(self) -> int:
         return len(self.body) if isinstance(self.body, bytes) else self.body.nbytes
 
+    @property
+    def is_data(self) -> bool:
+        """What goes between stages, measures their links, or is large; the rest is control."""
+        return isinstance(self.message, _DATA) or self.size_bytes > 0
+
 
 @dataclass
 class _Link:
     name: str
     bandwidth_bps: float | None = None
+    delay_s: float = 0.0  # what of a transfer's time to its acknowledgement occupies nothing
     stats: dict[tuple[str, int], LinkStats] = field(default_factory=dict)  # by (session, epoch)
+    free_s: float = 0.0  # until when the acknowledged transfers held it
 
 
 class Outbox:
@@ -71,11 +79,19 @@ class Outbox:
         self._shaper: Shaper[Parcel] = Shaper()
         self._unacknowledged: dict[Key, Parcel] = {}
         self._links: dict[str, _Link] = {}
+        self._egress_free_s = 0.0
+        self._egress_busy_s: dict[tuple[str, int], float] = {}
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name="cutset-send", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def __len__(self) -> int:
+        """Parcels held: to be sent, on an emulated link, or not acknowledged yet."""
+        with self._condition:
+            waiting = len(self._urgent) + len(self._plain) + len(self._shaper)
+            return max(waiting, len(self._unacknowledged))
 
     def close(self) -> None:
         """Send what is due at once (acknowledgements, replies), drop the rest, end the thread."""
@@ -106,7 +122,16 @@ class Outbox:
             if parcel is None:
                 return
             link = self._link(parcel.target)
-            took_s = max(0.0, self._clock() - parcel.start_s) if parcel.start_s else 0.0
+            now_s = self._clock()
+            start_s = parcel.start_s or now_s
+            took_s = max(0.0, now_s - start_s)
+            # Transfers under way together hold the link once: count from the end of the last.
+            end_s = max(start_s, now_s - link.delay_s)
+            busy_s = max(0.0, end_s - max(start_s, link.free_s))
+            link.free_s = max(link.free_s, end_s)
+            held_s = max(0.0, end_s - max(start_s, self._egress_free_s))
+            self._egress_free_s = max(self._egress_free_s, end_s)
+            self._egress_busy_s[key[:2]] = self._egress_busy_s.get(key[:2], 0.0) + held_s
             s = link.stats.get(key[:2]) or LinkStats("", 0, 0, 0.0, 0)
             link.stats[key[:2]] = LinkStats(
                 s.name,
@@ -114,6 +139,7 @@ class Outbox:
                 s.bytes + parcel.size_bytes,
                 s.transfer_s + took_s,
                 s.retries + parcel.attempt,
+                s.busy_s + busy_s,
             )
 
     def forget(self, matches: Callable[[Key], bool]) -> None:
@@ -121,6 +147,8 @@ class Outbox:
         with self._condition:
             for key in [k for k in self._unacknowledged if matches(k)]:
                 del self._unacknowledged[key]
+            # On a slow link they would wait for their turn, and more of them with every request.
+            self._shaper.discard(lambda p: p.key is not None and matches(p.key))
 
     def set_rate(self, target: str, rate: LinkRate) -> None:
         """Emulate the link to a target from now on."""
@@ -132,20 +160,32 @@ class Outbox:
         with self._condition:
             return self._shaper.rate(target)
 
-    def describe(self, target: str, name: str, bandwidth_bps: float | None) -> None:
-        """Name a link for the statistics, and say how fast it is for the retry timer."""
+    def describe(
+        self, target: str, name: str, bandwidth_bps: float | None, delay_s: float = 0.0
+    ) -> None:
+        """Name a link for the statistics, and say how fast it is for the retry timer.
+
+        `delay_s` is how much later than the end of a transfer its acknowledgement is expected.
+        """
         with self._condition:
             link = self._link(target)
-            link.name, link.bandwidth_bps = name, bandwidth_bps
+            link.name, link.bandwidth_bps, link.delay_s = name, bandwidth_bps, delay_s
 
     def stats(self, session: str, epoch: int) -> tuple[LinkStats, ...]:
         """Sums over the epoch's acknowledged tensors, by link."""
         with self._condition:
             return tuple(
-                msgspec.structs.replace(link.stats[session, epoch], name=link.name)
-                for link in self._links.values()
+                msgspec.structs.replace(
+                    link.stats[session, epoch], name=link.name, path=self._transport.path(target)
+                )
+                for target, link in self._links.items()
                 if link.name and (session, epoch) in link.stats
             )
+
+    def egress_busy_s(self, session: str, epoch: int) -> float:
+        """Seconds for which the epoch's acknowledged tensors held this device's egress."""
+        with self._condition:
+            return self._egress_busy_s.get((session, epoch), 0.0)
 
     def forget_epoch(self, session: str, epoch: int) -> None:
         """Drop what is to be sent for an epoch, and its statistics."""
@@ -153,6 +193,7 @@ class Outbox:
         with self._condition:
             for link in self._links.values():
                 link.stats.pop((session, epoch), None)
+            self._egress_busy_s.pop((session, epoch), None)
 
     def _link(self, target: str) -> _Link:
         return self._links.setdefault(target, _Link(""))
@@ -218,8 +259,14 @@ class Outbox:
             left_s = max(0.0, parcel.expires_s - self._clock())
             message = msgspec.structs.replace(message, remaining_s=left_s)
         try:
-            body = parcel.body if isinstance(parcel.body, bytes) else tensor_bytes(parcel.body)
-            self._transport.send(parcel.target, encode(message), body, urgent=urgent)
+            self._transport.send(
+                parcel.target,
+                encode(message),
+                parcel.body if isinstance(parcel.body, bytes) else tensor_view(parcel.body),
+                urgent=urgent,
+                data=parcel.is_data,
+                wanted=self._wanted(parcel),
+            )
         except LocalProtocolError as error:
             self._drop(parcel, error)
         except CutsetError as error:
@@ -230,6 +277,18 @@ class Outbox:
                 held = self._unacknowledged.get(key)
                 if held is not None:
                     held.retry_at_s = self._clock() + self._patience_s(held)
+
+    def _wanted(self, parcel: Parcel) -> Wanted:
+        """Until it is acknowledged or given up, or sent again: of those only the last."""
+        key, attempt = parcel.key, parcel.attempt
+        if key is None:
+            return always
+
+        def wanted() -> bool:
+            held = self._unacknowledged.get(key)
+            return held is not None and held.attempt == attempt
+
+        return wanted
 
     def _patience_s(self, parcel: Parcel) -> float:
         """How long to wait for an acknowledgement: four times what is under way to the target."""

@@ -106,7 +106,7 @@ def loads(
         )
     devices = devices_of(plan, cluster)
     routes: dict[str, dict[str, list[str]]] = {name: {} for name in devices}
-    receives: dict[str, list[str]] = {name: [] for name in devices}
+    receives: dict[str, dict[str, str]] = {name: {} for name in devices}  # tensor -> sender
     moves = [
         (m.source_device, m.target_device, m.tensor)
         for m in transfers(plan, graph, cluster.source, cluster.sink)
@@ -122,7 +122,7 @@ def loads(
         moves += [(cluster.sink, cluster.source, t) for t in graph.outputs if t not in at_source]
     for source, target, tensor in moves:
         routes[source].setdefault(tensor, []).append(target)
-        receives[target].append(tensor)
+        receives[target][tensor] = addresses[source]
     return {
         name: _load(
             name, plan, shipments, graph, cluster, addresses, routes, receives, epoch, window
@@ -139,7 +139,7 @@ def _load(
     cluster: Cluster,
     addresses: Mapping[str, str],
     routes: Mapping[str, Mapping[str, Sequence[str]]],
-    receives: Mapping[str, Sequence[str]],
+    receives: Mapping[str, Mapping[str, str]],
     epoch: int,
     window: int,
 ) -> Load:
@@ -182,6 +182,8 @@ def _load(
         ),
         links=tuple(links),
         receives=tuple(receives[name]),
+        senders=dict(receives[name]),
+        members=tuple(addresses[device] for device in receives),
         results=graph.outputs if name == cluster.source else (),
         expected={t: tensor_spec(graph, t) for t in sorted(handled) if t in graph.tensors},
         engine=engine_spec(cluster.by_name[name]),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -62,6 +63,14 @@ class Shaper(Generic[T]):
         """A transfer becomes ready; it takes its turn after those that came before."""
         self._waiting.append((now_s, item, target, size_bytes))
         self._advance(now_s)
+
+    def discard(self, matches: Callable[[T], bool]) -> None:
+        """Drop what waits for its turn and is not wanted any more; what is on the link stays."""
+        self._waiting = deque(w for w in self._waiting if not matches(w[1]))
+
+    def __len__(self) -> int:
+        """Transfers that wait, are on the link, or fly."""
+        return len(self._waiting) + (self._current is not None) + len(self._flying)
 
     def poll(self, now_s: float) -> list[Due[T]]:
         """What has arrived by now, in order."""

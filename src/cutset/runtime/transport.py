@@ -9,11 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-Receive = Callable[[bytes, bytes], None]
-"""Called with a message's header and payload, by one thread of the transport, in order."""
+from cutset.runtime.messages import DataEndpoint, Payload
+
+Receive = Callable[[bytes, Payload], None]
+"""Called with a message's header and payload: one call at a time, in order for each sender."""
 
 Lost = Callable[[str], None]
 """Called with the address of a peer that is gone."""
+
+Wanted = Callable[[], bool]
+"""Whether a message that still waits to be sent is worth sending. Cheap, and takes no lock."""
+
+
+def always() -> bool:
+    """A message that is wanted whenever its turn comes."""
+    return True
 
 
 class Transport(Protocol):
@@ -22,23 +32,46 @@ class Transport(Protocol):
         """By which peers send to this one."""
         ...
 
+    @property
+    def data_endpoint(self) -> DataEndpoint | None:
+        """Where peers may open a connection of their own for data; None where they cannot."""
+        ...
+
     def start(self, receive: Receive, lost: Lost) -> None:
         """Begin to receive. The callbacks may only move what they get: they never block."""
         ...
 
     def send(
-        self, target: str, header: bytes, payload: bytes = b"", *, urgent: bool = False
+        self,
+        target: str,
+        header: bytes,
+        payload: Payload = b"",
+        *,
+        urgent: bool = False,
+        data: bool = False,
+        wanted: Wanted = always,
     ) -> None:
         """Send a message; may block while the link is full.
 
+        The payload is not copied: it must not change until the message has arrived. `data` is what
+        goes between stages, beside control messages; a transport may have another way for it.
+        What is no longer `wanted` when its turn comes may be dropped.
         A message to a peer that is gone or unknown is lost without an error: senders need an
         answer. Urgent messages may overtake others; the others keep their order for each peer.
         Raises LocalProtocolError when the transport is closed.
         """
         ...
 
+    def introduce(self, address: str, endpoint: DataEndpoint) -> None:
+        """Say where a peer takes data; a connection is made, and made again, in the background."""
+        ...
+
     def wait_for(self, address: str, timeout_s: float) -> bool:
-        """Wait until the peer can be sent to; False when the time is over."""
+        """Wait until the peer can be sent data; False when the time is over."""
+        ...
+
+    def path(self, address: str) -> str:
+        """By which way data goes to a peer: one word, and after a colon the reason if any."""
         ...
 
     def close(self) -> None:

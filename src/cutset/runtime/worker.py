@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from cutset import engine
@@ -24,13 +24,15 @@ from cutset.errors import (
     RemoteProtocolError,
     RuntimeFault,
     TransportError,
+    UsageError,
 )
 from cutset.feeds import random_feeds
 from cutset.ports import Array, Port
-from cutset.runtime import machine_info
+from cutset.runtime import growth, machine_info
 from cutset.runtime.cache import SubmodelCache
 from cutset.runtime.calls import Calls
 from cutset.runtime.codec import decode, unpack_tensors
+from cutset.runtime.drops import Drops, Reason
 from cutset.runtime.host import Epoch, EpochKey, Host, Listener
 from cutset.runtime.messages import (
     Ack,
@@ -41,9 +43,11 @@ from cutset.runtime.messages import (
     CancelRequest,
     Chunk,
     ConfigureLinks,
+    DataEndpoint,
     Done,
     Drain,
     EngineSpec,
+    GetDataEndpoint,
     GetStats,
     GetStatus,
     Held,
@@ -53,6 +57,8 @@ from cutset.runtime.messages import (
     Loaded,
     Measure,
     Measured,
+    Payload,
+    Peer,
     Probe,
     ProbeBack,
     Profiled,
@@ -116,8 +122,9 @@ class Worker:
         self._log = log
         self.outbox = Outbox(transport, self._not_sent)
         self.calls = Calls(self.outbox, transport.address)
-        self.host = Host(name, self.outbox, transport.address)
-        self._work: queue.Queue[tuple[Call, bytes] | None] = queue.Queue(MAX_CALLS)
+        self.drops = Drops(log)
+        self.host = Host(name, self.outbox, transport.address, drops=self.drops)
+        self._work: queue.Queue[tuple[Call, Payload] | None] = queue.Queue(MAX_CALLS)
         self._answered: OrderedDict[tuple[str, int], Reply | None] = OrderedDict()
         self._probes: queue.SimpleQueue[ProbeBack] = queue.SimpleQueue()
         self._probe_id = 0
@@ -145,11 +152,11 @@ class Worker:
 
     # --- receiving: only moves messages
 
-    def _receive(self, header: bytes, payload: bytes) -> None:
+    def _receive(self, header: bytes, payload: Payload) -> None:
         try:
             message = decode(header)
         except RemoteProtocolError as error:
-            self._log(str(error))
+            self.drops.add(Reason.MALFORMED, str(error))
             return
         match message:
             case Activation():
@@ -171,16 +178,22 @@ class Worker:
             case CancelRequest():
                 self.host.cancelled(message)
             case RequestFailed():
-                epoch = self.host.get((message.session, message.epoch))
-                if epoch is not None and epoch.listener is not None:
-                    epoch.listener.failed(message.request, from_failure(message.failure))
+                self._request_failed(message)
             case Probe():
                 answer = ProbeBack(message.id, time.process_time())
                 self.outbox.post(Parcel(message.sender, answer, shaped=message.shaped))
             case ProbeBack():
                 self._probes.put(message)
 
-    def _take_call(self, call: Call, payload: bytes) -> None:
+    def _request_failed(self, message: RequestFailed) -> None:
+        epoch = self.host.get((message.session, message.epoch))
+        if epoch is None or message.sender not in epoch.load.members:
+            reason = Reason.EPOCH if epoch is None else Reason.SENDER
+            self.drops.add(reason, f"{message.device!r} says request {message.request} failed")
+        elif epoch.listener is not None:
+            epoch.listener.failed(message.request, from_failure(message.failure))
+
+    def _take_call(self, call: Call, payload: Payload) -> None:
         key = (call.reply_to, call.id)
         with self._lock:
             if key in self._answered:  # a call that was sent again
@@ -216,12 +229,21 @@ class Worker:
     def _control(self) -> None:
         while (item := self._work.get()) is not None:
             call, payload = item
-            reply = Reply(call.id, self.execute(call.body, payload))
+            reply = Reply(call.id, self._answer(call, payload))
             with self._lock:
                 self._answered[call.reply_to, call.id] = reply
             self.outbox.post(Parcel(call.reply_to, reply, shaped=False))
 
-    def execute(self, body: CallBody, payload: bytes = b"") -> ReplyBody:
+    def _answer(self, call: Call, payload: Payload) -> ReplyBody:
+        """A session is its coordinator's: no other may load, start or end its epochs."""
+        session = getattr(call.body, "session", None)
+        if session not in (None, call.reply_to):
+            return to_failure(
+                RemoteProtocolError("the session is another coordinator's", field="session")
+            )
+        return self.execute(call.body, payload)
+
+    def execute(self, body: CallBody, payload: Payload = b"") -> ReplyBody:
         """Do what the coordinator asks; errors are answers too."""
         try:
             with self._executing:
@@ -231,10 +253,12 @@ class Worker:
         except Exception as error:  # whatever it is, the caller must hear of it
             return to_failure(error)
 
-    def _execute(self, body: CallBody, payload: bytes) -> ReplyBody:
+    def _execute(self, body: CallBody, payload: Payload) -> ReplyBody:
         match body:
             case GetStatus():
                 return self._status()
+            case GetDataEndpoint():
+                return self.transport.data_endpoint or DataEndpoint((), b"")
             case AskSubmodel():
                 return Held(*self.cache.held(body.digest, body.total_bytes))
             case Chunk():
@@ -254,6 +278,7 @@ class Worker:
             case SetLink():
                 return self._set_link(body)
             case ConfigureLinks():
+                self._introduce(body.peers)
                 for link in body.links:
                     self._configure(link)
                 return Done()
@@ -276,6 +301,8 @@ class Worker:
             providers=machine_info.providers(),
             cpu_s=time.process_time(),
             epochs=tuple(epoch.load.epoch for epoch in self.host.epochs()),
+            dropped=dict(self.drops.counts()),
+            host_id=machine_info.host_id(),
         )
 
     def _epoch(self, key: EpochKey) -> Epoch:
@@ -291,22 +318,51 @@ class Worker:
             raise RemoteProtocolError("the epoch is here already", value=load.epoch)
         epoch.machine.receive(Event.LOAD)
         self.host.add(epoch)
-        before, start_s = machine_info.rss_bytes(), time.perf_counter()
+        start_s = time.perf_counter()
+        grown: list[int] = []
+        self._introduce(load.peers)
         try:
+            if load.stages:
+                self._start_engine(load.engine)
+            growth.Growth()  # gives freed memory back, which would be taken again unseen
+            before = machine_info.rss_bytes()
             for link in load.links:
                 self._configure(link)
                 if not self.transport.wait_for(link.target, PEER_TIMEOUT_S):
                     raise TransportError(
                         f"device {self.name!r} cannot reach its neighbour over {link.name}",
                         field=f"links.{link.name}",
-                        remedy="devices of a plan must reach each other directly",
+                        value=self.transport.path(link.target),
+                        remedy="let its data port through (docs/decisions.md says which one), or"
+                        " put a Zenoh router where both can reach it",
                     )
-            epoch.runnables = tuple(self._warm(stage, load) for stage in load.stages)
+            runnables = []
+            for stage in load.stages:
+                watch = growth.Growth()
+                runnables.append(self._warm(stage, load))
+                grown.append(watch.bytes())
+            epoch.runnables = tuple(runnables)
         except BaseException:
             self.host.remove(epoch.key)
             raise
         epoch.machine.receive(Event.LOADED)
-        return Loaded(machine_info.rss_bytes() - before, time.perf_counter() - start_s)
+        return Loaded(
+            max(0, machine_info.rss_bytes() - before),
+            time.perf_counter() - start_s,
+            tuple(grown),
+        )
+
+    def _start_engine(self, spec: EngineSpec) -> None:
+        """So that what the engine itself takes, once, is not charged to the first stage."""
+        try:
+            self._load_engine(engine.TINY, spec)
+        except UsageError as error:
+            raise UsageError(
+                f"device {self.name!r}: {error.message}",
+                field=f"devices.{self.name}.{error.field}",
+                value=error.value,
+                remedy=error.remedy,
+            ) from None
 
     def _check_memory(self, load: Load) -> None:
         if self._memory_bytes is None:
@@ -362,8 +418,14 @@ class Worker:
 
     # --- links
 
+    def _introduce(self, peers: Iterable[Peer]) -> None:
+        for peer in peers:
+            self.transport.introduce(peer.address, peer.endpoint)
+
     def _configure(self, link: LinkSpec) -> None:
-        self.outbox.describe(link.target, link.name, link.bandwidth_bps)
+        # The way back of an acknowledgement is delayed too, but on emulated links.
+        delay_s = link.latency_s if link.emulated else 2 * link.latency_s
+        self.outbox.describe(link.target, link.name, link.bandwidth_bps, delay_s)
         if link.emulated:
             rate = float("inf") if link.bandwidth_bps is None else link.bandwidth_bps
             self.outbox.set_rate(link.target, LinkRate(rate, link.latency_s))
@@ -389,6 +451,8 @@ class Worker:
         cpu_s = time.process_time()
         last = None
         for _ in range(body.count):
+            if body.pause_s:
+                time.sleep(body.pause_s)
             start_s = time.perf_counter()
             last = self._probe(body, payload)
             round_trips.append(time.perf_counter() - start_s)
@@ -413,12 +477,18 @@ class Worker:
     # --- profiling
 
     def _profile(self, body: RunProfile, feeds: dict[str, Array]) -> Profiled:
+        whole: tuple[float, ...] = ()
+
+        def times(runnable: Runnable) -> None:
+            nonlocal whole
+            whole = engine.whole_times(runnable, feeds, body.whole_runs, body.pause_s)
+
+        grown = growth.by_loading(
+            lambda submodel: self._load_engine(submodel, body.engine),
+            lambda: self.cache.load(body.digest),
+            times if body.whole_runs else growth.runs(feeds, 1),
+        )
         submodel = self.cache.load(body.digest)
-        before = machine_info.rss_bytes()
-        runnable = self._load_engine(submodel, body.engine)
-        grown = machine_info.rss_bytes() - before
-        whole = engine.whole_times(runnable, feeds, body.whole_runs) if body.whole_runs else ()
-        del runnable
         kernels: tuple[engine.KernelTimes, ...] = ()
         if body.kernel_runs:
             spec = body.engine
@@ -427,8 +497,10 @@ class Worker:
         return Profiled(
             tuple(KernelSeconds(k.node, k.op_type, k.seconds) for k in kernels),
             whole,
-            grown,
             body.engine.threads or engine.physical_cores(),
+            grown.stage_bytes,
+            grown.load_bytes,
+            grown.run_bytes,
         )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from cutset.errors import CutsetError, UsageError
 from cutset.runtime.cache import SubmodelCache
+from cutset.runtime.direct_transport import DirectTransport
 from cutset.runtime.discovery import LOOPBACK_INTERFACES, check_interface
 from cutset.runtime.messages import to_failure
 from cutset.runtime.worker import Worker
@@ -100,7 +101,10 @@ def _start(
     log: Callable[[str], None],
     discover: str | None = None,
 ) -> Worker:
-    transport = ZenohTransport(listen=listen, connect=connect, name=name, discover=discover)
+    control = ZenohTransport(
+        listen=listen, connect=connect, name=name, discover=discover, mesh=False
+    )
+    transport = DirectTransport(control, listen=listen, log=log)
     worker = Worker(name, transport, SubmodelCache(cache_dir), memory_bytes=memory_bytes, log=log)
     worker.start()
     return worker

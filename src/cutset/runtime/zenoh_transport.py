@@ -20,8 +20,8 @@ import msgspec
 import zenoh
 
 from cutset.errors import LocalProtocolError, RemoteProtocolError, TransportError, UsageError
-from cutset.runtime.messages import PROTOCOL_VERSION
-from cutset.runtime.transport import Lost, Receive
+from cutset.runtime.messages import PROTOCOL_VERSION, DataEndpoint, Payload
+from cutset.runtime.transport import Lost, Receive, Wanted, always
 
 _ROOT: Final = f"cutset/{PROTOCOL_VERSION}"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -86,12 +86,19 @@ def free_endpoint() -> str:
         return f"tcp/127.0.0.1:{probe.getsockname()[1]}"
 
 
+#: How long a peer may be silent before it is taken for lost. A process that ends is seen at once,
+#: as its connections close; this is for devices that vanish, and must outlast a receiver or a
+#: Wi-Fi that stalls for ten seconds. Deadlines and the fallback act before it.
+LEASE_MS: Final = 15_000
+
+
 def session_config(
     mode: str,
     listen: Sequence[str],
     connect: Sequence[str],
     *,
     discover: str | None = None,
+    mesh: bool = True,
     extra: Mapping[str, object] = MappingProxyType({}),
 ) -> Any:
     """Zenoh's settings as cutset uses them: no multicast but on the interface `discover`."""
@@ -102,8 +109,14 @@ def session_config(
         "scouting/multicast/autoconnect": {"router": [], "peer": [], "client": []},
         # Peers do not forward; gossip tells workers that know only the coordinator of each other.
         "scouting/gossip/enabled": mode == "peer",
+        # Every link costs its keep-alives on both sides, also when idle.
+        "scouting/gossip/autoconnect": {
+            "router": ["router", "peer"] if mesh else [],
+            "peer": ["router", "peer"] if mesh else [],
+            "client": [],
+        },
         "transport/shared_memory/enabled": False,  # it would bypass the links we measure
-        "transport/link/tx/lease": 1000,  # a silent peer is seen in 0.8 s instead of 8
+        "transport/link/tx/lease": LEASE_MS,
         "transport/link/tx/keep_alive": 4,
         # A blocked link must not be closed below us (microseconds): sending again is ours.
         "transport/link/tx/queue/congestion_control/block/wait_before_close": 600_000_000,
@@ -126,9 +139,11 @@ class ZenohTransport:
     """A Zenoh peer; its address is its Zenoh id. See Transport for what its methods promise.
 
     `listen` and `connect` are endpoints; connections are made and made again in the background.
+    One that listens nowhere is a client of what it connects to, which must be there: a router
+    passes on between its clients, and not between peers.
     `name` is what `find_worker` tells others; `discover` is the interface on which multicast
-    questions are answered. Raises TransportError where an endpoint cannot be
-    listened on.
+    questions are answered. `mesh` connects to peers of peers as well: peers do not forward.
+    Raises TransportError where an endpoint cannot be listened on.
     """
 
     def __init__(
@@ -138,6 +153,7 @@ class ZenohTransport:
         connect: Sequence[str] = (),
         name: str = "",
         discover: str | None = None,
+        mesh: bool = True,
     ) -> None:
         self.name = name
         self.endpoints = tuple(listen)
@@ -149,20 +165,25 @@ class ZenohTransport:
         try:
             self._session: Any = zenoh.open(
                 session_config(
-                    "peer",
+                    "peer" if listen else "client",
                     listen,
                     connect,
                     discover=discover,
+                    mesh=mesh,
                     extra={"connect/timeout_ms": 0, "connect/exit_on_failure": False},
                 )
             )
         except zenoh.ZError as error:
-            raise _open_error(error, listen) from None
+            raise _open_error(error, listen, connect) from None
         self._address = str(self._session.zid())
 
     @property
     def address(self) -> str:
         return self._address
+
+    @property
+    def data_endpoint(self) -> DataEndpoint | None:
+        return None
 
     def start(self, receive: Receive, lost: Lost) -> None:
         from importlib.metadata import version
@@ -200,12 +221,19 @@ class ZenohTransport:
         ]
 
     def send(
-        self, target: str, header: bytes, payload: bytes = b"", *, urgent: bool = False
+        self,
+        target: str,
+        header: bytes,
+        payload: Payload = b"",
+        *,
+        urgent: bool = False,
+        data: bool = False,
+        wanted: Wanted = always,
     ) -> None:
         if self._closed:
             raise LocalProtocolError("the transport is closed")
         try:
-            self._publisher(target, urgent).put(payload, attachment=header)
+            self._publisher(target, urgent).put(bytes(payload), attachment=header)
         except zenoh.ZError as error:
             if self._closed:
                 raise LocalProtocolError("the transport is closed") from None
@@ -226,6 +254,12 @@ class ZenohTransport:
             self._publishers[target, urgent] = publisher
         return publisher
 
+    def introduce(self, address: str, endpoint: DataEndpoint) -> None:
+        """Nothing: data goes the way of everything."""
+
+    def path(self, address: str) -> str:
+        return "zenoh"
+
     def wait_for(self, address: str, timeout_s: float) -> bool:
         with self._changed:
             return self._changed.wait_for(lambda: address in self._alive, timeout_s)
@@ -241,8 +275,15 @@ class ZenohTransport:
         self._session.close()
 
 
-def _open_error(error: Exception, listen: Sequence[str]) -> TransportError:
+def _open_error(error: Exception, listen: Sequence[str], connect: Sequence[str]) -> TransportError:
     text = str(error)
+    if not listen:
+        return TransportError(
+            "cannot connect",
+            field="connect",
+            value=", ".join(connect) or "nothing",
+            remedy="start what listens there first, and check host, port and network",
+        )
     where = ", ".join(listen) or "none"
     if "in use" in text:
         return TransportError(
@@ -301,6 +342,13 @@ def find_worker(
                 for reply in session.get(f"{_ROOT}/hello/{zid}", timeout=min(1.0, left_s)):
                     if reply.ok is not None:
                         return _hello(reply.ok.payload.to_bytes(), device, endpoint)
+            # A router has no answer of its own: of the workers behind it, ask for the one so named.
+            if session.info.routers_zid():
+                for reply in session.get(f"{_ROOT}/hello/*", timeout=min(1.0, left_s)):
+                    if reply.ok is not None:
+                        hello = _hello(reply.ok.payload.to_bytes(), device, endpoint)
+                        if hello.name == device:
+                            return hello
             threading.Event().wait(0.05)
     finally:
         session.close()

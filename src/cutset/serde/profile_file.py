@@ -13,6 +13,7 @@ from cutset.profiles import (
     DeviceMeasurement,
     LinkMeasurement,
     Measurement,
+    MemoryMeasurement,
     Profile,
     WholeMeasurement,
 )
@@ -36,6 +37,7 @@ class ProfileDocument(msgspec.Struct):
     whole: list[WholeMeasurement] = []
     links: list[LinkMeasurementDocument] = []
     devices: list[DeviceMeasurement] = []
+    memory: list[MemoryMeasurement] = []
 
 
 def read_profile(path: str | Path) -> Profile:
@@ -56,6 +58,9 @@ def parse_profile(data: bytes, file: str = "profile") -> Profile:
     for i, d in enumerate(document.devices):
         for name in ("stage_overhead_s", "send_s_per_byte", "recv_s_per_byte"):
             _check(getattr(d, name), file, f"devices[{i}].{name}")
+    for i, found in enumerate(document.memory):
+        _check(found.stage_bytes, file, f"memory[{i}].stage_bytes")
+        _check(found.weight_factor, file, f"memory[{i}].weight_factor", least=1.0)
     return Profile(
         graph_digest=document.graph_digest,
         measurements=tuple(document.measurements),
@@ -65,13 +70,15 @@ def parse_profile(data: bytes, file: str = "profile") -> Profile:
             for x in document.links
         ),
         devices=tuple(document.devices),
+        memory=tuple(document.memory),
     )
 
 
 def _check(value: float, file: str, field: str, least: float = 0.0) -> None:
     if not math.isfinite(value) or value < least:
         raise InvalidFileError(
-            "a measured number must be finite and not negative",
+            "a measured number must be finite and not negative"
+            + (f", and at least {least:g}" if least > 0 else ""),
             file=file,
             field=field,
             value=value,
@@ -90,6 +97,7 @@ def profile_document(profile: Profile) -> ProfileDocument:
             for x in profile.links
         ],
         devices=list(profile.devices),
+        memory=list(profile.memory),
     )
 
 

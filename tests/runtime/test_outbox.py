@@ -1,0 +1,79 @@
+"""What a device sends, on a clock of the test's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cutset.runtime.local_transport import LocalNetwork
+from cutset.runtime.messages import Activation
+from cutset.runtime.outbox import Outbox, Parcel
+from cutset.runtime.shaping import LinkRate
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def parcel(request: int, target: str = "b") -> Parcel:
+    message = Activation("s", 1, request, "t", "float32", (25,), "a", 0.0)
+    key = ("s", 1, request, "t", target)
+    return Parcel(target, message, np.zeros(25, np.float32), key, expires_s=1e9)  # 100 bytes
+
+
+def sent(outbox: Outbox) -> None:
+    """One turn of the sending thread, which is not started here."""
+    for item, urgent in outbox._due():
+        outbox._send(item, urgent)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def outbox(clock: Clock) -> Outbox:
+    return Outbox(LocalNetwork().join("a"), clock=clock)
+
+
+def test_transfers_under_way_together_hold_a_link_once(outbox: Outbox, clock: Clock) -> None:
+    outbox.describe("b", "a>b", None, delay_s=0.5)
+    outbox.describe("c", "a>c", None)
+    for item in (parcel(1), parcel(2), parcel(1, "c")):
+        outbox.post(item)
+    sent(outbox)
+    clock.now_s = 101.5  # 1 s, and 0.5 s of delay
+    outbox.acknowledged(("s", 1, 1, "t", "b"))
+    clock.now_s = 102.5
+    outbox.acknowledged(("s", 1, 2, "t", "b"))
+    outbox.acknowledged(("s", 1, 1, "t", "c"))
+    stats = {link.name: link for link in outbox.stats("s", 1)}
+    assert stats["a>b"].transfer_s == pytest.approx(1.5 + 2.5)
+    assert stats["a>b"].busy_s == pytest.approx(2.0)
+    assert stats["a>c"].busy_s == pytest.approx(2.5)
+    assert outbox.egress_busy_s("s", 1) == pytest.approx(2.5)
+    outbox.forget_epoch("s", 1)
+    assert outbox.egress_busy_s("s", 1) == 0.0
+
+
+def test_an_idle_link_is_not_busy(outbox: Outbox, clock: Clock) -> None:
+    outbox.describe("b", "a>b", None)
+    for request in (1, 2):
+        outbox.post(parcel(request))
+        sent(outbox)
+        clock.now_s += 1
+        outbox.acknowledged(("s", 1, request, "t", "b"))
+        clock.now_s += 10
+    assert outbox.stats("s", 1)[0].busy_s == pytest.approx(2.0)
+
+
+def test_what_is_given_up_leaves_the_emulated_link(outbox: Outbox, clock: Clock) -> None:
+    outbox.set_rate("b", LinkRate(8.0))  # 100 s for each
+    for request in range(50):
+        outbox.post(parcel(request))
+        outbox.forget(lambda key, request=request: key[2] == request)
+    assert len(outbox) <= 1  # the one that is on the link

@@ -14,7 +14,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
-PACKAGES = ("numpy", "onnx", "onnxruntime", "eclipse-zenoh", "ortools", "scipy")
+PACKAGES = ("numpy", "onnx", "onnxruntime", "eclipse-zenoh", "pyzmq", "ortools", "scipy")
 
 
 def machine() -> dict[str, Any]:

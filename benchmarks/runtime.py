@@ -24,7 +24,7 @@ import plans
 from common import quartiles, write_result
 from models import ENTRIES, plan_at, prepared
 
-from cutset import api, profiler
+from cutset import api, lab, profiler
 from cutset.cluster import Cluster, Device, Engine, Link
 from cutset.errors import InfeasibleError
 from cutset.estimate import estimate
@@ -176,7 +176,12 @@ def one_lab(
             profile = replace(found, links=links.links, devices=links.devices)
             problem = api.problem(model, coordinator.cluster, profile)
             for kind, plan in chosen(problem, count):
-                row = {"model": name, "devices": count, "bandwidth_bps": rate, "plan": kind}
+                row: dict[str, Any] = {
+                    "model": name,
+                    "devices": count,
+                    "bandwidth_bps": rate,
+                    "plan": kind,
+                }
                 what = f"{name}, {count} devices, {label}, {kind}"
                 if api.evaluate(problem, plan).latency_s > MOST_S:
                     rows.append({**row, "left_out": True})

@@ -251,9 +251,9 @@ def test_workers_send_straight_to_each_other(tmp_path: Path) -> None:
     with Coordinator(cluster, cache_dir=tmp_path) as coordinator:
         with coordinator.deploy(plan, submodels, toy.graph()) as deployment:
             session = deployment.session()
-            np.testing.assert_array_equal(
-                session.run(["y"], {"x": x}, deadline_s=30)[0], toy.expected(x)
-            )
+            for _ in range(5):  # of the last, acknowledgements may still be under way
+                (y,) = session.run(["y"], {"x": x}, deadline_s=30)
+                np.testing.assert_array_equal(y, toy.expected(x))
             stats = session.stats()
         links = {link.name: link.path for d in stats.devices.values() for link in d.links}
         assert links == dict.fromkeys(("pi>tpu", "tpu>server", "server>pi"), "direct")

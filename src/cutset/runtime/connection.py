@@ -23,6 +23,12 @@ from cutset.runtime.transport import Wanted, always
 
 MAX_BACKLOG: Final = 4096  # messages; more are lost, and come again
 AT_ONCE_S: Final = 0.002  # how long a sender waits for the kernel before the backlog takes over
+_PATIENCE: Final = (
+    ("TCP_KEEPIDLE", 10),  # seconds of silence
+    ("TCP_KEEPINTVL", 10),
+    ("TCP_KEEPCNT", 5),
+    ("TCP_USER_TIMEOUT", 60_000),  # milliseconds without a byte taken
+)
 _DONT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", None)
 
 
@@ -177,13 +183,13 @@ def _wait_writable(connection: socket.socket, seconds: float) -> None:
 
 
 def _tune(connection: socket.socket) -> None:
-    """No delay for small messages, and a peer that has vanished is noticed while nothing is sent.
+    """No delay for small messages, and a peer that has vanished is noticed in the end.
 
-    Keep-alive, unlike a limit on unacknowledged data, spares a process that merely stalls.
+    Later than Zenoh does: a process that merely stalls must keep its connection.
     """
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4)):
+    for name, value in _PATIENCE:
         option = getattr(socket, name, None)
         if option is not None:
             connection.setsockopt(socket.IPPROTO_TCP, option, value)

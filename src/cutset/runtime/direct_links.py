@@ -78,9 +78,7 @@ class DirectLinks:
         self._greetings = threading.Semaphore(MAX_GREETINGS)
         self._greeting: set[socket.socket] = set()
         self._closed = False
-        self.drops = Drops(
-            log
-        )  # connections of strangers, and those that end in a malformed message
+        self.drops = Drops(log)  # strangers, and connections that ended in a malformed message
 
     @property
     def endpoint(self) -> DataEndpoint:
@@ -212,12 +210,13 @@ class DirectLinks:
     def _add(self, connection: socket.socket, caller: Caller, *, accepted: bool) -> None:
         link = Connection(connection, self._receive, lambda problem: self._ended(caller, problem))
         with self._changed:
-            known = self._pairs.setdefault(caller.address, {})
+            known = self._pairs.get(caller.address, {})
             pair = known.get(caller.pair) or _Pair(dialled=not accepted)
             crowded = sum(map(len, self._pairs.values())) >= MAX_PAIRS
             if self._closed or crowded or caller.lane in pair.lanes:
                 connection.close()
                 return
+            known = self._pairs.setdefault(caller.address, known)
             known[caller.pair] = pair
             pair.lanes[caller.lane] = link
             # A peer dials again only when its last pair was over: what is left of it here is dead.

@@ -84,6 +84,8 @@ class DirectTransport:
 
     def start(self, receive: Receive, lost: Lost) -> None:
         def gone(address: str) -> None:
+            self._since_s.pop(address, None)
+            self._told.discard(address)
             self.links.drop(address)
             lost(address)
 

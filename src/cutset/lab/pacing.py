@@ -13,7 +13,7 @@ from cutset.engine import Paced
 from cutset.ports import Array
 
 #: Lengths in seconds, and how often each is run.
-STAGES: Final = ((0.001, 200), (0.01, 40), (0.1, 7), (1.0, 2))
+STAGES: Final = ((0.001, 200), (0.01, 40), (0.1, 10), (1.0, 3))
 
 
 class _Work:
@@ -37,7 +37,7 @@ class _Work:
 def measure(share: float) -> list[float]:
     """Seconds of each of STAGES on a share of a core, as they come one after another.
 
-    The mean without the longest tenth: it sees what the guard brakes, as a median would not, and
+    The mean without the longest tenth (one at least): it sees what the guard brakes, as a median would not, and
     does not see what else this machine was busy with for a moment. The work is a few microseconds
     longer than it should be, which counts as work.
     """
@@ -50,7 +50,7 @@ def measure(share: float) -> list[float]:
             start_s = time.perf_counter()
             paced.run({})
             ratios.append((time.perf_counter() - start_s) / (work.took_cpu_s / share))
-        kept = sorted(ratios)[: max(1, runs - runs // 10)]
+        kept = sorted(ratios)[: runs - max(1, runs // 10)]
         found.append(stage_s * statistics.fmean(kept))
     return found
 

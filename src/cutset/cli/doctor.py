@@ -152,8 +152,8 @@ def cluster_checks(path: Path, insecure: bool = False, lab: bool = False) -> lis
         )
     ]
     with (
-        targets.in_lab(cluster, lab) as there,
-        Coordinator(there.cluster, insecure=insecure) as coordinator,
+        targets.in_lab(cluster, lab) as entered,
+        Coordinator(entered.cluster, insecure=insecure) as coordinator,
     ):
         states = coordinator.status()
     found += [_device(state, cluster) for state in states]

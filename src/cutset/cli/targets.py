@@ -121,8 +121,10 @@ def load_target(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -
 
 @dataclass(frozen=True)
 class Reached:
-    """A cluster as it is reached. `join_cpu` puts this process on the source's share of a core
-    where the lab emulates it; what is not the device's work, such as planning, comes before.
+    """A cluster as it is reached.
+
+    `join_cpu` puts this process on the source's share of a core where the lab emulates it; what is
+    not the device's work, such as planning, comes before.
     """
 
     cluster: Cluster
@@ -135,9 +137,8 @@ def in_lab(cluster: Cluster, wanted: bool) -> Iterator[Reached]:
 
     This process is in the source's network then, until the end of the context. The lab that is up
     for this cluster is used; without one, one is brought up and taken down again. Where this
-    machine can have none, the cluster stays, and a note says so.
-    Raises UsageError where the lab that is up is another cluster's, InfeasibleError where this
-    machine is too small.
+    machine can have none, the cluster stays, and a note says so. Raises UsageError where the lab
+    that is up is another cluster's, InfeasibleError where this machine is too small.
     """
     if not wanted:
         yield Reached(cluster)

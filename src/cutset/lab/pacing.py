@@ -37,9 +37,9 @@ class _Work:
 def measure(share: float) -> list[float]:
     """Seconds of each of STAGES on a share of a core, as they come one after another.
 
-    The mean without the longest tenth (one at least): it sees what the guard brakes, as a median would not, and
-    does not see what else this machine was busy with for a moment. The work is a few microseconds
-    longer than it should be, which counts as work.
+    The mean without the longest tenth (one at least): it sees what the guard brakes, as a median
+    would not, and does not see what else this machine was busy with for a moment. The work is a few
+    microseconds longer than it should be, which counts as work.
     """
     found = []
     for stage_s, runs in STAGES:

@@ -163,6 +163,9 @@ def test_a_malformed_message_costs_its_sender_the_connection_and_nobody_else() -
         assert pair.over.wait(TIMEOUT_S)
         c.send(a.address, b"h", b"p", data=True)
         assert inbox.next() == (b"h", b"p")
+        # b may see the end before a has counted it: a's connection thread, and its end, come last.
+        with a.links._changed:
+            assert a.links._changed.wait_for(lambda: b.address not in a.links._pairs, TIMEOUT_S)
         assert a.links.drops.counts() == {"greeting": 1}
         assert any("too long" in line for line in lines)
 

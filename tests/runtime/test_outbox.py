@@ -43,8 +43,11 @@ def outbox(clock: Clock) -> Outbox:
 def test_transfers_under_way_together_hold_a_link_once(outbox: Outbox, clock: Clock) -> None:
     outbox.describe("b", "a>b", None, delay_s=0.5)
     outbox.describe("c", "a>c", None)
+    for target in "bc":
+        outbox.set_rate(target, LinkRate())  # not real, so that no turns are taken
     for item in (parcel(1), parcel(2), parcel(1, "c")):
         outbox.post(item)
+    sent(outbox)
     sent(outbox)
     clock.now_s = 101.5  # 1 s, and 0.5 s of delay
     outbox.acknowledged(("s", 1, 1, "t", "b"))
@@ -77,3 +80,26 @@ def test_what_is_given_up_leaves_the_emulated_link(outbox: Outbox, clock: Clock)
         outbox.post(parcel(request))
         outbox.forget(lambda key, request=request: key[2] == request)
     assert len(outbox) <= 1  # the one that is on the link
+
+
+def test_on_real_links_one_target_is_sent_to_at_a_time(outbox: Outbox, clock: Clock) -> None:
+    outbox.describe("b", "a>b", 800.0)  # 1 s for each
+    outbox.describe("c", "a>c", 800.0)
+    for item in (parcel(1), parcel(1, "c"), parcel(2)):
+        outbox.post(item)
+    assert [p.target for p, _ in outbox._due()] == ["b"]
+    assert outbox._next_s() == pytest.approx(101.0)
+    clock.now_s = 100.5
+    outbox.acknowledged(("s", 1, 1, "t", "b"))
+    assert [p.target for p, _ in outbox._due()] == ["c"]
+    clock.now_s = 101.5
+    assert [p.key and p.key[2] for p, _ in outbox._due()] == [2]
+
+
+def test_what_is_given_up_takes_no_turn(outbox: Outbox) -> None:
+    for item in (parcel(1), parcel(1, "c"), parcel(2, "c")):
+        outbox.post(item)
+    outbox.forget(lambda key: key[2] == 1)
+    sent(outbox)
+    assert [p.key and p.key[2] for p, _ in outbox._due()] == []
+    assert len(outbox) == 1

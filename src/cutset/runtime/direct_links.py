@@ -228,9 +228,9 @@ class DirectLinks:
             other.close()
 
     def _ended(self, caller: Caller, problem: Exception | None) -> None:
-        self._remove(caller.address, caller.pair)
         if problem is not None:
             self._refuse(str(problem))
+        self._remove(caller.address, caller.pair)
 
     def _remove(self, address: str, number: bytes) -> None:
         with self._changed:

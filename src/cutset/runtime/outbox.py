@@ -17,6 +17,7 @@ from cutset.runtime.codec import encode, tensor_view
 from cutset.runtime.messages import Ack, Activation, LinkStats, Message, Probe, ProbeBack
 from cutset.runtime.shaping import LinkRate, Shaper
 from cutset.runtime.transport import Transport, Wanted, always
+from cutset.runtime.turns import Turns
 
 Key = tuple[str, int, int, str, str]  # session, epoch, request, tensor, target
 
@@ -77,6 +78,7 @@ class Outbox:
         self._urgent: deque[Parcel] = deque()
         self._plain: deque[Parcel] = deque()
         self._shaper: Shaper[Parcel] = Shaper()
+        self._turns: Turns[Parcel] = Turns()
         self._unacknowledged: dict[Key, Parcel] = {}
         self._links: dict[str, _Link] = {}
         self._egress_free_s = 0.0
@@ -90,7 +92,7 @@ class Outbox:
     def __len__(self) -> int:
         """Parcels held: to be sent, on an emulated link, or not acknowledged yet."""
         with self._condition:
-            waiting = len(self._urgent) + len(self._plain) + len(self._shaper)
+            waiting = len(self._urgent) + len(self._plain) + len(self._shaper) + len(self._turns)
             return max(waiting, len(self._unacknowledged))
 
     def close(self) -> None:
@@ -121,6 +123,9 @@ class Outbox:
             parcel = self._unacknowledged.pop(key, None)
             if parcel is None:
                 return
+            self._turns.acknowledged(parcel.target)
+            if len(self._turns):
+                self._condition.notify()
             link = self._link(parcel.target)
             now_s = self._clock()
             start_s = parcel.start_s or now_s
@@ -148,7 +153,8 @@ class Outbox:
             for key in [k for k in self._unacknowledged if matches(k)]:
                 del self._unacknowledged[key]
             # On a slow link they would wait for their turn, and more of them with every request.
-            self._shaper.discard(lambda p: p.key is not None and matches(p.key))
+            for queue in (self._shaper, self._turns):
+                queue.discard(lambda p: p.key is not None and matches(p.key))
 
     def set_rate(self, target: str, rate: LinkRate) -> None:
         """Emulate the link to a target from now on."""
@@ -170,6 +176,7 @@ class Outbox:
         with self._condition:
             link = self._link(target)
             link.name, link.bandwidth_bps, link.delay_s = name, bandwidth_bps, delay_s
+            self._turns.set_rate(target, bandwidth_bps)
 
     def stats(self, session: str, epoch: int) -> tuple[LinkStats, ...]:
         """Sums over the epoch's acknowledged tensors, by link."""
@@ -199,7 +206,9 @@ class Outbox:
         return self._links.setdefault(target, _Link(""))
 
     def _queue(self, parcel: Parcel) -> None:
-        if parcel.shaped:
+        if parcel.key is not None and not self._shaper.shapes(parcel.target):
+            self._turns.add(parcel, parcel.target, parcel.size_bytes)
+        elif parcel.shaped:
             self._shaper.add(self._clock(), parcel, parcel.target, parcel.size_bytes)
         else:
             self._plain.append(parcel)
@@ -226,9 +235,11 @@ class Outbox:
         if self._closed:
             return found
         for due in self._shaper.poll(now_s):
-            if not due.item.start_s:
-                due.item.start_s = due.start_s
+            due.item.start_s = due.item.start_s or due.start_s
             found.append((due.item, False))
+        for parcel in self._turns.poll(now_s):
+            parcel.start_s = parcel.start_s or now_s
+            found.append((parcel, False))
         for parcel in self._late(now_s):
             parcel.retry_at_s = float("inf")
             parcel.attempt += 1
@@ -246,7 +257,8 @@ class Outbox:
 
     def _next_s(self) -> float:
         retries = (p.retry_at_s for p in self._unacknowledged.values())
-        return min(self._shaper.next_s(), min(retries, default=float("inf")))
+        next_s = min(self._shaper.next_s(), self._turns.next_s())
+        return min(next_s, min(retries, default=float("inf")))
 
     def _send(self, parcel: Parcel, urgent: bool) -> None:
         key = parcel.key

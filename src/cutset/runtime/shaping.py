@@ -49,6 +49,10 @@ class Shaper(Generic[T]):
     def rate(self, target: str) -> LinkRate:
         return self._rates.get(target, LinkRate())
 
+    def shapes(self, target: str) -> bool:
+        """Whether the link to a target is emulated."""
+        return target in self._rates
+
     def set_rate(self, now_s: float, target: str, rate: LinkRate) -> None:
         """Change a link; a transfer that is on it goes on at the new rate."""
         self._advance(now_s)

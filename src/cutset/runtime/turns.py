@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -38,6 +39,14 @@ class Turns(Generic[T]):
     def add(self, item: T, target: str, size_bytes: int) -> None:
         """A transfer becomes ready; it takes its turn after those that came before."""
         self._waiting.append((item, target, size_bytes))
+
+    def discard(self, matches: Callable[[T], bool]) -> None:
+        """Drop what waits for its turn and is not wanted any more."""
+        self._waiting = deque(w for w in self._waiting if not matches(w[0]))
+
+    def __len__(self) -> int:
+        """Transfers that wait for their turn."""
+        return len(self._waiting)
 
     def poll(self, now_s: float) -> list[T]:
         """What may be sent now, in order."""

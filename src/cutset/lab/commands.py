@@ -27,7 +27,7 @@ FAST_BPS: Final = 5e8
 #: TCP hands over pieces of up to 64 KiB (GSO), which a shaper would let pass whole, as if a small
 #: transfer took no time. Where a rate is stated they have at most so many frames, and single
 #: frames where a piece would last longer than this; large ones save the processor.
-PIECE_S: Final = 0.0005
+PIECE_S: Final = 0.0007
 PIECE_FRAMES: Final = 16
 _ANY_PIECE_FRAMES: Final = 65535
 QUEUE_BYTES: Final = 32 * 2**20

@@ -326,6 +326,28 @@ def test_shares_and_memory_are_guarded(up: Lab) -> None:
         assert allowed / int((period / "cpu.cfs_period_us").read_text()) == pytest.approx(0.2)
 
 
+def test_a_worker_that_ended_is_seen(up: Lab) -> None:
+    pid = up.place("server").pid
+    assert pid is not None
+    handle = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert select.select([handle], [], [], 20)[0]
+    os.close(handle)
+    deadline_s = time.monotonic() + 20
+    while up.place("server").pid is not None and time.monotonic() < deadline_s:
+        threading.Event().wait(0.01)
+    assert up.place("server").pid is None
+    assert up.place("mid").pid is not None
+
+
+def test_a_folder_that_others_may_write_to_is_refused(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    folder.chmod(0o777)
+    with pytest.raises(UsageError, match="alone"):
+        lab.up(cluster())
+    assert lab.find() is None
+
+
 def test_commands_run_on_the_device_that_is_named(up: Lab) -> None:
     code = "import socket; s = socket.socket(); s.bind(('10.77.0.3', 0)); print('here')"
     run = (*CUTSET, "lab", "exec")
@@ -379,6 +401,7 @@ def test_a_lab_that_is_up_is_used_and_stays(folder: Path) -> None:
     write_model_and_plan()
     Path("cluster.yaml").write_text(json.dumps(WIDE))
     with lab.up(parse_cluster(WIDE), tied=True) as made:
+        made.set("device:mid.cpu=0.4")
         run = ("run", "m.onnx", "--plan", "p.json", "--lab", "--requests", "4", "--verify")
         assert cutset(*run)["verify"]["equal"]
         checks = {

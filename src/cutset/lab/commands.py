@@ -20,11 +20,14 @@ MTU_BYTES: Final = 1500
 FRAME_BYTES: Final = 1514
 PAYLOAD_BYTES: Final = 1448
 #: What a late timer may catch up with: long enough for a loaded kernel, short beside a transfer.
+#: Fast links lose more by being late than transfers over them gain.
 BURST_S: Final = 0.0003
+FAST_BURST_S: Final = 0.0006
+FAST_BPS: Final = 5e8
 #: TCP hands over pieces of up to 64 KiB (GSO), which a shaper would let pass whole, as if a small
 #: transfer took no time. Where a rate is stated they have at most so many frames, and single
 #: frames where a piece would last longer than this; large ones save the processor.
-PIECE_S: Final = 0.0005
+PIECE_S: Final = 0.0007
 PIECE_FRAMES: Final = 16
 _ANY_PIECE_FRAMES: Final = 65535
 QUEUE_BYTES: Final = 32 * 2**20
@@ -98,7 +101,7 @@ def _htb(rate_bps: float, ceil_bps: float | None = None) -> str:
     quantum = max(FRAME_BYTES, min(60000, int(ceil / 8 * 0.001)))
 
     def burst(bps: int) -> int:
-        return max(FRAME_BYTES, int(bps / 8 * BURST_S))
+        return max(FRAME_BYTES, int(bps / 8 * (FAST_BURST_S if bps > FAST_BPS else BURST_S)))
 
     return (
         f"htb rate {wire}bit ceil {ceil}bit burst {burst(wire)} cburst {burst(ceil)}"

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Final
 
 #: Arguments: state file, socket, then the folders, the deepest first. What still runs in a folder
-#: after 3 s is asked to end, after 6 s killed. The state file stays while a folder does, so that
-#: it is tried again.
+#: is asked to end after 3 s where the keeper said that it goes down, else after 20 s, in which a
+#: run sees by itself that its devices are lost and says so; 3 s later it is killed. The state file
+#: stays while a folder does, so that it is tried again.
 _SCRIPT: Final = """
 trap '' INT HUP TERM
-read -r _
+how= patience=400
+read -r how
+[ "$how" = down ] && patience=60
 state=$1 socket=$2 tries=0
 shift 2
 while :; do
@@ -26,10 +29,10 @@ while :; do
   done
   [ -z "$left" ] && break
   tries=$((tries + 1))
-  [ "$tries" -ge 180 ] && exit 1
+  [ "$tries" -ge $((patience + 120)) ] && exit 1
   signal=
-  [ "$tries" -eq 60 ] && signal=TERM
-  [ "$tries" -ge 120 ] && signal=KILL
+  [ "$tries" -eq "$patience" ] && signal=TERM
+  [ "$tries" -ge $((patience + 60)) ] && signal=KILL
   if [ -n "$signal" ]; then
     for folder; do
       [ -f "$folder/cgroup.procs" ] && while read -r process; do
@@ -42,7 +45,9 @@ done
 rm -f -- "$state" "$socket"
 """
 #: Longer than the script may take.
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 45.0
+#: What the keeper writes before it ends in order.
+DOWN: Final = b"down\n"
 
 
 def _arguments(state: Path, socket: Path, folders: Sequence[str]) -> list[str]:

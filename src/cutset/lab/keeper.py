@@ -93,6 +93,7 @@ class Keeper:
         self._hierarchy = hierarchy
         self._children: dict[str, Child] = {}
         self._relay: subprocess.Popen[str] | None = None
+        self._guardian: subprocess.Popen[bytes] | None = None
         self._changed = threading.Lock()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.hub_fd = namespaces.make()
@@ -349,6 +350,10 @@ class Keeper:
             with contextlib.suppress(OSError):
                 self._relay.stdin.close()
             self._relay.wait()
+        if self._guardian is not None and self._guardian.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._guardian.stdin.write(guardian.DOWN)
+                self._guardian.stdin.flush()
 
 
 def _listen(path: Path) -> socket.socket:

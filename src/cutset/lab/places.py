@@ -48,7 +48,7 @@ class Files:
         return self.folder / "lab.log"
 
     def make(self) -> None:
-        """Raises UsageError where the folder cannot be made."""
+        """Raises UsageError where the folder cannot be made, or is not this user's alone."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -58,6 +58,18 @@ class Files:
                 value=str(self.folder),
                 remedy="be root, or name another folder",
             ) from None
+        self.check()
+
+    def check(self) -> None:
+        """Raise UsageError where others could write what is believed of the folder's files."""
+        found = self.folder.stat()
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise UsageError(
+                "the lab's folder must belong to this user, who alone may write to it",
+                field=VARIABLE,
+                value=str(self.folder),
+                remedy="chmod 700, or name another folder",
+            )
 
 
 def files(folder: Path | str | None = None) -> Files:
@@ -100,6 +112,7 @@ def wait_gone(where: Files, clock: Callable[[], float] = time.monotonic) -> None
     """
     if not where.folder.is_dir():
         return
+    where.check()
     end_s = clock() + PATIENCE_S
     while (held := lock(where)) is None:
         if clock() > end_s:

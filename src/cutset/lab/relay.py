@@ -30,7 +30,7 @@ _SOL_PACKET: Final = 263
 _PACKET_VNET_HDR: Final = 15
 _FRAME_BYTES: Final = 10 + 14 + 65536
 #: What it carries of payload, measured on two cores of a Xeon; more is noted, not refused.
-CARRIES_BPS: Final = 4e8
+CARRIES_BPS: Final = 1e9
 #: What may be under way at once; more is dropped, as a router's full queue would.
 HELD_BYTES: Final = 64 * 2**20
 _HEADER: Final = 10  # virtio's, before each frame

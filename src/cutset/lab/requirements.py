@@ -14,7 +14,7 @@ from cutset.errors import InfeasibleError, UsageError
 from cutset.lab import cgroups, commands, namespaces, relay
 from cutset.lab.state import LabSpec
 from cutset.runtime import machine_info
-from cutset.units import format_bytes
+from cutset.units import format_bytes, format_rate
 
 WITHOUT: Final = "without it, `cutset run` emulates in process"
 
@@ -149,6 +149,6 @@ def notes(spec: LabSpec) -> tuple[str, ...]:
     if not fast:
         return ()
     return (
-        f"links with a latency carry at most about {relay.CARRIES_BPS / 1e6:.0f} Mbit/s here, as"
+        f"links with a latency carry at most about {format_rate(relay.CARRIES_BPS)} here, as"
         f" their frames pass through a process: {', '.join(fast)}",
     )

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from cutset.changes import Change, apply_change
+from cutset.changes import Change, LinkChange, apply_change
 from cutset.cluster import Cluster, Device, Link
 from cutset.errors import InfeasibleError, UsageError
 
@@ -139,8 +139,6 @@ def _link(link: Link) -> LinkSpec:
 
 def changed(spec: LabSpec, change: Change) -> LabSpec:
     """The lab after a change. Raises UsageError for a device or link that it does not have."""
-    from cutset.changes import LinkChange
-
     after = spec_of(apply_change(_as_cluster(spec), change))
     up = {link.name: link.up for link in spec.links}
     if isinstance(change, LinkChange) and change.up is not None:

@@ -25,9 +25,10 @@ BURST_S: Final = 0.0003
 FAST_BURST_S: Final = 0.0006
 FAST_BPS: Final = 5e8
 #: TCP hands over pieces of up to 64 KiB (GSO), which a shaper would let pass whole, as if a small
-#: transfer took no time. Where a rate is stated they have at most so many frames, and single
-#: frames where a piece would last longer than this; large ones save the processor.
-PIECE_S: Final = 0.0007
+#: transfer took no time. Where a rate is stated, a piece lasts at most so long on the slowest link
+#: of its device and has at most so many frames. Smaller ones cost the processor more, in interrupts
+#: of whatever computes there.
+PIECE_S: Final = 0.00035
 PIECE_FRAMES: Final = 16
 _ANY_PIECE_FRAMES: Final = 65535
 QUEUE_BYTES: Final = 32 * 2**20
@@ -79,9 +80,14 @@ def device_lines(index: int) -> list[str]:
 def piece_lines(spec: LabSpec, index: int) -> list[str]:
     """`ip` lines in the device: how many frames a piece has that TCP hands over at once."""
     name = spec.devices[index].name
-    limited = any(spec.rate_bps(link) is not None for link in spec.links if link.source == name)
-    frames = PIECE_FRAMES if limited else _ANY_PIECE_FRAMES
-    return [f"link set {DEVICE_PORT} gso_max_segs {frames}"]
+    rates = [spec.rate_bps(link) for link in spec.links if link.source == name]
+    frames = [_frames(rate) for rate in rates if rate is not None]
+    return [f"link set {DEVICE_PORT} gso_max_segs {min(frames, default=_ANY_PIECE_FRAMES)}"]
+
+
+def _frames(rate_bps: float) -> int:
+    """How many frames a piece may have at a rate of payload."""
+    return max(1, min(PIECE_FRAMES, int(wire_bps(rate_bps) / 8 * PIECE_S / FRAME_BYTES)))
 
 
 def _neighbours(spec: LabSpec, index: int) -> list[tuple[int, float | None]]:
@@ -111,10 +117,8 @@ def _htb(rate_bps: float, ceil_bps: float | None = None) -> str:
 
 def _queue(rate_bps: float) -> str:
     """A shaper's queue. As a token bucket splits what exceeds its burst; its rate plays no part."""
-    frames = int(wire_bps(rate_bps) / 8 * PIECE_S / FRAME_BYTES)
-    frames = PIECE_FRAMES if frames >= PIECE_FRAMES else 1
     # The kernel rounds the burst down by up to 320 bytes at this rate.
-    burst = frames * FRAME_BYTES + 700
+    burst = _frames(rate_bps) * FRAME_BYTES + 700
     return f"tbf rate 40gbit burst {burst} limit {QUEUE_BYTES}"
 
 

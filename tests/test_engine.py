@@ -73,7 +73,7 @@ class FakeClock:
 
 
 class Work:
-    """Takes 10 ms of CPU time and `waits_s` more of the clock."""
+    """Takes 10 ms of CPU time (or `cpu_s`) and `waits_s` more of the clock."""
 
     input_names = ("x",)
     output_names = ("y",)
@@ -81,10 +81,11 @@ class Work:
     def __init__(self, clock: FakeClock, waits_s: float = 0.0) -> None:
         self.clock = clock
         self.waits_s = waits_s
+        self.cpu_s = 0.010
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        self.clock.cpu_s += 0.010
-        self.clock.wall_s += 0.010 + self.waits_s
+        self.clock.cpu_s += self.cpu_s
+        self.clock.wall_s += self.cpu_s + self.waits_s
         return {"y": feeds["x"]}
 
 
@@ -97,6 +98,20 @@ def test_a_paced_run_ends_at_cpu_time_over_share(waits_s: float, wanted_s: float
     result = paced.run({"x": np.ones(1)})
     assert clock.wall_s == pytest.approx(wanted_s, abs=1e-5)
     assert result["y"][0] == 1
+
+
+def test_noise_of_the_machine_is_not_paced_and_more_work_is() -> None:
+    clock = FakeClock()
+    paced = engine.Paced(
+        work := Work(clock), 0.25, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu
+    )
+    taken_s = []
+    for cpu_s in (0.010, 0.018, 0.012, 0.045, 0.010):
+        work.cpu_s, before_s = cpu_s, clock.wall_s
+        paced.run({"x": np.ones(1)})
+        taken_s.append(clock.wall_s - before_s)
+    # Up to as much again is noise; of 45 ms, 35 are counted.
+    assert taken_s == pytest.approx([0.040, 0.040, 0.040, 0.140, 0.040], abs=1e-4)
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])

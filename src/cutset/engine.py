@@ -282,8 +282,8 @@ class Paced:
 
     A run's CPU time is also what interrupts it (network traffic of all emulated devices, which the
     kernel counts as the thread's), and what others do to the caches that all of them share. So
-    what exceeds the least of the last few runs by up to `NOISE` is left out; what exceeds it by
-    more is work of the run itself.
+    what exceeds the least of the last runs is left out, up to `NOISE` times that least; beyond,
+    it is taken for work of the run itself.
     """
 
     inner: Runnable
@@ -324,7 +324,7 @@ class Paced:
     def _taken_s(self, cpu_s: float) -> float:
         self._last_s.append(cpu_s)
         least_s = min(self._last_s)
-        return least_s if cpu_s <= (1 + NOISE) * least_s else cpu_s
+        return max(least_s, cpu_s - NOISE * least_s)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help venv demo test test-lab check bench clean
+.PHONY: help venv demo test test-lab check bench bench-runtime clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ check: $(READY)  ## formatting, lint, types, architecture
 
 bench: $(READY)  ## the benchmarks whose results docs/benchmarks.md holds
 	$(BIN)/python benchmarks/run_all.py
+
+bench-runtime: $(READY)  ## those of the runtime: lab (as root), data path, many workers
+	$(BIN)/python benchmarks/run_all.py calibration runtime transport workers
 
 clean:           ## remove what make made here
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

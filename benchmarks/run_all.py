@@ -15,7 +15,7 @@ from common import RESULTS
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
-PLOTS = {"segments": plots.segments, "latency": plots.latency}
+PLOTS = {"segments": plots.segments, "latency": plots.latency, "runtime": plots.runtime}
 
 
 def run(names: list[str], quick: bool) -> list[str]:

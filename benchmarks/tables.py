@@ -284,6 +284,34 @@ def runtime(result: Result) -> str:
     )
 
 
+def calibration(result: Result) -> str:
+    rate, pace = result["rate_tolerance"], result["pace_tolerance"]
+    links = [
+        (
+            f"{x['stated_bps'] / 1e6:g} Mbit/s",
+            f"{x['measured_bps'] / 1e6:.5g} Mbit/s",
+            _off(x["off_by"], rate),
+        )
+        for x in result["links"]
+    ]
+    by_share: dict[float, dict[float, str]] = {}
+    for x in result["compute"]:
+        by_share.setdefault(x["share"], {})[x["stated_s"]] = _off(x["off_by"], pace)
+    stages = sorted({x["stated_s"] for x in result["compute"]})
+    return (
+        table(("payload rate stated", "measured", "off by"), links)
+        + "\n\n"
+        + table(
+            ("share of a core", *(f"stage of {1e3 * s:g} ms" for s in stages)),
+            [(f"{share:g}", *(row[s] for s in stages)) for share, row in by_share.items()],
+        )
+    )
+
+
+def _off(value: float, tolerance: float) -> str:
+    return f"{value:+.2%}" if abs(value) <= tolerance else f"**{value:+.2%}**"
+
+
 def workers(result: Result) -> str:
     idle, deployed = result["idle_of_a_core"], result["idle_deployed_of_a_core"]
     return table(
@@ -312,7 +340,10 @@ SECTIONS: Mapping[str, Callable[[Result], str]] = {
     "envelope": envelope,
     "segments": segments,
     "latency": latency,
+    "calibration": calibration,
+    "runtime": runtime,
     "transport": transport,
+    "workers": workers,
     "worker": worker,
 }
 

@@ -29,7 +29,8 @@ from cutset.errors import CutsetError, RuntimeFault, UsageError
 from cutset.lab import cgroups, commands, guardian, namespaces, places, requirements
 from cutset.lab.state import SCHEMA, LabSpec, LabState, Place, changed
 from cutset.runtime.children import Child, spawn
-from cutset.runtime.messages import Failure, to_failure
+from cutset.runtime.failures import to_failure
+from cutset.runtime.messages import Failure
 
 MAX_REQUEST_BYTES: Final = 1 << 16
 REQUEST_TIMEOUT_S: Final = 5.0

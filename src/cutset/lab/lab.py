@@ -19,7 +19,7 @@ from cutset.errors import LocalProtocolError, RuntimeFault, UsageError
 from cutset.lab import cgroups, namespaces, places, requirements
 from cutset.lab.keeper import Answer, Request, Settings, in_use
 from cutset.lab.state import LabState, Place, difference, spec_of
-from cutset.runtime.messages import from_failure
+from cutset.runtime.failures import from_failure
 
 ANSWER_TIMEOUT_S: Final = 90.0
 

@@ -9,7 +9,8 @@ import time
 from typing import Final
 
 from cutset.errors import LocalProtocolError, TransportError, WorkerLostError
-from cutset.runtime.messages import Call, CallBody, Failure, Reply, ReplyBody, from_failure
+from cutset.runtime.failures import from_failure
+from cutset.runtime.messages import Call, CallBody, Failure, Reply, ReplyBody
 from cutset.runtime.outbox import Outbox, Parcel
 
 RESEND_S: Final = 3.0

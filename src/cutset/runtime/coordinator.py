@@ -29,6 +29,7 @@ from cutset.runtime.children import Child, spawn
 from cutset.runtime.deployment import CALL_TIMEOUT_S, Deployment
 from cutset.runtime.direct_transport import DirectTransport
 from cutset.runtime.discovery import with_endpoints
+from cutset.runtime.failures import from_failure
 from cutset.runtime.messages import (
     MAX_WINDOW,
     CallBody,
@@ -42,7 +43,6 @@ from cutset.runtime.messages import (
     ReplyBody,
     SetLink,
     Status,
-    from_failure,
 )
 from cutset.runtime.outbox import Parcel
 from cutset.runtime.transport import Transport

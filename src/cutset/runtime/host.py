@@ -13,6 +13,7 @@ from cutset.errors import CutsetError, RemoteProtocolError, RuntimeFault
 from cutset.ports import Array
 from cutset.runtime.codec import decode_tensor, dtype_name, payload_bytes
 from cutset.runtime.drops import Drops, Reason
+from cutset.runtime.failures import to_failure
 from cutset.runtime.flow import Arrival, Flow
 from cutset.runtime.messages import (
     MAX_TENSOR_BYTES,
@@ -25,7 +26,6 @@ from cutset.runtime.messages import (
     StageStats,
     Stats,
     TensorSpec,
-    to_failure,
 )
 from cutset.runtime.outbox import Outbox, Parcel
 from cutset.runtime.worker_machine import WorkerMachine

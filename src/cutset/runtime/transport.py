@@ -7,9 +7,12 @@ Small on purpose, so that an in-memory transport passes the same conformance sui
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from cutset.runtime.messages import DataEndpoint, Payload
+
+PEER_TIMEOUT_S: Final = 10.0
+"""How long a device waits for a connection to another that its work needs."""
 
 Receive = Callable[[bytes, Payload], None]
 """Called with a message's header and payload: one call at a time, in order for each sender."""

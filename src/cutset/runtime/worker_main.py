@@ -21,7 +21,7 @@ from cutset.errors import CutsetError, UsageError
 from cutset.runtime.cache import SubmodelCache
 from cutset.runtime.direct_transport import DirectTransport
 from cutset.runtime.discovery import LOOPBACK_INTERFACES, check_interface
-from cutset.runtime.messages import to_failure
+from cutset.runtime.failures import to_failure
 from cutset.runtime.worker import Worker
 from cutset.runtime.zenoh_transport import (
     DEFAULT_ENDPOINT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -165,3 +166,12 @@ def test_a_lost_devices_rows_say_so() -> None:
     }
     without_pi = report(SessionStats(2, 0, 2, 0, 0, 0, {}), 2)
     assert [(x.name, x.lost) for x in without_pi.links] == [("pi>server", True)]
+
+
+def test_means_over_requests_that_went_elsewhere_are_not_compared() -> None:
+    pi = Stats(
+        (StageStats("s0", 2, 0.2, 0.0),), (LinkStats("pi>server", 1, 500_000, 0.6, 0, 0.6),), 0
+    )
+    stats = SessionStats(2, 2, 0, 1, 0, 0, {"pi": pi})
+    assert report(stats, 1).disagreement is None
+    assert report(replace(stats, fallbacks=0), 1).disagreement is not None

@@ -169,7 +169,7 @@ def device_reason(device: str, stages: Sequence[tuple[float | None, float | None
     ratios = [m / p for p, m in stages if p and m is not None]
     if not ratios:
         return None
-    several = "all its stages are" if len(ratios) > 1 else "it is"
+    several = "all its stages are" if len(ratios) > 1 else "its stages are"
     if min(ratios) > 1 + NOTABLE:
         return (
             f"{several} slower than profiled; if {device} is loaded or throttled by heat,"

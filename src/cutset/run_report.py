@@ -182,7 +182,10 @@ def run_document(
         dropped=_dropped(stats),
         busy=busy,
         bottleneck=bottleneck(busy, estimate.bottleneck if estimate else None),
-        disagreement=disagreement(_parts(stages, links, busy, in_flight)),
+        # Where some requests went another way, means over all requests compare with nothing.
+        disagreement=None
+        if record.failed or stats.fallbacks
+        else disagreement(_parts(links, busy, in_flight)),
         latencies_s=record.latencies_s if with_latencies else msgspec.UNSET,
     )
 
@@ -247,7 +250,7 @@ def _stages(
                 m.compute_s / m.requests if m is not None and ran else None,
                 m.queue_s / m.requests if m is not None and ran else None,
                 m.requests if m is not None else 0,
-                stage.device not in stats.devices,
+                bool(stats.devices) and stage.device not in stats.devices,
             )
         )
     return found
@@ -307,21 +310,23 @@ def _device_busy(stages: Sequence[StageReport]) -> dict[str, float]:
 
 
 def _parts(
-    stages: Sequence[StageReport],
     links: Sequence[LinkReport],
     busy: Sequence[Busy],
     in_flight: int,
 ) -> Iterator[Part]:
     """What was both predicted and measured. With several requests in flight a transfer waits
     behind others, so that links are compared by how long they are held."""
-    for stage in stages:
-        times = [(x.predicted_s, x.measured_s) for x in stages if x.device == stage.device]
-        yield Part(
-            f"stage {stage.name} on {stage.device}",
-            stage.predicted_s,
-            stage.measured_s,
-            device_reason(stage.device, times),
-        )
+    for row in busy:
+        family, _, device = row.resource.partition(":")
+        if family == "device":
+            # Not stage by stage: what transfers cost the processor is predicted beside the
+            # stages, and is measured inside them.
+            yield Part(
+                f"device {device}",
+                row.predicted_s,
+                row.measured_s,
+                device_reason(device, [(row.predicted_s, row.measured_s)]),
+            )
     for link in links:
         predicted_bps = link.stated_bps
         if link.busy_predicted_s and link.bytes:

@@ -65,3 +65,34 @@ def test_fast_links_with_a_latency_are_noted() -> None:
     (note,) = notes(spec_of(fast))
     assert "pi>server" in note
     assert "server>pi" in note
+
+
+@pytest.mark.parametrize(
+    ("cluster", "field"),
+    [
+        (replace(PAIR, links=(Link("pi", "server", 5.0, None),)), "links.pi>server.bandwidth"),
+        (replace(PAIR, links=(Link("pi", "server", 9e14, None),)), "links.pi>server.bandwidth"),
+        (replace(PAIR, links=(Link("pi", "server", 1e6, 1000.0),)), "links.pi>server.latency"),
+        (
+            replace(PAIR, devices=(replace(PAIR.devices[0], egress_bps=1.0), PAIR.devices[1])),
+            "devices.pi.egress",
+        ),
+        (
+            replace(PAIR, devices=(replace(PAIR.devices[0], cpu_share=1e-6), PAIR.devices[1])),
+            "lab.pi.cpu",
+        ),
+    ],
+)
+def test_numbers_that_the_kernel_cannot_keep_are_refused_by_field(
+    cluster: Cluster, field: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        check(spec_of(cluster), CAPABLE)
+    assert refused.value.field == field
+
+
+def test_memory_alone_is_not_blamed_on_shares() -> None:
+    large = replace(PAIR, devices=(replace(PAIR.devices[0], memory_bytes=8e9), PAIR.devices[1]))
+    with pytest.raises(InfeasibleError, match="`memory`") as refused:
+        check(spec_of(large), CAPABLE)
+    assert "shares" not in str(refused.value)

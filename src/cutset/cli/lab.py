@@ -59,6 +59,7 @@ def status(
     """What is up: devices, links, limits; with --calibrate, whether its numbers are true."""
     from cutset import lab
 
+    _need_root()
     found = lab.find()
     if found is None:
         output.emit(
@@ -84,7 +85,10 @@ def status(
             _show_calibration(console, measured)
 
     output.emit(json, document, show)
-    if measured is not None and not measured.true:
+    ended = [d["name"] for d in document["devices"] if d["pid"] is None and d["endpoint"]]
+    if ended:
+        output.note(f"no worker runs on {', '.join(ended)}: `lab down` and `lab up` start them")
+    if measured is not None and (ended or not measured.true):
         raise typer.Exit(1)
 
 
@@ -107,6 +111,7 @@ def down(json: output.JsonFlag = False) -> None:
     """End the lab and what runs in it; removes also what a killed one left."""
     from cutset import lab
 
+    _need_root()
     found = lab.find()
     with output.working("taking the lab down"):
         if found is not None:
@@ -141,12 +146,25 @@ def _the_lab() -> Lab:
     """The lab that is up. Raises UsageError."""
     from cutset import lab
 
+    _need_root()
     found = lab.find()
     if found is None:
         raise UsageError(
             "no lab is up", field="lab", remedy="bring one up: `cutset lab up cluster.yaml`"
         )
     return found
+
+
+def _need_root() -> None:
+    """A lab is root's: to others it would look as if none were up."""
+    import os
+
+    if hasattr(os, "geteuid") and os.geteuid() != 0:
+        raise UsageError(
+            "the lab needs root",
+            field="lab",
+            remedy="run it with sudo; without root, `cutset run` emulates in process",
+        )
 
 
 def status_document(lab: Lab) -> dict[str, Any]:

@@ -318,8 +318,16 @@ def _show(console: Console, run: RunDocument) -> None:
             enforced, grew = format_bytes(part.predicted_bytes), format_bytes(part.measured_bytes)
             rows.append((f"  peak of loading {part.name}", enforced, grew, "–"))
     output.table(console, ("", "predicted", "measured", "off by"), rows)
+    for m in run.memory:
+        for part in m.stages:
+            if part.measured_bytes > part.predicted_bytes:
+                console.print(
+                    f"memory: loading {part.name} took {format_bytes(part.measured_bytes)} on"
+                    f" {m.device}, more than the {format_bytes(part.predicted_bytes)} that a limit"
+                    " counts: leave room for it"
+                )
     for x in run.links:
-        if x.path != "direct":
+        if x.path not in ("direct", "") and not x.lost:
             console.print(f"link {x.name}: data went over {x.path}")
     limit = run.bottleneck
     if limit.measured is not None:
@@ -329,6 +337,11 @@ def _show(console: Console, run: RunDocument) -> None:
         elif limit.predicted != limit.measured:
             beside = f"; predicted was {limit.predicted}, {time(limit.predicted_s)}"
         console.print(f"bottleneck: {limit.measured}, {time(limit.measured_s)} per request{beside}")
+    if run.failed or run.fallbacks:
+        console.print(
+            "some requests did not go the plan's way: figures per request are means over all, and"
+            " compare with no prediction"
+        )
     if run.disagreement is not None:
         console.print(f"largest disagreement: {run.disagreement.text}")
     if run.verify is not None:

@@ -308,14 +308,27 @@ class Keeper:
         if after == before:
             return
         requirements.check(after, self._machine)
-        for i, place in enumerate(self.state.places):
-            namespaces.inside(place.namespace_fd, partial(self._change_device, before, after, i))
+        try:
+            self._change_network(before, after)
+        except BaseException:
+            self._shape_anew(before)
+            raise
+        for i in range(len(self.state.places)):
             share = after.devices[i].cpu_share
             if share != before.devices[i].cpu_share:
                 cgroups.set_share(self._hierarchy, self._name, i, share)
                 child = self._children.get(after.devices[i].name)
                 if child is not None:
                     child.pace(share)
+        with self._changed:
+            self.state = msgspec.structs.replace(
+                self.state, spec=after, notes=requirements.notes(after)
+            )
+        self._write()
+
+    def _change_network(self, before: LabSpec, after: LabSpec) -> None:
+        for i, place in enumerate(self.state.places):
+            namespaces.inside(place.namespace_fd, partial(self._change_device, before, after, i))
         lines = [
             line
             for i in range(len(after.devices))
@@ -323,11 +336,20 @@ class Keeper:
         ]
         namespaces.inside(self.hub_fd, lambda: namespaces.batch("tc", lines))
         self._delay(after, before)
-        with self._changed:
-            self.state = msgspec.structs.replace(
-                self.state, spec=after, notes=requirements.notes(after)
-            )
-        self._write()
+
+    def _shape_anew(self, spec: LabSpec) -> None:
+        """Make all shapers as they were, whatever of a refused change the kernel has taken."""
+        for i, place in enumerate(self.state.places):
+            device = place.namespace_fd
+            for namespace, port, lines in (
+                (device, commands.DEVICE_PORT, commands.egress_lines(spec, i)),
+                (self.hub_fd, commands.port(i), commands.ingress_lines(spec, i)),
+            ):
+                with contextlib.suppress(CutsetError):  # there may be none
+                    drop = [f"qdisc del dev {port} root"]
+                    namespaces.inside(namespace, partial(namespaces.batch, "tc", drop))
+                with contextlib.suppress(CutsetError):
+                    namespaces.inside(namespace, partial(namespaces.batch, "tc", lines))
 
     @staticmethod
     def _change_device(before: LabSpec, after: LabSpec, index: int) -> None:

@@ -16,6 +16,11 @@ from cutset.lab.state import LabSpec
 from cutset.runtime import machine_info
 from cutset.units import format_bytes, format_rate
 
+#: What is kept true: below and above, the kernel refuses or its timers are too coarse.
+LEAST_BPS, MOST_BPS = 1e4, 4e10
+LEAST_SHARE: Final = 0.01
+MOST_LATENCY_S: Final = 10.0
+
 WITHOUT: Final = "without it, `cutset run` emulates in process"
 
 #: What the kernel must do -> commands that do it in a scratch namespace, one after another.
@@ -135,8 +140,42 @@ def check(spec: LabSpec, machine: Machine) -> None:
         raise InfeasibleError(
             f"the lab cannot be true here: {'; '.join(short)}",
             field="lab" if shares > machine.cores else "devices",
-            remedy="state smaller ones, such as lab: {pi: {cpu: 0.25}}, or use fewer devices",
+            remedy="state smaller shares, such as lab: {pi: {cpu: 0.25}}, or use fewer devices"
+            if shares > machine.cores
+            else "state a smaller `memory`, or leave it out",
         )
+    _check_ranges(spec)
+
+
+def _check_ranges(spec: LabSpec) -> None:
+    """Refuse numbers that the kernel's shapers and groups cannot hold. Raises UsageError."""
+    rates = [(f"links.{link.name}.bandwidth", link.bandwidth_bps) for link in spec.links]
+    rates += [(f"devices.{d.name}.egress", d.egress_bps) for d in spec.devices]
+    rates += [(f"devices.{d.name}.ingress", d.ingress_bps) for d in spec.devices]
+    for field, rate in rates:
+        if rate is not None and not LEAST_BPS <= rate <= MOST_BPS:
+            raise UsageError(
+                f"the lab keeps rates from {format_rate(LEAST_BPS)} to {format_rate(MOST_BPS)}",
+                field=field,
+                value=f"{rate:g} bit/s",
+                remedy="a unit may be missing, as in 20Mbit/s; for a dead link, set it down",
+            )
+    for device in spec.devices:
+        if device.cpu_share < LEAST_SHARE:
+            raise UsageError(
+                f"the lab keeps shares from {LEAST_SHARE:g} of a core",
+                field=f"lab.{device.name}.cpu",
+                value=device.cpu_share,
+                remedy="write a share such as 0.25",
+            )
+    for link in spec.links:
+        if link.latency_s > MOST_LATENCY_S:
+            raise UsageError(
+                f"the lab keeps latencies up to {MOST_LATENCY_S:g} s",
+                field=f"links.{link.name}.latency",
+                value=f"{link.latency_s:g} s",
+                remedy="a unit may be missing, as in 20ms; for a dead link, set it down",
+            )
 
 
 def notes(spec: LabSpec) -> tuple[str, ...]:

@@ -118,9 +118,10 @@ def measure_link(
     size = min(2**23, max(2**14, int(rate * probe_s)))
     found = _probe(coordinator, source, address, size, repeats, shaped=True)
     moved_s = statistics.median(found.round_trip_s) - base_s
-    # What the processors spend is not the link's; on a link faster than they are it overlaps
-    # with the transfer, so that at most half of the time is taken off.
-    transfer_s = max(moved_s - size * (send + recv), moved_s / 2, 1e-9)
+    # What the processors spend overlaps with the transfer on a link that is slower than they are,
+    # and is not the link's on a faster one: of that, at most half of the time is taken off.
+    spent_s = size * (send + recv)
+    transfer_s = max(moved_s - 2 * spent_s**2 / max(moved_s, 1e-9), moved_s / 2, 1e-9)
     emulated = routing.emulated(coordinator.cluster, source, target)
     idle = _probe(coordinator, source, address, 0, IDLE_RUNS, not emulated, IDLE_S)
     one_way_s = statistics.median(idle.round_trip_s) / 2
@@ -129,8 +130,7 @@ def measure_link(
         handover_s = one_way_s
         latency_s = max(0.0, base_s / 2 - statistics.median(small.round_trip_s) / 2)
     elif stated is not None and stated.latency_s is not None:
-        handover_s = max(0.0, one_way_s - stated.latency_s)
-        latency_s = max(0.0, base_s / 2 - handover_s)
+        handover_s, latency_s = max(0.0, one_way_s - stated.latency_s), base_s / 2
     else:
         handover_s, latency_s = 0.0, one_way_s
     measured = LinkMeasurement(source, target, 8 * size / transfer_s, latency_s, repeats)

@@ -129,7 +129,11 @@ def runtime(result: Mapping[str, Any]) -> str:
         parts.append(_dot(left + width + 22, top + 12 + 18 * i, COLOURS[i], kind))
         parts.append(_text(left + width + 30, top + 16 + 18 * i, kind))
     parts.append(
-        _text(left, top + 2 * height + 80, "one dot a plan, in the table's order; dashed: the goal; beyond the axis: at its edge")
+        _text(
+            left,
+            top + 2 * height + 80,
+            "one dot a plan, in the table's order; dashed: the goal; beyond the axis: at its edge",
+        )
     )
     return _document(left + width + 120, top + 2 * height + 96, parts)
 

@@ -51,7 +51,7 @@ def plan(
         write_plan(out, solution, problem.graph, problem.cluster)
     document = msgspec.to_builtins(plan_document(solution, problem.graph, problem.cluster))
     document["alternatives"] = others
-    step = _next_step(target, cluster, profile, out, loaded.model is not None)
+    step = _next_step(target, cluster, profile, out, loaded.model is not None, lab)
     output.emit(json, document, lambda console: _show(console, problem, solution, others, step))
 
 
@@ -96,14 +96,15 @@ def flip_in_words(flip: BreakEven) -> str:
 
 
 def _next_step(
-    target: Path, cluster: Path, profile: Path | None, out: Path | None, model: bool
+    target: Path, cluster: Path, profile: Path | None, out: Path | None, model: bool, lab: bool
 ) -> str:
     quoted = output.quoted
     options = f" --cluster {quoted(cluster)}" + (f" --profile {quoted(profile)}" if profile else "")
     name = quoted(target)
     if out is None:
-        return f"{output.program()} plan {name}{options} -o plan.json"
+        return f"{output.program()} plan {name}{options}{' --lab' * lab} -o plan.json"
     if model:
+        options += " --lab" * lab
         return f"{output.program()} run {name}{options} --plan {quoted(out)} --input FILE --verify"
     return f"{output.program()} evaluate {name} {quoted(out)}{options}"
 

@@ -61,7 +61,7 @@ def profile(
     output.emit(
         json,
         profile_document(found),
-        lambda console: _show(console, loaded, found, model, cluster, out),
+        lambda console: _show(console, loaded, found, model, cluster, out, lab),
     )
 
 
@@ -72,6 +72,7 @@ def _show(
     path: Path,
     cluster: Path | None,
     out: Path | None,
+    lab: bool,
 ) -> None:
     from cutset.units import format_bytes, format_rate, format_time
 
@@ -113,7 +114,7 @@ def _show(
     sizes = sum(op.weight_bytes for op in model.graph.operators)
     console.print(f"{len(model.graph.operators)} operators, weights {format_bytes(sizes)}")
     name, program = output.quoted(path), output.program()
-    options = f" --cluster {output.quoted(cluster)}" if cluster else ""
+    options = (f" --cluster {output.quoted(cluster)}" if cluster else "") + " --lab" * lab
     if out is None:
         step = f"profile {name}{options} -o profile.json (times are remembered)"
     elif cluster is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from dataclasses import replace
 
@@ -21,10 +22,12 @@ from cutset.problem import (
     check_memory,
 )
 from cutset.solvers.break_even import break_evens
-from cutset.solvers.search import best_single
+from cutset.solvers.search import best_single, value_of
 
 TOLERANCE = 1e-9  # relative: value and bound closer than this are equal
 _ROUNDING = 1e-12  # relative: sums in another order
+_GRACE = 0.03  # of the time limit: for a strategy to notice that it is over
+_POLL_S = 0.1
 
 
 def solve(
@@ -46,34 +49,74 @@ def solve(
     """
     chosen = strategies.load(strategy) if isinstance(strategy, str) else strategy
     name = strategies.name_of(chosen)
-    budget = Budget(time_limit_s=time_limit_s, seed=seed)
-    interrupted = False
+    budget = Budget(time_limit_s, seed, value_s=lambda plan: value_of(problem, plan))
+    proposal, finished = _propose(chosen, name, problem, budget)
+    elapsed_s = time.perf_counter() - budget.started_s
+    solution = certify(problem, proposal, name, elapsed_s)
+    if not finished or elapsed_s >= time_limit_s:
+        return solution  # who is in a hurry does not wait for break-evens
+    return replace(solution, break_even=break_evens(problem, solution.plan))
+
+
+def _propose(
+    strategy: Strategy, name: str, problem: Problem, budget: Budget
+) -> tuple[Proposal, bool]:
+    """What the strategy proposes, and whether it came to its end.
+
+    It runs in a thread of its own: whatever it is doing when time is up or Ctrl-C is pressed
+    (compiling, a solver, a third party's loop), this one goes on with the best plan reported.
+    """
+    outcome: list[object] = []
+
+    def work() -> None:
+        try:
+            outcome.append(strategy(problem, budget))
+        except BaseException as error:  # handed to the thread that asked
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, name=f"cutset-{name}", daemon=True)
+    thread.start()
     try:
-        proposal = chosen(problem, budget)
+        while thread.is_alive() and budget.remaining_s() > -_GRACE * budget.time_limit_s:
+            thread.join(_POLL_S if math.isinf(budget.time_limit_s) else _POLL_S / 20)
+        if outcome:
+            return _proposed(outcome[0], name), True
     except KeyboardInterrupt:
         if budget.best is None:
             raise
-        proposal, interrupted = Proposal(budget.best, budget.bound_s, budget.scope), True
-    except CutsetError:
-        raise
-    except (Exception, SystemExit) as error:  # a third party's strategy may raise anything
+    finally:
+        budget.stopped = True
+    if budget.best is not None:
+        return budget.best, False
+    single, _ = best_single(problem, required=False)
+    if single is None:
         raise PlanningError(
-            f"strategy {name!r} failed: {type(error).__name__}: {error}",
+            "planning ended before a plan was found, or it was proven that there is none",
+            field="time_limit_s",
+            value=f"{budget.time_limit_s:g} s",
+            remedy="give it more time, or the devices more memory",
+        )
+    return Proposal(single), False
+
+
+def _proposed(outcome: object, name: str) -> Proposal:
+    """A strategy's outcome as a proposal; raises what it raised."""
+    if isinstance(outcome, (CutsetError, KeyboardInterrupt)):
+        raise outcome
+    if isinstance(outcome, BaseException):  # a third party's strategy may raise anything
+        raise PlanningError(
+            f"strategy {name!r} failed: {type(outcome).__name__}: {outcome}",
             field="strategy",
             remedy="this is a bug in the strategy: report it to its author",
-        ) from error
-    if not isinstance(proposal, Proposal):
+        ) from outcome
+    if not isinstance(outcome, Proposal):
         raise PlanningError(
             f"strategy {name!r} returned no Proposal",
             field="strategy",
-            value=type(proposal).__name__,
+            value=type(outcome).__name__,
             remedy="this is a bug in the strategy: report it to its author",
         )
-    elapsed_s = time.perf_counter() - budget.started_s
-    solution = certify(problem, proposal, name, elapsed_s)
-    if interrupted or budget.exhausted():
-        return solution  # who is in a hurry does not wait for break-evens
-    return replace(solution, break_even=break_evens(problem, solution.plan))
+    return outcome
 
 
 def certify(problem: Problem, proposal: Proposal, strategy: str, elapsed_s: float) -> Solution:
@@ -108,6 +151,7 @@ def certify(problem: Problem, proposal: Proposal, strategy: str, elapsed_s: floa
         scope=proposal.scope or "",
         strategy=strategy,
         elapsed_s=elapsed_s,
+        alternatives=proposal.alternatives,
         verdict=verdict(problem, plan, value),
     )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import ClassVar, Literal, Protocol
@@ -22,9 +22,12 @@ class Objective(StrEnum):
     THROUGHPUT = "throughput"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
-    """Place `graph` on `cluster`. The cluster is resolved: every link has numbers."""
+    """Place `graph` on `cluster`. The cluster is resolved: every link has numbers.
+
+    Compared and hashed by identity, so that what is derived from one can be kept beside it.
+    """
 
     graph: Graph
     cluster: Cluster
@@ -93,6 +96,22 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """What another family of plans would give: `family` is "one device", "two-way split" ….
+
+    `value_s` None where it has no plan; `reason` says why, or that time ran out.
+    """
+
+    family: str
+    strategy: str
+    value_s: float | None
+    bound_s: float = 0.0
+    scope: str = ""
+    elapsed_s: float = 0.0
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Proposal:
     """What a strategy returns. `bound_s` is a proven lower bound for the plans `scope` describes.
 
@@ -102,6 +121,7 @@ class Proposal:
     plan: Plan
     bound_s: float = 0.0
     scope: str | None = None
+    alternatives: tuple[Alternative, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,6 +162,7 @@ class Solution:
     elapsed_s: float
     verdict: Verdict | None = None
     break_even: tuple[BreakEven, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
 
     @property
     def value_s(self) -> float:
@@ -157,28 +178,47 @@ class Solution:
 class Budget:
     """The time a strategy may take, and where it reports the best so far.
 
-    Mutable on purpose: the one object that a strategy and `solve` share, so that a time limit or
-    Ctrl-C yields the best plan seen. `seed` is the only source of randomness.
+    Mutable on purpose: the one object that a strategy and `solve` share across threads, so that a
+    time limit or Ctrl-C yields the best plan seen. `seed` is the only source of randomness.
+    `value_s` scores reported plans; without it, the last one reported counts as the best.
     """
 
     time_limit_s: float = math.inf
     seed: int = 0
     started_s: float = field(default_factory=time.perf_counter)
-    best: Plan | None = None
-    bound_s: float = 0.0
-    scope: str | None = None
+    value_s: Callable[[Plan], float] | None = None
+    within: Budget | None = None
+    best: Proposal | None = None
+    best_s: float = math.inf
+    stopped: bool = False
 
     def remaining_s(self) -> float:
-        return self.time_limit_s - (time.perf_counter() - self.started_s)
+        """Seconds left, 0 or less when it is over; of a part, no more than the whole has."""
+        if self.stopped:
+            return 0.0
+        own = self.time_limit_s - (time.perf_counter() - self.started_s)
+        return own if self.within is None else min(own, self.within.remaining_s())
 
     def exhausted(self) -> bool:
         return self.remaining_s() <= 0
 
+    def part(self, time_limit_s: float = math.inf) -> Budget:
+        """A budget inside this one, for one of several searches. Its plans are reported here too,
+        without their bounds, which need not hold for what this one is about."""
+        return Budget(time_limit_s, self.seed, value_s=self.value_s, within=self)
+
     def report(self, plan: Plan, bound_s: float = 0.0, scope: str | None = None) -> None:
-        """Remember the best plan so far and what is proven; later reports replace earlier ones."""
-        self.best = plan
-        if bound_s > self.bound_s:
-            self.bound_s, self.scope = bound_s, scope
+        """Remember the best plan so far, and the highest bound. Plans that cannot run are not."""
+        value = -math.inf if self.value_s is None else self.value_s(plan)
+        best = self.best or Proposal(plan)
+        if value <= self.best_s and value < math.inf:
+            self.best_s, best = value, replace(best, plan=plan)
+        if bound_s > best.bound_s:
+            best = replace(best, bound_s=bound_s, scope=scope)
+        if self.best is not None or value < math.inf:
+            self.best = best
+        if self.within is not None:
+            self.within.report(plan)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import overload
 
 import numpy as np
@@ -54,14 +55,21 @@ def best_single(problem: Problem, *, required: bool = True) -> tuple[Plan | None
 
     Where none can run: raises InfeasibleError if one is required, else returns (None, inf).
     """
+    best = _best_single(problem)
+    if best[0] is None and required:
+        raise infeasible(problem, None)
+    return best
+
+
+@lru_cache(maxsize=8)
+def _best_single(problem: Problem) -> tuple[Plan | None, float]:
+    """Kept, as the search and the verdict both ask: with many devices it takes a while."""
     best: tuple[Plan | None, float] = (None, math.inf)
     for device in problem.cluster.devices:
         plan = single_stage(problem, device.name)
         value = value_of(problem, plan)
         if value < best[1]:
             best = (plan, value)
-    if best[0] is None and required:
-        raise infeasible(problem, None)
     return best
 
 

@@ -120,7 +120,7 @@ def tied() -> Problem:
             Operator("o2", "Any", ("t0",), ("y0",)),
             Operator("o3", "Any", ("t1",), ("y1",)),
         ),
-        {t: Tensor(t, 1000) for t in ("t0", "t1", "y0", "y1")},
+        {t: Tensor(t, 2000 if t == "t0" else 1000) for t in ("t0", "t1", "y0", "y1")},
         (),
         ("y0", "y1"),
     )
@@ -130,7 +130,7 @@ def tied() -> Problem:
     seconds = {
         "a": {"o0": 0.01, "o1": inf, "o2": inf, "o3": inf},
         "b": {"o0": inf, "o1": 0.01, "o2": inf, "o3": inf},
-        "c": {"o0": inf, "o1": inf, "o2": 0.1, "o3": 0.01},
+        "c": {"o0": inf, "o1": inf, "o2": 0.01, "o3": 0.1},
     }
     return Problem(graph, Cluster(devices, links, "a", "c"), TableCost(seconds))
 
@@ -138,9 +138,10 @@ def tied() -> Problem:
 def test_the_order_across_devices_counts_where_transfers_tie() -> None:
     found = values(tied(), untiled_plans(tied()))
     assert found == values(tied(), naive(tied()))
-    # o2 before o3 on c, one stage each: with its tensor first, o2 starts 8 ms earlier
+    # 8 ms for t1 and 16 ms for t0 after it, while c runs the long o3; the best only with o1 listed
+    # before o0, which ends at the same time.
     assert found[0] == pytest.approx(0.018 + 0.1 + 0.01)
-    assert any(v == pytest.approx(0.026 + 0.1 + 0.01) for v in found)
+    assert found[1] == pytest.approx(0.026 + 0.01 + 0.1)
 
 
 @given(seeds)

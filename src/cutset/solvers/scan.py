@@ -10,14 +10,14 @@ from cutset.plan import Plan
 from cutset.problem import Problem, Proposal
 from cutset.solvers.cut_table import CutTable, Floats, Role
 from cutset.solvers.min_cut import CutOracle
-from cutset.solvers.search import best_single, infeasible, pairs, value_of
+from cutset.solvers.search import best_single, none_found, pairs, value_of
 from cutset.solvers.two_stage import Pair
 
 
-def scan(problem: Problem, table: CutTable) -> Proposal:
+def scan(problem: Problem, table: CutTable, name: str) -> Proposal:
     """The cut with the least additive cost from the source to another device, or a single device.
 
-    Raises InfeasibleError where nothing fits.
+    Raises InfeasibleError where the strategy `name` finds none that fits.
     """
     best: Plan | None
     best, value = best_single(problem, required=False)
@@ -32,7 +32,7 @@ def scan(problem: Problem, table: CutTable) -> Proposal:
             if found < value:
                 best, value = plan, found
     if best is None:
-        raise infeasible(problem, table)
+        raise none_found(problem, name)
     return Proposal(best)
 
 

@@ -266,6 +266,19 @@ def infeasible(problem: Problem, table: CutTable | None) -> InfeasibleError:
     )
 
 
+def none_found(problem: Problem, name: str) -> InfeasibleError:
+    """What a method that does not look at every plan says where it finds none."""
+    short = infeasible(problem, None)
+    if short.field is not None and short.field.startswith("operators."):
+        return short  # true of every plan
+    return InfeasibleError(
+        f"{name} finds no plan, though there may be one: {short.message}",
+        field=short.field,
+        value=short.value,
+        remedy=f"use the strategy auto; {short.remedy}",
+    )
+
+
 def check_objective(problem: Problem, supported: frozenset[Objective], name: str) -> None:
     """Raise UnsupportedProblemError unless the strategy covers the problem's objective."""
     if problem.objective not in supported:

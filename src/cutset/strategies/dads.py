@@ -10,7 +10,7 @@ from cutset.errors import UnsupportedProblemError
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.min_cut import CutOracle
 from cutset.solvers.scan import additive_cut
-from cutset.solvers.search import best_single, check_objective, pairs, value_of
+from cutset.solvers.search import best_single, check_objective, none_found, pairs, value_of
 
 
 @dataclass(frozen=True)
@@ -56,5 +56,5 @@ class Dads:
                 best, value = plan, found
                 budget.report(best)
         if best is None or math.isinf(value):
-            best, _ = best_single(problem)  # says what is short
+            raise none_found(problem, "dads")
         return Proposal(best)

@@ -30,4 +30,4 @@ class Loadpart:
 
     def __call__(self, problem: Problem, budget: Budget) -> Proposal:
         check_objective(problem, self.info.objectives, "loadpart")
-        return scan(problem, prefix_cuts(problem.graph))
+        return scan(problem, prefix_cuts(problem.graph), "loadpart")

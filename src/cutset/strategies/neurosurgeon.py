@@ -29,4 +29,4 @@ class Neurosurgeon:
 
     def __call__(self, problem: Problem, budget: Budget) -> Proposal:
         check_objective(problem, self.info.objectives, "neurosurgeon")
-        return scan(problem, prefix_cuts(problem.graph, articulations_only=True))
+        return scan(problem, prefix_cuts(problem.graph, articulations_only=True), "neurosurgeon")

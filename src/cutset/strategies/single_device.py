@@ -17,7 +17,7 @@ class SingleDevice:
     info: ClassVar[StrategyInfo] = StrategyInfo(
         objectives=frozenset(Objective),
         exact="plans of one stage",
-        citation="",
+        citation="none: the baseline",
     )
 
     def __call__(self, problem: Problem, budget: Budget) -> Proposal:

@@ -5,9 +5,12 @@ Every untiled plan is a topological order cut into runs, each run a stage on som
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Final
 
 from cutset.errors import InvalidFileError
 from cutset.graph import Graph
@@ -23,20 +26,44 @@ from cutset.solvers.all_plans import (
 from cutset.solvers.search import value_of
 from cutset.testing.problems import two_stage_plans
 
+TWO_STAGES: Final = "plans of at most two stages"  # search.scope_of says on which devices
+
+
+def known_scope(scope: str) -> str | None:
+    """The words without the names of devices; None where it is not known what they describe."""
+    if scope.startswith(TWO_STAGES):
+        return TWO_STAGES
+    if scope == scopes.ONE_STAGE or scope.startswith("plans of one stage on "):
+        return scopes.ONE_STAGE
+    return scope if scope in _ENUMERATIONS else None
+
 
 def plans_of(problem: Problem, scope: str) -> Iterator[Plan] | None:
     """All plans that a scope's words describe, or enough of them to hold the best; None where the
     words are not known. Some may not be able to run (`value_s` says inf)."""
-    if scope.startswith("plans of at most two stages"):  # search.scope_of
-        return two_stage_plans(problem)
-    if scope == scopes.ONE_STAGE or scope.startswith("plans of one stage on "):
-        return one_stage_plans(problem)
-    known = {
-        scopes.FULL: untiled_plans,
-        scopes.STAGE_PER_DEVICE: stage_per_device_plans,
-        scopes.PIPELINES: pipeline_plans,
-    }
-    return known[scope](problem) if scope in known else None
+    known = known_scope(scope)
+    return None if known is None else _ENUMERATIONS[known](problem)
+
+
+_ENUMERATIONS: Mapping[str, Callable[[Problem], Iterator[Plan]]] = {
+    scopes.FULL: untiled_plans,
+    scopes.STAGE_PER_DEVICE: stage_per_device_plans,
+    scopes.PIPELINES: pipeline_plans,
+    TWO_STAGES: two_stage_plans,
+    scopes.ONE_STAGE: one_stage_plans,
+}
+
+
+@lru_cache(maxsize=4096)
+def best_s(problem: Problem, scope: str, most_plans: int = 4000) -> float | None:
+    """The least value in seconds of the plans that a known scope describes; inf where none can run.
+
+    None where they are more than `most_plans`: then nothing is tried.
+    """
+    count = sum(1 for _ in itertools.islice(_ENUMERATIONS[scope](problem), most_plans + 1))
+    if count > most_plans:
+        return None
+    return min((value_s(problem, p) for p in _ENUMERATIONS[scope](problem)), default=math.inf)
 
 
 def value_s(problem: Problem, plan: Plan) -> float:

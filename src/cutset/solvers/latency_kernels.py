@@ -328,7 +328,7 @@ def busy(
 def score(
     m: LatencyModel, device: Ints, order: Ints, stage: Ints, for_latency: bool, in_memory: bool
 ) -> float:
-    """Latency or period in seconds; inf for a plan that cannot run or (`in_memory`) does not fit."""
+    """Latency or period in seconds; inf where the plan cannot run or (`in_memory`) not fit."""
     at, targets, _, _, linked = moves(m, device, order)
     if not linked or (in_memory and not memory_kept(m, device, stage)):
         return np.inf

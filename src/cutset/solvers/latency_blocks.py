@@ -38,6 +38,7 @@ class Block:
     tin_t: Ints
     tprod: Ints  # [T]
     tbytes: Floats  # [T]
+    trank: Ints  # [T] places in the order of the tensors' names
     whole: bool  # nothing crosses it or enters it but through its entry and its exit
 
     @property
@@ -68,7 +69,7 @@ class Block:
         """Equal for blocks of one shape: the same edges and sizes."""
         arrays = (self.in_at, self.in_u, self.in_b, self.tin_at, self.tin_t, self.tprod)
         head = bytes((self.first, self.last))
-        return head + b"|".join(a.tobytes() for a in (*arrays, self.tbytes))
+        return head + b"|".join(a.tobytes() for a in (*arrays, self.tbytes, self.trank))
 
 
 def live_operators(graph: Graph) -> tuple[int, ...]:
@@ -164,6 +165,7 @@ def _block(part: Graph, live: tuple[int, ...], begin: int, end: int) -> Block:
         *_rows([[number[t] for t in names] for names in reads]),
         np.array(made_by, dtype=np.int64),
         np.array(sizes, dtype=np.float64),
+        ranks(tuple(number)),
         whole,
     )
 
@@ -177,3 +179,10 @@ def _rows(rows: list[list[int]]) -> tuple[Ints, Ints]:
 def _edge_rows(edges: list[dict[int, float]]) -> tuple[Ints, Ints, Floats]:
     at, ends = _rows([list(row) for row in edges])
     return at, ends, np.array([b for row in edges for b in row.values()], dtype=np.float64)
+
+
+def ranks(names: tuple[str, ...]) -> Ints:
+    """Each name's place in their order as text, by code point."""
+    found = np.zeros(len(names), dtype=np.int64)
+    found[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return found

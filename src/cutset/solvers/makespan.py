@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from cutset.plan import Plan, Stage
 from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers import scopes
 from cutset.solvers.arrays import Bools, ClusterArrays, Floats, Ints, cluster_arrays
-from cutset.solvers.latency_blocks import Block, latency_blocks
+from cutset.solvers.latency_blocks import Block, latency_blocks, ranks
 from cutset.solvers.search import infeasible, single_stage, value_of
 
 _CLOSED = 1e-10  # relative: bounds are sums in another order than the evaluator's
@@ -78,6 +79,11 @@ class BlockSearch:
             release[d] = 0.0
         return release
 
+    @cached_property
+    def rank(self) -> Ints:
+        """The devices' places in the order of their names."""
+        return ranks(self.cluster.names)
+
     def _rates(self) -> tuple[Floats, Floats, Floats, Floats, Floats]:
         a = self.cluster
         return a.wire_s_per_byte, a.latency_s, a.send_s_per_byte, a.recv_s_per_byte, a.overhead_s
@@ -114,12 +120,14 @@ class BlockSearch:
 
         b, a = self.block, self.cluster
         start = np.zeros(b.count)
+        nobody = np.full(len(a.names), -1, dtype=np.int64)
         c = self.allowed(d, None)
         if not np.isfinite(c[np.arange(b.count), device]).all():
             return None
         value, _, _ = schedule(
             device, c, b.real, self.release(d), b.in_at, b.in_u, b.tin_at, b.tin_t, b.tprod,
-            b.tbytes, b.reach, *self._rates(), a.multicast, np.inf, 4 * b.count, start,
+            b.tbytes, b.trank, b.reach, *self._rates(), self.rank, nobody, a.multicast, np.inf,
+            4 * b.count, start,
         )  # fmt: skip
         if math.isinf(value):
             return None
@@ -160,7 +168,8 @@ class BlockSearch:
         while not state[1] and spent < max_nodes and not budget.exhausted():
             limit = search(
                 c, b.real, release, b.in_at, b.in_u, b.in_b, b.tin_at, b.tin_t, b.tprod,
-                b.tbytes, b.reach, kin, *self._rates(), a.multicast, tail, limit, _PIECE,
+                b.tbytes, b.trank, b.reach, *self._rates(), self.rank, kin, a.multicast, tail, limit,
+                _PIECE,
                 state, place, order, options, device, end, used, best_device, best_start,
             )  # fmt: skip
             spent += _PIECE
@@ -216,6 +225,14 @@ class _Search:
     bound_s: float = 0.0
 
     def offer(self, plan: Plan) -> None:
+        """Keep the plan if it is the best so far; one that tears a group apart is none."""
+        groups: dict[str, str] = {}
+        positions, operators = self.problem.graph.positions, self.problem.graph.operators
+        for stage in plan.stages:
+            for name in stage.operators:
+                group = operators[positions[name]].colocate
+                if group is not None and groups.setdefault(group, stage.device) != stage.device:
+                    return
         value = value_of(self.problem, plan)
         if value < self.value_s:
             self.plan, self.value_s = plan, value

@@ -157,14 +157,17 @@ def settle(start, tail, cutoff, arcs, arc_from, arc_to, arc_lag):
 
 @njit(cache=True, nogil=True)
 def schedule(
-    device, c, real, release, in_at, in_u, tin_at, tin_t, tprod, tbytes, reach,
-    wire, lat, send, recv, ov, multicast, cutoff, max_nodes, best_start,
+    device, c, real, release, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
+    wire, lat, send, recv, ov, rank, kin, multicast, cutoff, max_nodes, best_start,
 ):  # fmt: skip
-    """The best schedule of a block whose operators have devices, transfers in any order.
+    """The best schedule of a block whose operators have devices.
 
     Returns (value, proven, nodes): inf where nothing below `cutoff` was found; `proven` says
     whether the search came to its end. `best_start` gets the operators' starts. Branches on which
-    of two activities that share a resource and overlap comes first, the earlier one tried first.
+    of two activities that share a resource and overlap comes first. A transfer can come before
+    another only if its tensor is ready no later; those of one producer have a fixed order (time
+    ready, `trank` of the tensor, `rank` of the receiver), but where exchanging devices of one class
+    `kin` would reverse it.
     """
     count = len(device)
     tensors = len(tprod)
@@ -187,14 +190,15 @@ def schedule(
                 move_t[moves] = t
                 move_y[moves] = y
                 moves += 1
-    size = count + moves
+    base_move = count + tensors  # first the operators, then each tensor's readiness, then transfers
+    size = base_move + moves
     start = np.zeros(size)
     span = np.zeros(size)  # how long it holds its device, link, egress, ingress
-    limit = 2 * most + len(in_u) + moves + 8
+    limit = 2 * most + len(in_u) + moves * (moves + 1) + tensors + 8
     depth_limit = 400
-    arc_from = np.empty(limit + depth_limit, np.int64)
-    arc_to = np.empty(limit + depth_limit, np.int64)
-    arc_lag = np.empty(limit + depth_limit)
+    arc_from = np.empty(limit + 2 * depth_limit, np.int64)
+    arc_to = np.empty(limit + 2 * depth_limit, np.int64)
+    arc_lag = np.empty(limit + 2 * depth_limit)
     arcs = 0
     for v in range(count):
         start[v] = release[device[v]] * real[v]
@@ -207,17 +211,46 @@ def schedule(
             m = number[t, device[v]]
             x, y = device[tprod[t]], device[v]
             if x != y:
-                span[count + m] = tbytes[t] * wire[x, y]
-                after = span[count + m] + lat[x, y] + tbytes[t] * recv[y] + ov[y] * real[v]
-                arc_from[arcs], arc_to[arcs], arc_lag[arcs] = count + m, v, after
+                span[base_move + m] = tbytes[t] * wire[x, y]
+                after = span[base_move + m] + lat[x, y] + tbytes[t] * recv[y] + ov[y] * real[v]
+                arc_from[arcs], arc_to[arcs], arc_lag[arcs] = base_move + m, v, after
                 arcs += 1
-    for m in range(moves):
-        u = tprod[move_t[m]]
-        x = device[u]
-        arc_from[arcs], arc_to[arcs] = u, count + m
-        arc_lag[arcs] = c[u, x] + tbytes[move_t[m]] * send[x]
+    for t in range(tensors):
+        u = tprod[t]
+        arc_from[arcs], arc_to[arcs] = u, count + t
+        arc_lag[arcs] = c[u, device[u]] + tbytes[t] * send[device[u]]
         arcs += 1
-    tail = np.zeros(size)
+    for m in range(moves):
+        arc_from[arcs], arc_to[arcs], arc_lag[arcs] = count + move_t[m], base_move + m, 0.0
+        arcs += 1
+    egress = np.zeros(moves)  # how long a sender is held: in a multicast for the slowest receiver
+    for m in range(moves):
+        egress[m] = span[base_move + m]
+        if multicast:
+            for n in range(moves):
+                if move_t[n] == move_t[m]:
+                    egress[m] = max(egress[m], span[base_move + n])
+    # Transfers of one producer: their order is fixed.
+    for m in range(moves):
+        for n in range(moves):
+            tm, tn = move_t[m], move_t[n]
+            if m == n or tprod[tm] != tprod[tn] or (multicast and tm == tn):
+                continue
+            if kin[move_y[m]] >= 0 and kin[move_y[m]] == kin[move_y[n]] and tm == tn:
+                continue
+            x = device[tprod[tm]]
+            a, b = tbytes[tm] * send[x], tbytes[tn] * send[x]
+            if tm == tn:
+                earlier = rank[move_y[m]] < rank[move_y[n]]
+            else:
+                earlier = a < b or (a == b and trank[tm] < trank[tn])
+            if earlier:
+                arc_from[arcs], arc_to[arcs] = base_move + m, base_move + n
+                arc_lag[arcs] = egress[m]
+                arcs += 1
+    last = count - 1
+    tail = np.full(size, -INF)
+    tail[last] = c[last, device[last]]
     for _ in range(size + 1):
         changed = False
         for k in range(arcs):
@@ -227,18 +260,9 @@ def schedule(
                 changed = True
         if not changed:
             break
-    last = count - 1
-    for i in range(size):  # the exit's own time
-        tail[i] += c[last, device[last]]
+    for i in range(size):
         if start[i] + tail[i] >= cutoff:
             return INF, True, 0
-    egress = np.zeros(size)  # how long a sender is held: in a multicast for the slowest receiver
-    for m in range(moves):
-        egress[count + m] = span[count + m]
-        if multicast:
-            for n in range(moves):
-                if move_t[n] == move_t[m] and span[count + n] > egress[count + m]:
-                    egress[count + m] = span[count + n]
     # Pairs that may not overlap, and how long each holds what they share.
     room = 64
     pair = np.empty((room, 2), np.int64)
@@ -251,13 +275,17 @@ def schedule(
             if i < count and j < count:
                 if device[i] == device[j] and real[i] > 0 and real[j] > 0 and not reach[i, j]:
                     clash, a, b = True, span[i], span[j]
-            elif i >= count and j >= count:
-                ti, tj = move_t[i - count], move_t[j - count]
-                same_sender = device[tprod[ti]] == device[tprod[tj]]
-                if move_y[i - count] == move_y[j - count]:
-                    clash, a, b = True, span[i], span[j]
-                if same_sender and not (multicast and ti == tj):
-                    clash, a, b = True, egress[i], egress[j]
+            elif i >= base_move and j >= base_move:
+                m, n = i - base_move, j - base_move
+                tm, tn = move_t[m], move_t[n]
+                if tprod[tm] != tprod[tn]:
+                    if move_y[m] == move_y[n]:
+                        clash, a, b = True, span[i], span[j]
+                    if device[tprod[tm]] == device[tprod[tn]]:
+                        clash, a, b = True, egress[m], egress[n]
+                elif tm == tn and not multicast:
+                    clash = kin[move_y[m]] >= 0 and kin[move_y[m]] == kin[move_y[n]]
+                    a, b = span[i], span[j]
             if clash:
                 if pairs == room:
                     wider = np.empty((2 * room, 2), np.int64)
@@ -296,10 +324,6 @@ def schedule(
                         worst, when = k, early
             if worst < 0:
                 best = at[last] + c[last, device[last]]
-                for i in range(size):
-                    # Everything leads to the exit, so that its end is the latest.
-                    if at[i] + tail[i] > best:
-                        best = at[i] + tail[i]
                 cutoff = min(cutoff, best)
                 for v in range(count):
                     best_start[v] = at[v]
@@ -334,14 +358,19 @@ def schedule(
             i, j = j, i
             a = hold[k, 1]
         turn[depth] += 1
-        arcs = base + depth
+        arcs = base + 2 * depth
         arc_from[arcs], arc_to[arcs], arc_lag[arcs] = i, j, a
+        if i >= base_move:
+            i, j = count + move_t[i - base_move], count + move_t[j - base_move]
+        else:
+            i, j = 0, 1  # the entry is before all
+        arc_from[arcs + 1], arc_to[arcs + 1], arc_lag[arcs + 1] = i, j, 0.0
         if depth + 1 >= len(starts):
             grown = np.zeros((2 * len(starts), size))
             grown[: len(starts)] = starts
             starts = grown
         starts[depth + 1] = starts[depth]
-        fresh = settle(starts[depth + 1], tail, cutoff, arcs + 1, arc_from, arc_to, arc_lag)
+        fresh = settle(starts[depth + 1], tail, cutoff, arcs + 2, arc_from, arc_to, arc_lag)
         if fresh:
             depth += 1
     return best, proven, nodes
@@ -349,8 +378,8 @@ def schedule(
 
 @njit(cache=True, nogil=True)
 def search(
-    c, real, release, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, reach, kin,
-    wire, lat, send, recv, ov, multicast, tail, cutoff, max_nodes,
+    c, real, release, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank, reach,
+    wire, lat, send, recv, ov, rank, kin, multicast, tail, cutoff, max_nodes,
     state, place, order, options, device, end, used, best_device, best_start,
 ):  # fmt: skip
     """Depth-first search over the operators' devices, in pieces of `max_nodes`.
@@ -469,8 +498,8 @@ def search(
             place[depth] = -1
             continue
         value, proven, taken = schedule(
-            device, c, real, release, in_at, in_u, tin_at, tin_t, tprod, tbytes, reach,
-            wire, lat, send, recv, ov, multicast, cutoff, 3000, starts,
+            device, c, real, release, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
+            wire, lat, send, recv, ov, rank, kin, multicast, cutoff, 3000, starts,
         )  # fmt: skip
         nodes += 1 + taken // 4
         if not proven and end[v] < state[3]:

@@ -1,0 +1,462 @@
+"""The least latency over any number of devices, block by block.
+
+A plan's stages, run operator by operator, are a schedule: every operator on one device, one at a
+time, a tensor's transfer after its producer and before its readers elsewhere, one at a time on
+each link, egress and ingress. The search is over such schedules, with transfers in any order and
+a stage's overhead counted once on a device that a block comes to, and after each arrival. So no
+plan is better than the best schedule: the evaluator's order of transfers is one of the orders, and
+stages only delay what their operators made.
+
+Where only tensors of one operator cross a position (`latency_blocks`), all before has ended when
+that operator ends, and all after begins later: the latency is the sum of what the blocks take, and
+a block's time depends only on the devices of its entry and its exit. So the best schedule is a
+shortest path over (block, device). A cell of a block (entry on d, exit on e) has a lower bound
+first (critical path, each operator wherever it is best for each path); only cells on the shortest
+path by bounds are solved, by branch and bound (`makespan_kernels`), until it has solved cells only.
+The evaluator scores the plan it leads to; where both values agree it is proven best of all plans.
+Early results, memory limits and colocation of operators in different blocks are left out of the
+bound, which can only lower it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from cutset.plan import Plan, Stage
+from cutset.problem import Budget, Problem, Proposal
+from cutset.solvers import scopes
+from cutset.solvers.arrays import Bools, ClusterArrays, Floats, Ints, cluster_arrays
+from cutset.solvers.latency_blocks import Block, latency_blocks, ranks
+from cutset.solvers.search import infeasible, single_stage, value_of
+
+_CLOSED = 1e-10  # relative: bounds are sums in another order than the evaluator's
+_PIECE = 2_000  # nodes between two looks at the clock
+
+
+@dataclass
+class Cell:
+    """What is known of a block between two devices: `low` ≤ its time, `high` that of a schedule.
+
+    Mutable: it gets better as the search goes on. `low` is inf where no schedule is of use.
+    """
+
+    low: float
+    high: float = math.inf
+    device: Ints | None = None
+    start: Floats | None = None
+    solved: bool = False
+
+
+@dataclass(eq=False)
+class BlockSearch:
+    """One block on the cluster: its cells, solved when asked. `compute_s` is [D, K]."""
+
+    block: Block
+    cluster: ClusterArrays
+    compute_s: Floats  # [K, D]
+    cells: dict[tuple[int, int], Cell] = field(default_factory=dict)
+
+    def allowed(self, d: int, e: int | None) -> Floats:
+        """Compute times with entry on d and exit on e (any, where None); inf forbids."""
+        c = self.compute_s.copy()
+        c[0, :] = np.inf
+        c[0, d] = 0.0
+        if e is not None:
+            keep = c[-1, e]
+            c[-1, :] = np.inf
+            c[-1, e] = keep
+        return c
+
+    def release(self, d: int) -> Floats:
+        """A stage's overhead on every device, but where the entry's stage may go on."""
+        release = self.cluster.overhead_s.copy()
+        if not self.block.first:
+            release[d] = 0.0
+        return release
+
+    @cached_property
+    def rank(self) -> Ints:
+        """The devices' places in the order of their names."""
+        return ranks(self.cluster.names)
+
+    def _rates(self) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+        a = self.cluster
+        return a.wire_s_per_byte, a.latency_s, a.send_s_per_byte, a.recv_s_per_byte, a.overhead_s
+
+    def bounds(self) -> Floats:
+        """[D, D] lower bounds by critical paths."""
+        from cutset.solvers.makespan_kernels import heads
+
+        b, count = self.block, len(self.cluster.names)
+        found = np.full((count, count), np.inf)
+        head = np.empty((b.count, count))
+        entries = [self.cluster.source] if b.first else range(count)
+        for d in entries:
+            c = self.allowed(d, None)
+            args = (c, b.real, self.release(d), b.in_at, b.in_u, b.in_b, *self._rates())
+            heads(*args, head)
+            found[d] = head[-1] + c[-1]
+        return found
+
+    def gathered(self, d: int, e: int, on: int) -> Cell | None:
+        """All of the block on one device, one operator after another; None where it cannot be."""
+        b, a = self.block, self.cluster
+        device = np.full(b.count, on, dtype=np.int64)
+        device[0] = d
+        if b.last:
+            device[-1] = e
+        elif on != e:
+            return None
+        return self._scheduled(device, d)
+
+    def _scheduled(self, device: Ints, d: int) -> Cell | None:
+        """A schedule with these devices, the first that the search comes to."""
+        from cutset.solvers.makespan_kernels import schedule
+
+        b, a = self.block, self.cluster
+        start = np.zeros(b.count)
+        nobody = np.full(len(a.names), -1, dtype=np.int64)
+        c = self.allowed(d, None)
+        if not np.isfinite(c[np.arange(b.count), device]).all():
+            return None
+        value, _, _ = schedule(
+            device, c, b.real, self.release(d), b.in_at, b.in_u, b.tin_at, b.tin_t, b.tprod,
+            b.tbytes, b.trank, b.reach, *self._rates(), self.rank, nobody, a.multicast, np.inf,
+            4 * b.count, start,
+        )  # fmt: skip
+        if math.isinf(value):
+            return None
+        return Cell(0.0, float(value), device, start)
+
+    def solve(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> None:
+        """Make cell (d, e) exact, or raise its bound to `cutoff`, within the limits."""
+        from cutset.solvers.makespan_kernels import narrow, search
+
+        b, a = self.block, self.cluster
+        cell = self.cells[d, e]
+        count = len(a.names)
+        cutoff = min(cutoff, cell.high)
+        c = self.allowed(d, e)
+        release = self.release(d)
+        head, tail = np.empty((2, b.count, count))
+        low = narrow(
+            c, b.real, release, b.in_at, b.in_u, b.in_b, b.out_at, b.out_w, b.out_b,
+            *self._rates(), cutoff, head, tail,
+        )  # fmt: skip
+        if math.isinf(low):
+            cell.low = max(cell.low, cutoff)
+            cell.solved = cell.low >= cell.high
+            return
+        cell.low = max(cell.low, low)
+        kin = self._kin(c, d, e)
+        state = np.array([1.0, 0.0, np.inf, np.inf])
+        place = np.full(b.count, -1, dtype=np.int64)
+        order = np.zeros((b.count, count), dtype=np.int64)
+        options = np.zeros(b.count, dtype=np.int64)
+        device = np.zeros(b.count, dtype=np.int64)
+        device[0] = d
+        end = np.zeros(b.count)
+        used = np.zeros(count, dtype=np.int64)
+        used[d] = 1
+        best_device, best_start = np.zeros(b.count, dtype=np.int64), np.zeros(b.count)
+        spent, limit = 0, cutoff
+        while not state[1] and spent < max_nodes and not budget.exhausted():
+            limit = search(
+                c, b.real, release, b.in_at, b.in_u, b.in_b, b.tin_at, b.tin_t, b.tprod,
+                b.tbytes, b.trank, b.reach, *self._rates(), self.rank, kin, a.multicast, tail, limit,
+                _PIECE,
+                state, place, order, options, device, end, used, best_device, best_start,
+            )  # fmt: skip
+            spent += _PIECE
+        if state[2] < cell.high:
+            cell.high = float(state[2])
+            cell.device, cell.start = best_device.copy(), best_start.copy()
+        if state[1]:
+            cell.low = max(cell.low, min(float(state[3]), cell.high, cutoff))
+        cell.solved = cell.low >= cell.high
+
+    def _kin(self, c: Floats, d: int, e: int) -> Ints:
+        """Classes of devices that can be exchanged without changing anything; −1: no other."""
+        a = self.cluster
+        count = len(a.names)
+        kin = np.full(count, -1, dtype=np.int64)
+        entry_exit = {d, e, a.sink if self.block.last else e}
+        for i in range(count):
+            if i in entry_exit or kin[i] >= 0:
+                continue
+            for j in range(i + 1, count):
+                if j not in entry_exit and kin[j] < 0 and self._alike(c, i, j):
+                    kin[i] = kin[j] = i
+        return kin
+
+    def _alike(self, c: Floats, i: int, j: int) -> bool:
+        a = self.cluster
+        if not np.array_equal(c[:, i], c[:, j]):
+            return False
+        for vector in (a.send_s_per_byte, a.recv_s_per_byte, a.overhead_s):
+            if vector[i] != vector[j]:
+                return False
+        others = np.array([k not in (i, j) for k in range(len(a.names))])
+        for m in (a.wire_s_per_byte, a.latency_s):
+            if m[i, j] != m[j, i]:
+                return False
+            if not np.array_equal(m[i, others], m[j, others]):
+                return False
+            if not np.array_equal(m[others, i], m[others, j]):
+                return False
+        return True
+
+
+@dataclass
+class _Search:
+    """The shortest path over blocks. Mutable: bounds rise and the best plan improves."""
+
+    problem: Problem
+    budget: Budget
+    blocks: list[BlockSearch]
+    low: list[Floats]  # [D, D] of each block
+    plan: Plan | None = None
+    value_s: float = math.inf
+    bound_s: float = 0.0
+
+    def offer(self, plan: Plan) -> None:
+        """Keep the plan if it is the best so far; one that tears a group apart is none."""
+        groups: dict[str, str] = {}
+        positions, operators = self.problem.graph.positions, self.problem.graph.operators
+        for stage in plan.stages:
+            for name in stage.operators:
+                group = operators[positions[name]].colocate
+                if group is not None and groups.setdefault(group, stage.device) != stage.device:
+                    return
+        value = value_of(self.problem, plan)
+        if value < self.value_s:
+            self.plan, self.value_s = plan, value
+            self.budget.report(plan)
+
+    def raise_bound(self, bound_s: float) -> None:
+        if bound_s > self.bound_s:
+            self.bound_s = min(bound_s, self.value_s)
+            if self.plan is not None:
+                self.budget.report(self.plan, self.bound_s, scopes.FULL)
+
+    def closed(self) -> bool:
+        return self.bound_s >= self.value_s * (1 - _CLOSED)
+
+
+def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) -> Proposal:
+    """The plan of least latency that was found, and a bound on any untiled plan.
+
+    Raises InfeasibleError that says what is short.
+    """
+    cluster = cluster_arrays(problem)
+    run = _Search(problem, budget, [], [])
+    for name in cluster.names:
+        run.offer(single_stage(problem, name))
+    blocks = latency_blocks(problem.graph)
+    if blocks:
+        _prepare(run, blocks, cluster)
+        _paths_of_gathered(run)
+        _improve(run, max_nodes)
+    else:
+        run.raise_bound(0.0)
+    if run.plan is None:
+        raise infeasible(problem, None)
+    bound = run.value_s if run.closed() else run.bound_s
+    budget.report(run.plan, bound, scopes.FULL)
+    return Proposal(run.plan, bound, scopes.FULL)
+
+
+def _prepare(run: _Search, blocks: Iterable[Block], cluster: ClusterArrays) -> None:
+    known: dict[bytes, tuple[BlockSearch, Floats]] = {}
+    for block in blocks:
+        compute = np.zeros((block.count, len(cluster.names)))
+        for k, position in enumerate(block.positions):
+            if block.real[k]:
+                compute[k] = cluster.compute_s[:, position]
+        if block.last:
+            compute[-1] = np.inf
+            compute[-1, cluster.sink] = 0.0
+        key = block.key + compute.tobytes()
+        if key not in known:
+            search = BlockSearch(block, cluster, compute)
+            known[key] = search, search.bounds()
+            low = known[key][1]
+            for d in range(len(cluster.names)):
+                for e in range(len(cluster.names)):
+                    if math.isfinite(low[d, e]):
+                        search.cells[d, e] = Cell(float(low[d, e]))
+        run.blocks.append(known[key][0])
+        run.low.append(known[key][1])
+
+
+def _forward(costs: list[Floats], source: int) -> list[Floats]:
+    """found[k][d]: least time from the request's start to block k's entry on d."""
+    at = np.full(len(costs[0]), np.inf)
+    at[source] = 0.0
+    found = [at]
+    for cost in costs:
+        found.append((found[-1][:, None] + cost).min(axis=0))
+    return found
+
+
+def _backward(costs: list[Floats], sink: int) -> list[Floats]:
+    at = np.full(len(costs[0]), np.inf)
+    at[sink] = 0.0
+    found = [at]
+    for cost in reversed(costs):
+        found.append((cost + found[-1][None, :]).min(axis=1))
+    return found[::-1]
+
+
+def _path(costs: list[Floats], ahead: list[Floats], source: int) -> list[int]:
+    """The devices at the ends of the blocks on a shortest path; ties to the first device."""
+    devices = [source]
+    for k, cost in enumerate(costs):
+        devices.append(int(np.argmin(cost[devices[-1]] + ahead[k + 1])))
+    return devices
+
+
+def _paths_of_gathered(run: _Search) -> None:
+    """The best plan that keeps every block together: a shortest path as well."""
+    source, sink = _ends(run)
+    count = len(run.low[0])
+    for search in dict.fromkeys(run.blocks):
+        for (d, e), cell in search.cells.items():
+            for on in range(count) if search.block.last else (e,):
+                found = search.gathered(d, e, on)
+                if found is not None and found.high < cell.high:
+                    cell.high, cell.device, cell.start = found.high, found.device, found.start
+    _offer_path(run, source, sink)
+
+
+def _ends(run: _Search) -> tuple[int, int]:
+    cluster = run.blocks[0].cluster
+    return cluster.source, cluster.sink
+
+
+def _highs(run: _Search) -> list[Floats]:
+    found = []
+    for search, low in zip(run.blocks, run.low, strict=True):
+        high = np.full_like(low, np.inf)
+        for (d, e), cell in search.cells.items():
+            high[d, e] = cell.high
+        found.append(high)
+    return found
+
+
+def _offer_path(run: _Search, source: int, sink: int) -> None:
+    """Offer the plan of the best schedules known."""
+    costs = _highs(run)
+    ahead = _backward(costs, sink)
+    if math.isfinite(ahead[0][source]):
+        devices = _path(costs, ahead, source)
+        run.offer(_plan(run, devices))
+
+
+def _improve(run: _Search, max_nodes: int) -> None:
+    """Solve the cells of the shortest path by bounds until it is proven or time is up."""
+    source, sink = _ends(run)
+    while True:
+        behind, ahead = _forward(run.low, source), _backward(run.low, sink)
+        run.raise_bound(float(ahead[0][source]))
+        if run.closed() or run.budget.exhausted() or math.isinf(ahead[0][source]):
+            return
+        devices = _path(run.low, ahead, source)
+        open_cells = False
+        for k, (d, e) in enumerate(zip(devices, devices[1:], strict=False)):
+            search = run.blocks[k]
+            cell = search.cells[d, e]
+            if cell.solved or run.budget.exhausted():
+                continue
+            before = cell.low
+            rest = run.value_s - behind[k][d] - ahead[k + 1][e]
+            search.solve(d, e, rest, run.budget, max_nodes)
+            open_cells |= cell.low > before or cell.solved
+            run.low[k][d, e] = cell.low
+        _offer_path(run, source, sink)
+        if not open_cells:
+            return
+
+
+def _plan(run: _Search, devices: list[int]) -> Plan:
+    """The plan of the blocks' schedules along a path, operators that may join one stage joined."""
+    graph = run.problem.graph
+    names = run.blocks[0].cluster.names
+    steps: list[tuple[float, int, int]] = []
+    offset = 0.0
+    for search, d, e in zip(run.blocks, devices, devices[1:], strict=False):
+        cell = search.cells[d, e]
+        assert cell.device is not None
+        assert cell.start is not None
+        for k in range(search.block.count):
+            if search.block.real[k]:
+                start = offset + float(cell.start[k])
+                steps.append((start, search.block.positions[k], int(cell.device[k])))
+        offset += cell.high
+    steps.sort()
+    return stages_of(run.problem, [(i, names[d]) for _, i, d in steps])
+
+
+def stages_of(problem: Problem, steps: list[tuple[int, str]]) -> Plan:
+    """Stages for operators in a topological order with devices; dead ones follow at the end.
+
+    An operator joins the last stage on its device where that delays nothing: none of the stage's
+    tensors is wanted elsewhere, and it needs nothing from elsewhere that the stage did not wait
+    for.
+    """
+    graph, cluster = problem.graph, problem.cluster
+    device_of = {i: d for i, d in steps}
+    fixed = {graph.operators[i].colocate: d for i, d in steps}
+    for i in range(len(graph.operators)):
+        if i not in device_of:
+            op = graph.operators[i]
+            before = [device_of[j] for j in graph.predecessors[i]]
+            home = fixed.get(op.colocate) if op.colocate is not None else None
+            choice = home or next(
+                (d for d in [*before, cluster.source, *cluster.by_name]
+                 if math.isfinite(problem.compute_s(d)[i])), cluster.source
+            )
+            if op.colocate is not None:
+                fixed[op.colocate] = choice
+            device_of[i] = choice
+            steps = [*steps, (i, choice)]
+    shared: dict[int, bool] = {}
+    for i, d in steps:
+        shared[i] = any(
+            device_of[j] != d for t in graph.operators[i].outputs for j in graph.consumers[t]
+        ) or (d != cluster.sink and any(t in graph.outputs for t in graph.operators[i].outputs))
+    stages: list[tuple[str, list[int], set[str]]] = []
+    last: dict[str, int] = {}
+    stage_of: dict[int, int] = {}
+    for i, d in steps:
+        op = graph.operators[i]
+        foreign = {
+            t
+            for t in op.inputs
+            if (device_of[graph.producers[t]] if t in graph.producers else cluster.source) != d
+        }
+        k = last.get(d)
+        if (
+            k is not None
+            and not shared[stages[k][1][-1]]
+            and foreign <= stages[k][2]
+            and all(stage_of[j] <= k for j in graph.predecessors[i])
+        ):
+            stages[k][1].append(i)
+        else:
+            k = len(stages)
+            stages.append((d, [i], foreign))
+            last[d] = k
+        stage_of[i] = k
+    return Plan(
+        tuple(
+            Stage(f"s{k}", d, tuple(graph.operators[i].name for i in members))
+            for k, (d, members, _) in enumerate(stages)
+        ),
+        graph.digest,
+    )

@@ -133,7 +133,8 @@ def certify(problem: Problem, proposal: Proposal, strategy: str, elapsed_s: floa
     scored = estimate(problem, plan)
     check_memory(problem, scored.memory_bytes)
     value, bound = scored.value_s(problem.objective), proposal.bound_s
-    if not max(bound, proposal.full_bound_s) <= value + TOLERANCE * abs(value):
+    claims = bound, proposal.full_bound_s
+    if not all(claim <= value + TOLERANCE * abs(value) for claim in claims):  # nor NaN
         raise PlanningError(
             f"strategy {strategy!r} claims a lower bound above the value of its own plan",
             field="bound_s",

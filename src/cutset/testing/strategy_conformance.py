@@ -227,7 +227,7 @@ class _Examination:
             if stopped.outcome == "endless":
                 return
             self._bounds(stopped)
-            self._excuse(stopped)
+            self._excuse(stopped, f"time was over after {looks} looks at the budget, and ")
         self._again(first)
         if first.solution is not None:
             self._same_in_other_words(first)
@@ -271,20 +271,23 @@ class _Examination:
     def _bounds(self, found: Attempt) -> None:
         """The bounds that were returned, and those that were reported on the way."""
         for proposal in (found.proposal, found.budget.best):
-            if proposal is None or not isinstance(proposal.bound_s, int | float):
+            if proposal is None or found.outcome == "broken":
                 continue
-            bound, scope = proposal.bound_s, proposal.scope
-            if not bound > 0:
-                continue
-            self._expect("bounds say for which plans", bool(scope), "a bound without a scope")
-            known = known_scope(str(scope))
-            best = None if known is None else best_s(self.problem, known)
-            if best is not None:
-                self._expect(
-                    "no bound is above the best plan",
-                    bound <= best * (1 + TOLERANCE),
-                    f"bound {bound!r} s is above the best, {best!r} s, of {scope!r}",
-                )
+            if proposal.bound_s > 0:
+                words = bool(proposal.scope)
+                self._expect("bounds say for which plans", words, "a bound without a scope")
+            for bound, scope in (
+                (proposal.bound_s, str(proposal.scope)),
+                (proposal.full_bound_s, scopes.FULL),
+            ):
+                known = known_scope(scope)
+                best = None if known is None or not bound > 0 else best_s(self.problem, known)
+                if best is not None:
+                    self._expect(
+                        "no bound is above the best plan",
+                        bound <= best * (1 + TOLERANCE),
+                        f"bound {bound!r} s is above the best, {best!r} s, of {scope!r}",
+                    )
         known = _proven_scope(found)
         best = None if known is None else best_s(self.problem, known)
         if best is not None:
@@ -294,7 +297,7 @@ class _Examination:
                 f"{found.value_s!r} s is called optimal among {known!r}, and {best!r} s is",
             )
 
-    def _excuse(self, found: Attempt) -> None:
+    def _excuse(self, found: Attempt, when: str = "") -> None:
         """Where there is no plan: whether that is right, and said well."""
         error, info = found.error, self.suite.strategy.info
         if error is None:
@@ -313,8 +316,9 @@ class _Examination:
         self._expect(
             name,
             not info.exact and any(word in str(error) for word in own),
-            f"a plan takes {best!r} s. Where it is the method that finds none, claim nothing exact"
-            f" and say so by the strategy's name. It said: {error}",
+            f"{when}a plan takes {best!r} s, but it said: {error}. Where the method finds none and"
+            " does not prove that there is none, raise PlanningError, or claim nothing exact and"
+            " name the strategy in the message",
         )
 
     def _again(self, first: Attempt) -> None:

@@ -33,7 +33,7 @@ def branches() -> Problem:
     return _problem(
         {"stem": "x", "one": "stem", "two": "stem", "three": "stem", "join": "one two three"},
         {"x": 1000, "stem": 1000, "one": 1000, "two": 1000, "three": 1000, "join": 1000},
-        {name: (5, 30, 30, 30, 5) for name in ("a", "b", "c")},
+        dict.fromkeys(("a", "b", "c"), (5, 30, 30, 30, 5)),
         _mesh(Device("a", "a"), Device("b", "b"), Device("c", "c")),
     )
 
@@ -43,7 +43,7 @@ def pipeline() -> Problem:
 
     The least tensors are behind c and e.
     """
-    fast = {name: (10, 10, 10, 10, 10, 10) for name in ("a", "b", "c")}
+    fast = dict.fromkeys(("a", "b", "c"), (10, 10, 10, 10, 10, 10))
     return _problem(
         {"a": "x", "b": "a", "c": "b", "d": "c", "e": "d", "f": "e"},
         {"x": 9000, "a": 20_000, "b": 20_000, "c": 2000, "d": 20_000, "e": 4000, "f": 100},
@@ -87,7 +87,7 @@ def _problem(
 
 # By hand. chain: 10 + 20 ms on pi, 5 + 1 to cross, 10 + 6 on the server, 1 + 1 back: 54. branches:
 # 5 ms, the stem reaches b at 6 and c at 7, whose results are at a at 37 and 38, 5 more: 43.
-# pipeline: two operators a device take 20 ms, and so does a tensor between them; with two devices 30.
+# pipeline: two operators a device take 20 ms, and so does a tensor between them; three take 30.
 PROBLEMS = {"chain": chain, "branches": branches, "pipeline": pipeline}
 
 GOLDEN = {

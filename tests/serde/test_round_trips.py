@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cutset.cluster import Cluster, Device, Link
+from cutset.cluster import Cluster, Device, Engine, Link
 from cutset.errors import InvalidFileError
 from cutset.profiles import (
     DeviceMeasurement,
@@ -20,14 +22,18 @@ from cutset.profiles import (
     resolve,
 )
 from cutset.serde import (
+    cluster_document,
     parse_cluster,
     parse_workload,
+    read_cluster,
     read_profile,
     to_json,
     workload_document,
+    write_cluster,
     write_profile,
 )
 from cutset.serde.common import write_text
+from cutset.testing.problems import random_problem
 
 PROFILE = Profile(
     "digest",
@@ -115,3 +121,31 @@ def test_what_is_no_plain_file_is_written_to_and_not_replaced(tmp_path: Path) ->
     assert target.read_text() == "new"
     write_text("/dev/null", "x")
     assert not Path("/dev/null").is_file()
+
+
+@given(st.integers(0, 10**6))
+def test_a_cluster_is_written_as_it_is_read(seed: int) -> None:
+    cluster = random_problem(seed).cluster
+    assert parse_cluster(cluster_document(cluster)) == cluster
+
+
+def test_all_that_a_cluster_file_states_is_written(tmp_path: Path) -> None:
+    cluster = Cluster(
+        (
+            Device(
+                "pi",
+                "rpi4",
+                egress_bps=4e7,
+                engine=Engine("cpu", 4, {"a": "b"}),
+                endpoint="tcp/10.0.0.5:7447",
+            ),
+            Device("server", "epyc", interface="eth0", cpu_share=0.25),
+        ),
+        (),
+        "pi",
+        "server",
+        multicast=True,
+        default_link=Link("", "", 1e8, 0.001),
+    )
+    write_cluster(tmp_path / "c.yaml", cluster)
+    assert read_cluster(tmp_path / "c.yaml") == cluster

@@ -134,6 +134,23 @@ def check_writable(path: Path | None) -> None:
         )
 
 
+def check_folder(path: Path | None) -> None:
+    """Refuse a folder for results that cannot be made or written to, before there are any.
+
+    Raises InvalidFileError; None is no folder.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        check_writable(path / "file")
+    elif path.exists():
+        raise InvalidFileError(
+            "cannot be written: it is no folder", file=str(path), remedy="name a folder"
+        )
+    else:
+        check_writable(path)
+
+
 def fail(error: CutsetError, as_json: bool) -> int:
     """Print an error in the form that was asked for; its exit status."""
     if as_json:

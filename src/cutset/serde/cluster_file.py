@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from cutset import units
 from cutset.cluster import Cluster, Device, Engine, Link
 from cutset.errors import InvalidFileError
-from cutset.serde.common import convert, read_text
+from cutset.serde.common import convert, read_text, write_text
 
 SCHEMA: Final = "cutset/cluster/1"
 
@@ -227,3 +228,65 @@ def _rate(value: Quantity | None, field: str) -> float | None:
 
 def _time(value: Quantity | None, field: str) -> float | None:
     return None if value is None else units.parse_time(value, field=field)
+
+
+def cluster_document(cluster: Cluster) -> dict[str, Any]:
+    """A cluster as plain data that `parse_cluster` reads: bytes, bits per second and seconds."""
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "source": cluster.source,
+        "sink": cluster.sink,
+        "transfer": "multicast" if cluster.multicast else "unicast",
+        "devices": {d.name: _device_document(d) for d in cluster.devices},
+        "links": [
+            {"from": link.source, "to": link.target, **_link_numbers(link)}
+            for link in cluster.links
+        ],
+    }
+    if cluster.default_link is not None:
+        document["default_link"] = _link_numbers(cluster.default_link)
+    shares = {d.name: {"cpu": d.cpu_share} for d in cluster.devices if d.cpu_share is not None}
+    return document | ({"lab": shares} if shares else {})
+
+
+def _device_document(device: Device) -> dict[str, Any]:
+    engine = device.engine
+    found = {
+        "kind": device.kind,
+        "memory": device.memory_bytes,
+        "egress": device.egress_bps,
+        "ingress": device.ingress_bps,
+        "overlap": device.overlap,
+        "stage_overhead": device.stage_overhead_s,
+        "send_cost": device.send_s_per_byte,
+        "recv_cost": device.recv_s_per_byte,
+        "engine": None
+        if engine == Engine()
+        else _stated(
+            {
+                "provider": engine.provider,
+                "threads": engine.threads,
+                "options": dict(engine.options),
+            }
+        ),
+        "endpoint": device.endpoint,
+        "interface": device.interface,
+    }
+    return _stated(found)
+
+
+def _link_numbers(link: Link) -> dict[str, Any]:
+    return _stated({"bandwidth": link.bandwidth_bps, "latency": link.latency_s})
+
+
+def _stated(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is not known, and without limits that are none."""
+    return {name: value for name, value in fields.items() if value not in (None, math.inf)}
+
+
+def write_cluster(path: str | Path, cluster: Cluster) -> None:
+    """Raises InvalidFileError where the file cannot be written."""
+    import yaml
+
+    text = yaml.safe_dump(cluster_document(cluster), sort_keys=False, allow_unicode=True)
+    write_text(path, text)

@@ -62,12 +62,12 @@ LOOKS = (0, 1, 4)
 
 @dataclass(frozen=True)
 class Check:
-    """`problems` is on how many it was looked at. `seed` is the first `random_problem` where it
-    fails, `shown` that problem, and where they differ the variation of it that shows the fault."""
+    """`times` is how often it was looked at. `seed` is the first `random_problem` where it fails,
+    `shown` that problem, and where they differ the variation of it that shows the fault."""
 
     name: str
     result: Literal["pass", "fail", "skip"]
-    problems: int
+    times: int
     message: str = ""
     seed: int | None = None
     shown: tuple[Problem, ...] = field(default=(), compare=False, repr=False)
@@ -119,7 +119,7 @@ def _reference(seed: int) -> Problem:
 
 @dataclass
 class _Suite:
-    """Mutable: tallies what is seen. `counts` is on how many problems a check was looked at."""
+    """Mutable: tallies what is seen. `counts` is how often a check was looked at."""
 
     strategy: Strategy
     counts: dict[str, int] = field(default_factory=dict)

@@ -16,6 +16,11 @@ from cutset.problem import Objective, Problem
 from cutset.testing.plans import random_order
 
 
+def by_device(problem: Problem) -> Problem:
+    """The problem with its costs in a table whose kinds are the devices' names, as files have."""
+    return _rebuilt(problem, lambda name: name, problem.graph.operators)
+
+
 def renamed(problem: Problem, prefix: str = "the ") -> Problem:
     """Every device, operator, tensor and group with the prefix: all keep their order."""
     return _rebuilt(problem, lambda name: prefix + name, problem.graph.operators)
@@ -135,14 +140,12 @@ def _rebuilt(
             source=name(cluster.source),
             sink=name(cluster.sink),
         ),
-        TableCost(
-            {name(d): {name(o): s for o, s in row.items()} for d, row in _by_device(problem)}
-        ),
+        TableCost({name(d): {name(o): s for o, s in row.items()} for d, row in _costs(problem)}),
         problem.objective,
     )
 
 
-def _by_device(problem: Problem) -> Sequence[tuple[str, Mapping[str, float]]]:
+def _costs(problem: Problem) -> Sequence[tuple[str, Mapping[str, float]]]:
     """For each device the seconds of each operator, inf where it cannot run."""
     operators = [op.name for op in problem.graph.operators]
     return [

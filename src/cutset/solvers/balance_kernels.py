@@ -73,7 +73,13 @@ def _late_stages(
             if device[i] in (a, b):
                 late[stage[i]] = True
     found = np.flatnonzero(late)
-    return stage, found[np.argsort(-end[found], kind="mergesort")]
+    for k in range(1, len(found)):  # by insertion: np.argsort takes seconds to compile
+        s, j = found[k], k
+        while j > 0 and end[found[j - 1]] < end[s]:
+            found[j] = found[j - 1]
+            j -= 1
+        found[j] = s
+    return stage, found
 
 
 @njit(cache=True, nogil=True)
@@ -90,6 +96,8 @@ def units(
     pool = np.empty(2 * operators, np.int64)
     begin = np.empty(2 * len(late) * (_ENDS_TRIED + 1) + 2 * operators, np.int64)
     end = np.empty(len(begin), np.int64)
+    members = np.zeros(operators, np.int64)  # of a chain, in this stage; −1 once it has its unit
+    unit = np.zeros(operators, np.int64)
     size = found = 0
     for s in late:
         low = size
@@ -105,22 +113,21 @@ def units(
             begin[found], end[found] = k, high
             begin[found + 1], end[found + 1] = low, k
             found += 2
-        ends = found
-        by_chain = np.argsort(chain[pool[low:high]], kind="mergesort")
-        for k in range(high - low):
-            pool[size] = pool[low + by_chain[k]]
-            if k > 0 and chain[pool[size]] == chain[pool[size - 1]]:
-                end[found - 1] = size + 1
-            else:
-                begin[found], end[found] = size, size + 1
+        for k in range(low, high):
+            members[chain[pool[k]]] += 1
+        for k in range(low, high):  # those of one operator are left out: it comes below
+            c = chain[pool[k]]
+            if members[c] > 1:
+                begin[found], end[found] = size, size
+                unit[c] = found
+                size += members[c]
                 found += 1
-            size += 1
-        chained = found  # those of one operator give way to the operators
-        for k in range(found - 1, ends - 1, -1):
-            if end[k] - begin[k] == 1:
-                chained -= 1
-                begin[k], end[k] = begin[chained], end[chained]
-        found = chained
+                members[c] = -1
+            if members[c] < 0:
+                pool[end[unit[c]]] = pool[k]
+                end[unit[c]] += 1
+        for k in range(low, high):
+            members[chain[pool[k]]] = 0
         for k in range(low, high):
             begin[found], end[found] = k, k + 1
             found += 1

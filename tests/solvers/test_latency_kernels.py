@@ -86,7 +86,7 @@ def test_ends_of_stages_are_the_evaluators(seed: int) -> None:
 def test_stages_of_is_valid_and_joining_never_worse(seed: int, objective: Objective) -> None:
     problem, plan = drawn(seed, objective)
     device, order, _ = arrays_of(problem, plan)
-    apart = stages_of(problem, device, order, join=False)
+    apart = stages_of(problem, device, order, effort=0)
     joined = stages_of(problem, device, order)
     check_plan(apart, problem.graph, problem.cluster)
     check_plan(joined, problem.graph, problem.cluster)

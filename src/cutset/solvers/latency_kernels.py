@@ -12,6 +12,7 @@ lists them.
 from __future__ import annotations
 
 import heapq
+
 import numpy as np
 from numba import njit
 
@@ -338,23 +339,9 @@ def score(
 
 
 @njit(cache=True, nogil=True)
-def grouped_score(m: LatencyModel, device: Ints, order: Ints, for_latency: bool) -> float:
-    """`score` of the stages of `group`, kept in memory."""
-    at, targets, receives, sends, linked = moves(m, device, order)
-    if not linked:
-        return np.inf
-    stage = group(len(m.memory_limit), device, order, receives, sends)
-    if not memory_kept(m, device, stage):
-        return np.inf
-    if for_latency:
-        return timeline(m, device, order, stage, at, targets)[0]
-    return busy(m, device, order, stage, at, targets)[0]
-
-
-@njit(cache=True, nogil=True)
 def listed(m: LatencyModel, device: Ints, order: Ints, stage: Ints) -> tuple[Ints, bool]:
-    """Stages numbered anew in a topological order that keeps each device's order, and whether
-    there is one. Before `listed`, stages of a device are in the order of their numbers."""
+    """Stages numbered anew in a topological order that keeps each device's order (that of the
+    numbers they have), and whether there is one."""
     operators, devices = len(order), len(m.memory_limit)
     count = 0
     for s in stage:
@@ -420,6 +407,54 @@ def listed(m: LatencyModel, device: Ints, order: Ints, stage: Ints) -> tuple[Int
 
 
 @njit(cache=True, nogil=True)
+def _joined(device: Ints, stage: Ints, first: int) -> tuple[Ints, int]:
+    """The stages with the next one on the same device joined to `first`, and which one that is:
+    −1 if there is none."""
+    home = -1
+    for i in range(len(stage)):
+        if stage[i] == first:
+            home = device[i]
+            break
+    partner = -1
+    for i in range(len(stage)):
+        if device[i] == home and stage[i] > first and (partner < 0 or stage[i] < partner):
+            partner = stage[i]
+    trial = stage.copy()
+    for i in range(len(stage)):
+        if partner >= 0 and trial[i] == partner:
+            trial[i] = first
+    return trial, partner
+
+
+@njit(cache=True, nogil=True)
+def fit(m: LatencyModel, device: Ints, order: Ints, stage: Ints) -> Ints:
+    """Neighbouring stages joined on devices over their memory until they fit, or none can be."""
+    used = memory_used(m, device, stage)
+    if m.stage_memory == 0.0:
+        return stage
+    for d in range(len(m.memory_limit)):
+        operators = 0.0
+        for i in range(len(device)):
+            if device[i] == d:
+                operators += m.memory[i]
+        if operators > 0 and operators + m.stage_memory > m.memory_limit[d]:
+            return stage  # one stage is too much
+        k = 0
+        while used[d] > m.memory_limit[d] and k < len(order):
+            i = order[k]
+            if device[i] == d:
+                trial, partner = _joined(device, stage, stage[i])
+                if partner >= 0:
+                    trial, acyclic = listed(m, device, order, trial)
+                    if acyclic:
+                        stage = trial
+                        used[d] -= m.stage_memory
+                        continue
+            k += 1
+    return stage
+
+
+@njit(cache=True, nogil=True)
 def join(
     m: LatencyModel,
     device: Ints,
@@ -427,51 +462,47 @@ def join(
     stage: Ints,
     best: float,
     for_latency: bool,
-    over: bool,
     first: int,
     tries: int,
 ) -> tuple[Ints, float, int, int]:
     """Join neighbouring stages of a device where the value stays or falls, from stage `first` on.
 
-    With `over`, only on devices over their memory, at any value. Returns (stages, value, where to
-    go on: −1 at the end, joins made). At most about `tries` evaluations.
+    Returns (stages, value, where to go on: −1 at the end, joins made) after `tries` evaluations.
     """
-    joined = 0
-    while tries > 0:
-        count = 0
-        for s in stage:
-            count = max(count, s + 1)
-        if first >= count:
-            return stage, best, -1, joined
-        on = np.full(count, -1, np.int64)
-        for i in range(len(stage)):
-            on[stage[i]] = device[i]
-        partner = first + 1
-        while partner < count and on[partner] != on[first]:
-            partner += 1
-        used = memory_used(m, device, stage)
-        if partner == count or (over and used[on[first]] <= m.memory_limit[on[first]]):
-            first += 1
-            continue
-        tries -= 1
-        trial = stage.copy()
-        for i in range(len(trial)):
-            if trial[i] == partner:
-                trial[i] = first
-        trial, acyclic = listed(m, device, order, trial)
+    made = 0
+    for _ in range(tries):
+        if first > stage.max():
+            return stage, best, -1, made
+        trial, partner = _joined(device, stage, first)
         value = np.inf
-        if acyclic:
-            value = score(m, device, order, trial, for_latency, False)
-        if acyclic and (over or value <= best * (1 + 1e-13)):
-            anchor = -1  # an operator of the stage that grew
-            for i in order:
-                if stage[i] == first:
-                    anchor = i
-                    break
+        if partner >= 0:
+            trial, acyclic = listed(m, device, order, trial)
+            if acyclic:
+                value = score(m, device, order, trial, for_latency, False)
+        if value < np.inf and value <= best * (1 + 1e-13):
+            anchor = 0  # an operator of the stage that grew
+            while stage[order[anchor]] != first:
+                anchor += 1
             stage = trial
-            best = value if over else min(best, value)
-            first = stage[anchor]
-            joined += 1
+            best = min(best, value)
+            first = stage[order[anchor]]
+            made += 1
         else:
             first += 1
-    return stage, best, first, joined
+    return stage, best, first, made
+
+
+@njit(cache=True, nogil=True)
+def grouped_score(m: LatencyModel, device: Ints, order: Ints, for_latency: bool) -> float:
+    """`score` of the stages of `group`, joined as `fit` does where memory asks for it."""
+    at, targets, receives, sends, linked = moves(m, device, order)
+    if not linked:
+        return np.inf
+    stage = group(len(m.memory_limit), device, order, receives, sends)
+    if not memory_kept(m, device, stage):
+        stage = fit(m, device, order, stage)
+        if not memory_kept(m, device, stage):
+            return np.inf
+    if for_latency:
+        return timeline(m, device, order, stage, at, targets)[0]
+    return busy(m, device, order, stage, at, targets)[0]

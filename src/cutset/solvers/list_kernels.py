@@ -74,8 +74,9 @@ def transfer_s(m: LatencyModel, t: int, a: int, b: int) -> float:
         return 0.0
     if m.bandwidth_bps[a, b] == 0.0:
         return np.inf
-    costs = m.send_s_per_byte[a] + 8 / m.bandwidth_bps[a, b] + m.recv_s_per_byte[b]
-    return m.latency_s[a, b] + m.bytes_[t] * costs
+    costs: float = m.send_s_per_byte[a] + 8 / m.bandwidth_bps[a, b] + m.recv_s_per_byte[b]
+    seconds: float = m.latency_s[a, b] + m.bytes_[t] * costs
+    return seconds
 
 
 @njit(cache=True, nogil=True)

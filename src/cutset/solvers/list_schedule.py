@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cutset.errors import InfeasibleError
-from cutset.problem import Budget, Objective, Problem
+from cutset.problem import Objective, Problem
 from cutset.solvers.arrays import Bools, Floats, Ints
 from cutset.solvers.latency_model import LatencyModel, latency_model
 from cutset.solvers.search import best_single, infeasible
-from cutset.solvers.stages_of import joined_stages
 
 #: Shares of the memory limits that operators may take, tried in turn: stages take the rest.
 _SHARES = (1.0, 0.8, 0.6, 0.4)
@@ -64,13 +63,9 @@ def value_s(problem: Problem, schedule: Schedule) -> float:
     """The schedule's value in stages that delay nothing, or, where memory asks, in fewer."""
     from cutset.solvers import latency_kernels as kernels
 
-    m = latency_model(problem)
     latency = problem.objective is Objective.LATENCY
-    value = kernels.grouped_score(m, schedule.device, schedule.order, latency)
-    if math.isfinite(value) or bool(np.all(np.isinf(m.memory_limit))):
-        return float(value)
-    stage = joined_stages(problem, schedule.device, schedule.order, Budget(), join=True)
-    return float(kernels.score(m, schedule.device, schedule.order, stage, latency, True))
+    model = latency_model(problem)
+    return float(kernels.grouped_score(model, schedule.device, schedule.order, latency))
 
 
 def _attempts(problem: Problem, contended: bool) -> Iterator[Schedule]:

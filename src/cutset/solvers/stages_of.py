@@ -26,50 +26,50 @@ def stages_of(
     order: Sequence[int] | Ints,
     budget: Budget | None = None,
     *,
-    join: bool = True,
+    effort: float = 10_000_000,
 ) -> Plan:
     """The plan of `device` (for each operator an index into the cluster's devices) in `order`.
 
     `order` is a topological order of all operators; each device runs its own in it. Operators of
     a device share a stage unless one of them sends before the last, or receives after the first;
-    with `join`, neighbouring stages are joined further while the evaluator's value for the
-    problem's objective does not rise, and, on a device whose memory they exceed, at any price. An
-    exhausted budget ends the joining, not the plan. Pure: same arguments, same plan.
+    on a device whose memory they exceed, stages are then joined at any price. After that,
+    neighbouring stages are joined while the evaluator's value for the problem's objective does
+    not rise. `effort` limits that: visits of operators and tensors, some 50 million a second; an
+    exhausted budget ends it. Pure: same arguments (and no budget that ends), same plan.
 
     The plan may be one that cannot run (a missing link or cost, memory): `search.value_of` is inf.
     """
-    stage = joined_stages(problem, np.asarray(device), np.asarray(order), budget, join=join)
-    return plan_of(problem, np.asarray(device), np.asarray(order), stage)
+    device, order = np.asarray(device, dtype=np.int64), np.asarray(order, dtype=np.int64)
+    stage = _stages(problem, device, order, budget, effort)
+    return plan_of(problem, device, order, stage)
 
 
-def joined_stages(
-    problem: Problem, device: Ints, order: Ints, budget: Budget | None, *, join: bool
+def _stages(
+    problem: Problem, device: Ints, order: Ints, budget: Budget | None, effort: float
 ) -> Ints:
-    """The stage of each operator, numbered as a plan lists them."""
     from cutset.solvers import latency_kernels as kernels
 
     m = latency_model(problem)
     _, _, receives, sends, _ = kernels.moves(m, device, order)
-    stage = kernels.group(m.devices, device, order, receives, sends)
-    if not join:
-        return stage
+    stage: Ints = kernels.group(m.devices, device, order, receives, sends)
+    if not kernels.memory_kept(m, device, stage):
+        stage = kernels.fit(m, device, order, stage)
     latency = problem.objective is Objective.LATENCY
-    tries = max(_PIECE // (2 * m.work), 1)
-    over_memory = not kernels.memory_kept(m, device, stage)
-    for over in (True, False) if over_memory else (False,):
-        best = math.inf if over else kernels.score(m, device, order, stage, latency, False)
-        if not over and math.isinf(best):
+    best = kernels.score(m, device, order, stage, latency, False)
+    if math.isinf(best):
+        return stage
+    tries = max(_PIECE // m.work, 1)
+    first, made = 0, 0
+    while effort >= m.work and not (budget is not None and budget.exhausted()):
+        part = int(min(tries, effort // m.work))
+        stage, best, first, joined = kernels.join(
+            m, device, order, stage, best, latency, first, part
+        )
+        effort, made = effort - part * m.work, made + joined
+        if first < 0 and not made:
             break
-        changed = True
-        while changed:
-            changed, first = False, 0
-            while first >= 0:
-                if budget is not None and budget.exhausted():
-                    return stage
-                stage, best, first, made = kernels.join(
-                    m, device, order, stage, best, latency, over, first, tries
-                )
-                changed = changed or made > 0
+        if first < 0:
+            first, made = 0, 0
     return stage
 
 

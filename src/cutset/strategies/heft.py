@@ -32,5 +32,5 @@ class Heft:
     def __call__(self, problem: Problem, budget: Budget) -> Proposal:
         check_objective(problem, self.info.objectives, "heft")
         found = list_schedule(problem, contended=False)
-        budget.report(stages_of(problem, found.device, found.order, join=False))
+        budget.report(stages_of(problem, found.device, found.order, effort=0))
         return Proposal(stages_of(problem, found.device, found.order, budget))

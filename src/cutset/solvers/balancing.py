@@ -1,0 +1,67 @@
+"""Load balancing of a schedule: operators move off the devices that the value hangs on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from cutset.problem import Budget, Objective, Problem
+from cutset.solvers.latency_model import latency_model
+from cutset.solvers.list_schedule import Schedule, rank_order, value_s
+from cutset.solvers.stages_of import stages_of
+
+_PIECE = 400_000  # visits of operators and tensors in one call of compiled code: some 20 ms
+
+
+def balanced(
+    problem: Problem, start: Schedule, budget: Budget, *, effort: float = math.inf
+) -> Schedule:
+    """The schedule after all moves that lower the evaluator's value, until none does.
+
+    Moved are operators, chains, and the beginnings and ends of the stages on the critical path
+    (for throughput: of the devices at the bottleneck), to the device where the value falls most.
+    Where no move helps, operators are ordered anew by the ranks of where they are now. `effort`
+    limits the search, in visits of operators and tensors; so does the budget, to which every plan
+    that improves is reported. Never worse than `start`.
+    """
+    from cutset.solvers import balance_kernels as kernels
+    from cutset.solvers.list_kernels import ranks_on
+
+    m = latency_model(problem)
+    latency = problem.objective is Objective.LATENCY
+    chain = kernels.chains(m)
+    device, order = start.device.copy(), start.order
+    best = value_s(problem, start)
+    tries = max(_PIECE // m.work, 1)
+    while not math.isinf(best):
+        before = best
+        pool, begin, end = kernels.units(m, device, order, chain, latency)
+        first = 0
+        while first < len(begin):
+            if budget.exhausted() or effort <= 0:
+                return Schedule(device, order)
+            value, first, done = kernels.move(
+                m, device, order, pool, begin, end, first, tries, best, latency
+            )
+            effort -= done * m.work
+            if value < best:
+                best = value
+                budget.report(stages_of(problem, device, order, effort=0))
+        if best < before:
+            continue
+        again = Schedule(device, rank_order(ranks_on(m, device)))
+        value = value_s(problem, again)
+        if not value < best * (1 - 1e-9):
+            break
+        best, order = value, again.order
+    return Schedule(device, order)
+
+
+def on_one_device(problem: Problem) -> Schedule | None:
+    """All on the device with the best value, as far as one can run and hold it all."""
+    m = latency_model(problem)
+    order = np.arange(m.operators, dtype=np.int64)
+    found = [Schedule(np.full(m.operators, d, dtype=np.int64), order) for d in range(m.devices)]
+    best = min(found, key=lambda s: value_s(problem, s))
+    return best if math.isfinite(value_s(problem, best)) else None

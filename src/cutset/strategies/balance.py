@@ -1,0 +1,52 @@
+"""List scheduling, then load balancing: a DAG's operators over all devices of an edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
+from cutset.solvers.balancing import balanced, on_one_device
+from cutset.solvers.list_schedule import list_schedule
+from cutset.solvers.search import value_of
+from cutset.solvers.stages_of import stages_of
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Each operator where it ends first, transfers and their waiting included; then operators
+    move off the device that finishes last until nothing improves.
+
+    "The device that finishes last" is taken as whatever the end of the request waits for: the
+    critical path through devices and links. The same refinement starts from the best single
+    device too, and the better of the two plans counts. For throughput, operators move off the
+    devices at the evaluator's bottleneck. `effort` limits the refinement where no time limit
+    does: visits of operators and tensors, some 50 million a second.
+    """
+
+    effort: float = 1e9
+
+    info: ClassVar[StrategyInfo] = StrategyInfo(
+        objectives=frozenset(Objective),
+        exact="",
+        citation="Miao et al., Adaptive DNN Partition in Edge Computing Environments, ICPADS 2020,"
+        " doi 10.1109/ICPADS51040.2020.00097",
+        departs="the paper's steps, cost model and granularity could not be read: list scheduling,"
+        " what moves (operators, chains, ends of stages), the start from one device and the"
+        " throughput objective are ours; every candidate is scored by the evaluator",
+    )
+
+    def __call__(self, problem: Problem, budget: Budget) -> Proposal:
+        single = on_one_device(problem)
+        if single is not None:
+            budget.report(stages_of(problem, single.device, single.order, effort=0))
+        listed = list_schedule(problem, contended=True)
+        starts = [listed] if single is None else [listed, single]
+        for start in starts:
+            budget.report(stages_of(problem, start.device, start.order, effort=0))
+        plans = []
+        for start in starts:
+            found = balanced(problem, start, budget, effort=self.effort / len(starts))
+            plans.append(stages_of(problem, found.device, found.order, budget))
+            budget.report(plans[-1])
+        return Proposal(min(plans, key=lambda plan: value_of(problem, plan)))

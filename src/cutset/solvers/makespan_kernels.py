@@ -1039,13 +1039,13 @@ def search(
                 x = device[u]
                 if x == y:
                     continue
-                first = True
+                new = True
                 for w2 in range(w):
                     if device[w2] == y:
                         for k2 in range(tin_at[w2], tin_at[w2 + 1]):
                             if tin_t[k2] == t:
-                                first = False
-                if first:
+                                new = False
+                if new:
                     h[jobs] = end[u] + tbytes[t] * send[x]
                     p[jobs] = tbytes[t] * wire[x, y]
                     q[jobs] = lat[x, y] + tbytes[t] * recv[y] + ov[y] * real[w]

@@ -47,8 +47,9 @@ class Cell:
 
     low: float
     high: float = math.inf
-    device: Ints | None = None
-    start: Floats | None = None
+    device: Ints | None = None  # of each operator, by its place in the block
+    label: Ints | None = None  # its stage; 0 is the entry's
+    place: Ints | None = None  # its stage's place in the plan
     solved: bool = False
 
 
@@ -104,34 +105,31 @@ class BlockSearch:
         return found
 
     def gathered(self, d: int, e: int, on: int) -> Cell | None:
-        """All of the block on one device, one operator after another; None where it cannot be."""
+        """All of the block as one stage on a device; None where that cannot be."""
+        from cutset.solvers.makespan_kernels import schedule_stages
+
         b, a = self.block, self.cluster
         device = np.full(b.count, on, dtype=np.int64)
         device[0] = d
+        stays = on == d and not b.first
+        label = np.full(b.count, 0 if stays else 1, dtype=np.int64)
+        label[0] = 0
         if b.last:
             device[-1] = e
+            label[-1] = label[-2] + 1
         elif on != e:
             return None
-        return self._scheduled(device, d)
-
-    def _scheduled(self, device: Ints, d: int) -> Cell | None:
-        """A schedule with these devices, the first that the search comes to."""
-        from cutset.solvers.makespan_kernels import schedule
-
-        b, a = self.block, self.cluster
-        start = np.zeros(b.count)
-        nobody = np.full(len(a.names), -1, dtype=np.int64)
         c = self.allowed(d, None)
         if not np.isfinite(c[np.arange(b.count), device]).all():
             return None
-        value, _, _ = schedule(
-            device, c, b.real, self.release(d), b.in_at, b.in_u, b.tin_at, b.tin_t, b.tprod,
+        place = np.zeros(b.count, dtype=np.int64)
+        nobody = np.full(len(a.names), -1, dtype=np.int64)
+        value, _, _ = schedule_stages(
+            label, label[-1] + 1, device, c, b.real, b.in_at, b.in_u, b.tin_at, b.tin_t, b.tprod,
             b.tbytes, b.trank, b.reach, *self._rates(), self.rank, nobody, a.multicast, np.inf,
-            4 * b.count, start,
+            10, np.empty(0), place,
         )  # fmt: skip
-        if math.isinf(value):
-            return None
-        return Cell(0.0, float(value), device, start)
+        return Cell(0.0, float(value), device, label, place) if math.isfinite(value) else None
 
     def solve(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> None:
         """Make cell (d, e) exact, or raise its bound to `cutoff`, within the limits."""
@@ -163,19 +161,19 @@ class BlockSearch:
         end = np.zeros(b.count)
         used = np.zeros(count, dtype=np.int64)
         used[d] = 1
-        best_device, best_start = np.zeros(b.count, dtype=np.int64), np.zeros(b.count)
+        best = np.zeros((3, b.count), dtype=np.int64)
         spent, limit = 0, cutoff
         while not state[1] and spent < max_nodes and not budget.exhausted():
             limit = search(
                 c, b.real, release, b.in_at, b.in_u, b.in_b, b.tin_at, b.tin_t, b.tprod,
                 b.tbytes, b.trank, b.reach, *self._rates(), self.rank, kin, a.multicast, tail, limit,
                 _PIECE,
-                state, place, order, options, device, end, used, best_device, best_start,
+                state, place, order, options, device, end, used, b.first, best[0], best[1], best[2],
             )  # fmt: skip
             spent += _PIECE
         if state[2] < cell.high:
             cell.high = float(state[2])
-            cell.device, cell.start = best_device.copy(), best_start.copy()
+            cell.device, cell.label, cell.place = best
         if state[1]:
             cell.low = max(cell.low, min(float(state[3]), cell.high, cutoff))
         cell.solved = cell.low >= cell.high
@@ -330,7 +328,8 @@ def _paths_of_gathered(run: _Search) -> None:
             for on in range(count) if search.block.last else (e,):
                 found = search.gathered(d, e, on)
                 if found is not None and found.high < cell.high:
-                    cell.high, cell.device, cell.start = found.high, found.device, found.start
+                    cell.high, cell.device, cell.label = found.high, found.device, found.label
+                    cell.place = found.place
     _offer_path(run, source, sink)
 
 
@@ -384,79 +383,63 @@ def _improve(run: _Search, max_nodes: int) -> None:
 
 
 def _plan(run: _Search, devices: list[int]) -> Plan:
-    """The plan of the blocks' schedules along a path, operators that may join one stage joined."""
-    graph = run.problem.graph
+    """The plan of the blocks' schedules along a path of devices."""
     names = run.blocks[0].cluster.names
-    steps: list[tuple[float, int, int]] = []
-    offset = 0.0
+    stages: list[tuple[str, list[int]]] = []
     for search, d, e in zip(run.blocks, devices, devices[1:], strict=False):
         cell = search.cells[d, e]
         assert cell.device is not None
-        assert cell.start is not None
-        for k in range(search.block.count):
+        assert cell.label is not None
+        assert cell.place is not None
+        # The entry's operator is in the stage listed last: all stages before it lead to it.
+        listed = {0: len(stages) - 1}
+        steps = sorted((int(cell.place[k]), k) for k in range(1, search.block.count))
+        for _, k in steps:
             if search.block.real[k]:
-                start = offset + float(cell.start[k])
-                steps.append((start, search.block.positions[k], int(cell.device[k])))
-        offset += cell.high
-    steps.sort()
-    return stages_of(run.problem, [(i, names[d]) for _, i, d in steps])
+                label = int(cell.label[k])
+                if label not in listed:
+                    listed[label] = len(stages)
+                    stages.append((names[int(cell.device[k])], []))
+                stages[listed[label]][1].append(search.block.positions[k])
+    return _named(run.problem, _with_dead(run.problem, stages))
 
 
-def stages_of(problem: Problem, steps: list[tuple[int, str]]) -> Plan:
-    """Stages for operators in a topological order with devices; dead ones follow at the end.
+def _with_dead(
+    problem: Problem, stages: list[tuple[str, list[int]]]
+) -> list[tuple[str, list[int]]]:
+    """The stages, and at the end those of operators that no output needs.
 
-    An operator joins the last stage on its device where that delays nothing: none of the stage's
-    tensors is wanted elsewhere, and it needs nothing from elsewhere that the stage did not wait
-    for.
+    Each goes where its group is, or else where what it reads is made and it can run.
     """
     graph, cluster = problem.graph, problem.cluster
-    device_of = {i: d for i, d in steps}
-    fixed = {graph.operators[i].colocate: d for i, d in steps}
-    for i in range(len(graph.operators)):
-        if i not in device_of:
-            op = graph.operators[i]
-            before = [device_of[j] for j in graph.predecessors[i]]
-            home = fixed.get(op.colocate) if op.colocate is not None else None
-            choice = home or next(
-                (d for d in [*before, cluster.source, *cluster.by_name]
-                 if math.isfinite(problem.compute_s(d)[i])), cluster.source
-            )
-            if op.colocate is not None:
-                fixed[op.colocate] = choice
-            device_of[i] = choice
-            steps = [*steps, (i, choice)]
-    shared: dict[int, bool] = {}
-    for i, d in steps:
-        shared[i] = any(
-            device_of[j] != d for t in graph.operators[i].outputs for j in graph.consumers[t]
-        ) or (d != cluster.sink and any(t in graph.outputs for t in graph.operators[i].outputs))
-    stages: list[tuple[str, list[int], set[str]]] = []
-    last: dict[str, int] = {}
-    stage_of: dict[int, int] = {}
-    for i, d in steps:
-        op = graph.operators[i]
-        foreign = {
-            t
-            for t in op.inputs
-            if (device_of[graph.producers[t]] if t in graph.producers else cluster.source) != d
-        }
-        k = last.get(d)
-        if (
-            k is not None
-            and not shared[stages[k][1][-1]]
-            and foreign <= stages[k][2]
-            and all(stage_of[j] <= k for j in graph.predecessors[i])
-        ):
-            stages[k][1].append(i)
+    device_of = {i: d for d, members in stages for i in members}
+    groups = {graph.operators[i].colocate: d for i, d in device_of.items()}
+    stages = list(stages)
+    for i, op in enumerate(graph.operators):
+        if i in device_of:
+            continue
+        near = [device_of[j] for j in graph.predecessors[i]]
+        able = [
+            d
+            for d in (*near, cluster.source, *cluster.by_name)
+            if math.isfinite(problem.compute_s(d)[i])
+        ]
+        device_of[i] = (able or [cluster.source])[0]
+        if op.colocate is not None:
+            device_of[i] = groups.setdefault(op.colocate, device_of[i])
+        if stages and stages[-1][0] == device_of[i]:
+            stages[-1] = (device_of[i], [*stages[-1][1], i])
         else:
-            k = len(stages)
-            stages.append((d, [i], foreign))
-            last[d] = k
-        stage_of[i] = k
+            stages.append((device_of[i], [i]))
+    return stages
+
+
+def _named(problem: Problem, stages: list[tuple[str, list[int]]]) -> Plan:
+    operators = problem.graph.operators
     return Plan(
         tuple(
-            Stage(f"s{k}", d, tuple(graph.operators[i].name for i in members))
-            for k, (d, members, _) in enumerate(stages)
+            Stage(f"s{k}", d, tuple(operators[i].name for i in members))
+            for k, (d, members) in enumerate(stages)
         ),
-        graph.digest,
+        problem.graph.digest,
     )

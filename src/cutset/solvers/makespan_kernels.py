@@ -377,10 +377,564 @@ def schedule(
 
 
 @njit(cache=True, nogil=True)
+def stage_order(label, stages, device, in_at, in_u, rank_of):
+    """rank_of[s] = place of stage s in a topological order; False where the stages form a cycle."""
+    count = len(label)
+    waiting = np.zeros((stages, stages), np.bool_)
+    for v in range(count):
+        for k in range(in_at[v], in_at[v + 1]):
+            if label[in_u[k]] != label[v]:
+                waiting[label[v], label[in_u[k]]] = True
+    placed = np.zeros(stages, np.bool_)
+    for place in range(stages):
+        chosen = -1
+        for s in range(stages):
+            if placed[s]:
+                continue
+            free = True
+            for r in range(stages):
+                if waiting[s, r] and not placed[r]:
+                    free = False
+                    break
+            if free:
+                chosen = s
+                break
+        if chosen < 0:
+            return False
+        placed[chosen] = True
+        rank_of[chosen] = place
+    return True
+
+
+@njit(cache=True, nogil=True)
+def fifo(
+    stages, sdev, sdur, queue, sink_stage, moves, msrc, mdst, mtensor, my, mready, mspan, mafter,
+    reads, reads_move, reads_stage, waits, waits_from, trank, rank, multicast, devices,
+):  # fmt: skip
+    """When the exit has ended, as the evaluator counts: transfers take turns by time ready.
+
+    `queue` lists the stages in the plan's order, stage 0 (the entry) first. `sink_stage` is the
+    stage that stands for the results, or −1. mready: seconds from the source stage's end to ready;
+    mspan: how long it holds links; mafter: from the end of that to its arrival.
+    """
+    place = np.empty(stages, np.int64)
+    for k in range(stages):
+        place[queue[k]] = k
+    awaited = np.zeros(stages, np.int64)
+    arrived = np.zeros(stages)
+    for k in range(reads):
+        awaited[reads_stage[k]] += 1
+    done = np.zeros(stages, np.bool_)
+    end = np.zeros(stages)
+    ready = np.full(moves, INF)
+    taken = np.zeros(moves, np.bool_)
+    free = np.zeros(devices)
+    egress = np.zeros(devices)
+    ingress = np.zeros(devices)
+    done[0] = True
+    end[0] = sdur[0]
+    free[sdev[0]] = sdur[0]
+    for m in range(moves):
+        if msrc[m] == 0:
+            ready[m] = end[0] + mready[m]
+    blocked = np.zeros(devices, np.bool_)
+    while True:
+        progress = True
+        while progress:
+            progress = False
+            blocked[:] = False
+            for k in range(stages):
+                s = queue[k]
+                if done[s] or s == sink_stage or blocked[sdev[s]]:
+                    continue
+                if awaited[s] > 0:
+                    blocked[sdev[s]] = True
+                    continue
+                done[s] = True
+                end[s] = max(free[sdev[s]], arrived[s]) + sdur[s]
+                free[sdev[s]] = end[s]
+                for m in range(moves):
+                    if msrc[m] == s:
+                        ready[m] = end[s] + mready[m]
+                progress = True
+        next_m = -1
+        for m in range(moves):
+            if taken[m] or ready[m] == INF:
+                continue
+            if next_m < 0:
+                next_m = m
+                continue
+            n = next_m
+            if ready[m] != ready[n]:
+                better = ready[m] < ready[n]
+            elif place[msrc[m]] != place[msrc[n]]:
+                better = place[msrc[m]] < place[msrc[n]]
+            elif mtensor[m] != mtensor[n]:
+                better = trank[mtensor[m]] < trank[mtensor[n]]
+            else:
+                better = rank[my[m]] < rank[my[n]]
+            if better:
+                next_m = m
+        if next_m < 0:
+            break
+        x = sdev[msrc[next_m]]
+        start = max(ready[next_m], egress[x])
+        slowest = 0.0
+        for m in range(moves):
+            if m == next_m or (multicast and mtensor[m] == mtensor[next_m]):
+                start = max(start, ingress[my[m]])
+                slowest = max(slowest, mspan[m])
+        for m in range(moves):
+            if m == next_m or (multicast and mtensor[m] == mtensor[next_m]):
+                taken[m] = True
+                ingress[my[m]] = start + mspan[m]
+                for k in range(reads):
+                    if reads_move[k] == m:
+                        s = reads_stage[k]
+                        awaited[s] -= 1
+                        arrived[s] = max(arrived[s], start + mspan[m] + mafter[m])
+        egress[x] = start + slowest
+    for s in range(stages):
+        if s != sink_stage and not done[s]:
+            return INF
+    if sink_stage < 0:
+        return end[stages - 1]
+    value = arrived[sink_stage]
+    for k in range(waits):
+        value = max(value, end[waits_from[k]])
+    return value
+
+
+@njit(cache=True, nogil=True)
+def schedule_stages(
+    label, stages, device, c, real, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
+    wire, lat, send, recv, ov, rank, kin, multicast, cutoff, max_nodes, given, best_place,
+):  # fmt: skip
+    """The best schedule of given stages: (value, open bound, nodes), inf where none is below.
+
+    `label[v]` is the operator's stage: 0 is that of the entry, which pays no overhead, stages - 1
+    that of the exit. A value is the evaluator's for the order of the stages found; where it is
+    above what the search counted (transfers ready in another order than assumed), or a limit
+    ended the search, that lower value is the open bound. With `given` (starts of the operators)
+    only that order is scored. best_place[v] = place of the operator's stage in the plan.
+    """
+    count = len(device)
+    tensors = len(tprod)
+    devices = len(send)
+    topo = np.empty(stages, np.int64)
+    if not stage_order(label, stages, device, in_at, in_u, topo):
+        return INF, INF, 0
+    sdev = np.zeros(stages, np.int64)
+    sdur = np.zeros(stages)
+    sreal = np.zeros(stages)
+    for v in range(count):
+        s = label[v]
+        if sreal[s] == 0 and real[v] > 0 and s > 0:
+            sdur[s] += ov[device[v]]
+            sreal[s] = 1.0
+        sdev[s] = device[v]
+        sdur[s] += c[v, device[v]]
+    sreal[0] = 0.0
+    exit_ = stages - 1
+    sink_stage = exit_ if real[count - 1] == 0 else -1
+    number = np.full((tensors, devices), -1, np.int64)
+    most = len(tin_t)
+    msrc = np.empty(most, np.int64)
+    mtensor = np.empty(most, np.int64)
+    my = np.empty(most, np.int64)
+    mready = np.empty(most)
+    mspan = np.empty(most)
+    mafter = np.empty(most)
+    reads_move = np.empty(most, np.int64)
+    reads_stage = np.empty(most, np.int64)
+    waits_from = np.empty(most, np.int64)
+    moves, reads, waits = 0, 0, 0
+    limit = most * 3 + 2 * len(in_u) + most * (most + 1) + 8
+    depth_limit = 200
+    arc_from = np.empty(limit + 2 * depth_limit, np.int64)
+    arc_to = np.empty(limit + 2 * depth_limit, np.int64)
+    arc_lag = np.empty(limit + 2 * depth_limit)
+    arcs = 0
+    for v in range(count):
+        y = device[v]
+        for k in range(tin_at[v], tin_at[v + 1]):
+            t = tin_t[k]
+            u = tprod[t]
+            x = device[u]
+            if x == y:
+                if label[u] != label[v]:
+                    arc_from[arcs], arc_to[arcs] = label[u], label[v]
+                    arc_lag[arcs] = sdur[label[u]]
+                    arcs += 1
+                    if label[v] == sink_stage:
+                        waits_from[waits] = label[u]
+                        waits += 1
+                continue
+            m = number[t, y]
+            if m < 0:
+                if wire[x, y] == INF:
+                    return INF, INF, 0
+                m = moves
+                number[t, y] = m
+                msrc[m], mtensor[m], my[m] = label[u], t, y
+                mready[m] = tbytes[t] * send[x]
+                mspan[m] = tbytes[t] * wire[x, y]
+                mafter[m] = lat[x, y] + tbytes[t] * recv[y]
+                moves += 1
+            new = True
+            for r in range(reads):
+                if reads_move[r] == m and reads_stage[r] == label[v]:
+                    new = False
+                    break
+            if new:
+                reads_move[reads], reads_stage[reads] = m, label[v]
+                reads += 1
+    size = stages + moves
+    for m in range(moves):
+        arc_from[arcs], arc_to[arcs] = msrc[m], stages + m
+        arc_lag[arcs] = sdur[msrc[m]] + mready[m]
+        arcs += 1
+    for r in range(reads):
+        m = reads_move[r]
+        arc_from[arcs], arc_to[arcs] = stages + m, reads_stage[r]
+        arc_lag[arcs] = mspan[m] + mafter[m]
+        arcs += 1
+    queue = np.empty(stages, np.int64)
+    if len(given) > 0:
+        at = np.zeros(stages)
+        for v in range(count):
+            at[label[v]] = max(at[label[v]], given[v])
+        sort_stages(at, sdur, topo, queue)
+        value = fifo(
+            stages, sdev, sdur, queue, sink_stage, moves, msrc, my, mtensor, my, mready, mspan,
+            mafter, reads, reads_move, reads_stage, waits, waits_from, trank, rank, multicast,
+            devices,
+        )  # fmt: skip
+        for k in range(stages):
+            for v in range(count):
+                if label[v] == queue[k]:
+                    best_place[v] = k
+        return value, INF, 1
+    egress = np.empty(moves)
+    for m in range(moves):
+        egress[m] = mspan[m]
+        if multicast:
+            for n in range(moves):
+                if mtensor[n] == mtensor[m]:
+                    egress[m] = max(egress[m], mspan[n])
+    for m in range(moves):
+        for n in range(moves):
+            tm, tn = mtensor[m], mtensor[n]
+            if m == n or msrc[m] != msrc[n] or (multicast and tm == tn):
+                continue
+            if tm == tn and kin[my[m]] >= 0 and kin[my[m]] == kin[my[n]]:
+                continue
+            if tm == tn:
+                earlier = rank[my[m]] < rank[my[n]]
+            else:
+                earlier = mready[m] < mready[n] or (
+                    mready[m] == mready[n] and trank[tm] < trank[tn]
+                )
+            if earlier:
+                arc_from[arcs], arc_to[arcs] = stages + m, stages + n
+                arc_lag[arcs] = egress[m]
+                arcs += 1
+    start = np.zeros(size)
+    tail = np.full(size, -INF)
+    tail[exit_] = sdur[exit_]
+    for _ in range(size + 1):
+        changed = False
+        for k in range(arcs):
+            value = tail[arc_to[k]] + arc_lag[k]
+            if value > tail[arc_from[k]]:
+                tail[arc_from[k]] = value
+                changed = True
+        if not changed:
+            break
+    for i in range(size):
+        if tail[i] >= cutoff:
+            return INF, INF, 0
+    linked = np.zeros((stages, stages), np.bool_)
+    for u in range(count):
+        for v in range(count):
+            if reach[u, v] and label[u] != label[v]:
+                linked[label[u], label[v]] = True
+    pair = np.empty((size * (size - 1) // 2 + 1, 2), np.int64)
+    hold = np.empty((len(pair), 2))
+    pairs = 0
+    for i in range(size):
+        for j in range(i + 1, size):
+            a, b = 0.0, 0.0
+            clash = False
+            if i < stages and j < stages:
+                if sdev[i] == sdev[j] and sreal[i] > 0 and sreal[j] > 0:
+                    clash = not (linked[i, j] or linked[j, i])
+                    a, b = sdur[i], sdur[j]
+            elif i >= stages:
+                m, n = i - stages, j - stages
+                if msrc[m] != msrc[n]:
+                    if my[m] == my[n]:
+                        clash, a, b = True, mspan[m], mspan[n]
+                    if sdev[msrc[m]] == sdev[msrc[n]]:
+                        clash, a, b = True, egress[m], egress[n]
+                elif mtensor[m] == mtensor[n] and not multicast:
+                    clash = kin[my[m]] >= 0 and kin[my[m]] == kin[my[n]]
+                    a, b = mspan[m], mspan[n]
+            if clash:
+                pair[pairs, 0], pair[pairs, 1] = i, j
+                hold[pairs, 0], hold[pairs, 1] = a, b
+                pairs += 1
+    # The entry's stage ends before any other begins on its device.
+    for s in range(1, stages):
+        if sreal[s] > 0 and sdev[s] == sdev[0]:
+            start[s] = sdur[0]
+    starts = np.zeros((2, size))
+    starts[0] = start
+    chosen = np.zeros(depth_limit + 1, np.int64)
+    turn = np.zeros(depth_limit + 1, np.int64)
+    base = arcs
+    if not settle(starts[0], tail, cutoff, arcs, arc_from, arc_to, arc_lag):
+        return INF, INF, 0
+    best, open_ = INF, INF
+    depth, nodes = 0, 0
+    fresh = True
+    while depth >= 0:
+        at = starts[depth]
+        if fresh:
+            nodes += 1
+            worst = -1
+            when = INF
+            for k in range(pairs):
+                i, j = pair[k, 0], pair[k, 1]
+                if at[i] < at[j] + hold[k, 1] and at[j] < at[i] + hold[k, 0]:
+                    early = max(at[i], at[j])
+                    if early < when:
+                        worst, when = k, early
+            if worst < 0 or depth + 1 >= depth_limit:
+                counted = at[exit_] + sdur[exit_]
+                sort_stages(at, sdur, topo, queue)
+                value = fifo(
+                    stages, sdev, sdur, queue, sink_stage, moves, msrc, my, mtensor, my, mready,
+                    mspan, mafter, reads, reads_move, reads_stage, waits, waits_from, trank, rank,
+                    multicast, devices,
+                )  # fmt: skip
+                if value < best:
+                    best = value
+                    for k in range(stages):
+                        for v in range(count):
+                            if label[v] == queue[k]:
+                                best_place[v] = k
+                if worst >= 0 or value > counted * (1 + 1e-12):
+                    open_ = min(open_, counted)
+                cutoff = min(cutoff, value)
+                depth -= 1
+                fresh = False
+                continue
+            chosen[depth] = worst
+            turn[depth] = 0
+        if nodes > max_nodes:
+            for k in range(depth + 1):
+                if turn[k] < 2:
+                    open_ = min(open_, starts[k][exit_] + sdur[exit_])
+            break
+        if turn[depth] == 2:
+            depth -= 1
+            fresh = False
+            continue
+        k = chosen[depth]
+        i, j = pair[k, 0], pair[k, 1]
+        a = hold[k, 0]
+        swap = at[j] + hold[k, 1] - at[i] < at[i] + hold[k, 0] - at[j]
+        if at[i] + tail[i] < at[j] + tail[j] and at[i] == at[j]:
+            swap = True
+        if turn[depth] == 1:
+            swap = not swap
+        if swap:
+            i, j = j, i
+            a = hold[k, 1]
+        turn[depth] += 1
+        arcs = base + 2 * depth
+        arc_from[arcs], arc_to[arcs], arc_lag[arcs] = i, j, a
+        arc_from[arcs + 1], arc_to[arcs + 1], arc_lag[arcs + 1] = 0, exit_, 0.0
+        if i >= stages:  # only what is ready no later comes first
+            m, n = i - stages, j - stages
+            arc_from[arcs + 1], arc_to[arcs + 1] = msrc[m], msrc[n]
+            arc_lag[arcs + 1] = sdur[msrc[m]] + mready[m] - sdur[msrc[n]] - mready[n]
+            if msrc[m] == msrc[n]:
+                arc_lag[arcs + 1] = 0.0
+        if depth + 1 >= len(starts):
+            grown = np.zeros((2 * len(starts), size))
+            grown[: len(starts)] = starts
+            starts = grown
+        starts[depth + 1] = starts[depth]
+        fresh = settle(starts[depth + 1], tail, cutoff, arcs + 2, arc_from, arc_to, arc_lag)
+        if fresh:
+            depth += 1
+    return best, open_, nodes
+
+
+@njit(cache=True, nogil=True)
+def sort_stages(at, sdur, topo, queue):
+    """Stages by start, then end, then topological order; the entry's first."""
+    for s in range(len(queue)):
+        k = s
+        while k > 1 or (k == 1 and queue[0] != 0):
+            r = queue[k - 1]
+            if at[s] != at[r]:
+                before = at[s] < at[r]
+            elif sdur[s] != sdur[r]:
+                before = at[s] + sdur[s] < at[r] + sdur[r]
+            else:
+                before = topo[s] < topo[r]
+            if not before:
+                break
+            queue[k] = r
+            k -= 1
+        queue[k] = s
+
+
+@njit(cache=True, nogil=True)
+def realise(
+    device, first, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank, reach,
+    wire, lat, send, recv, ov, rank, kin, multicast, tail, cutoff, bound, max_tries,
+    best_label, best_place,
+):  # fmt: skip
+    """The best stages for operators that have devices: (value, open bound, tries).
+
+    Every operator begins a stage or joins one on its device, such that stages stay convex; what is
+    tried first has fewer overheads. `bound` is known for all of them.
+    """
+    count = len(device)
+    label = np.zeros(count, np.int64)
+    option = np.full(count + 1, -2, np.int64)  # stage joined; -1: a new one; -2: none tried yet
+    stages_at = np.zeros(count + 1, np.int64)  # stages before the operator is placed
+    stage_end = np.zeros((count + 1, count + 1))
+    stage_work = np.zeros((count + 1, count + 1))
+    place = np.zeros(count, np.int64)
+    nothing = np.empty(0)
+    paid = False
+    for y in range(len(ov)):
+        if ov[y] > 0:
+            paid = True
+    best, open_ = INF, INF
+    tries = 0
+    stages_at[1] = 1
+    v = 1
+    option[1] = -2
+    while v > 0:
+        if tries > max_tries:
+            open_ = min(open_, bound)
+            break
+        y = device[v]
+        n = stages_at[v]
+        # Options in order: with overheads, the newest stage first and a new one at the end.
+        if paid:
+            nxt = n - 1 if option[v] == -2 else option[v] - 1
+            if option[v] == -1:
+                nxt = -2
+        else:
+            nxt = -1 if option[v] == -2 else option[v] + 1
+            if nxt >= n:
+                nxt = -2
+        found = False
+        while nxt != -2:
+            if nxt == -1:
+                found = True
+                break
+            fits = real[v] > 0 and (nxt > 0 or not first)
+            if fits:
+                some = nxt == 0 and device[0] == y
+                for u in range(1, v):
+                    if label[u] == nxt:
+                        some = device[u] == y
+                fits = some
+            if fits:  # no path that leaves the stage and comes back
+                for u in range(1, v):
+                    if label[u] != nxt and reach[u, v]:
+                        for w in range(u):
+                            if label[w] == nxt and reach[w, u]:
+                                fits = False
+                                break
+                    if not fits:
+                        break
+            if fits:
+                found = True
+                break
+            if paid:
+                nxt -= 1
+            else:
+                nxt += 1
+                if nxt >= n:
+                    nxt = -2
+        if not found:
+            option[v] = -2
+            v -= 1
+            continue
+        option[v] = nxt
+        s = n if nxt == -1 else nxt
+        label[v] = s
+        stage_end[v + 1] = stage_end[v]
+        stage_work[v + 1] = stage_work[v]
+        if nxt == -1:
+            stage_work[v + 1, s] = ov[y] * real[v] if s > 0 else 0.0
+            stage_end[v + 1, s] = stage_work[v + 1, s]
+        before = stage_end[v + 1, s]
+        begin = 0.0
+        local = before
+        for k in range(in_at[v], in_at[v + 1]):
+            u = in_u[k]
+            if label[u] == s:
+                continue
+            at = stage_end[v, label[u]]
+            if device[u] != y:
+                at += move_s(device[u], y, in_b[k], wire, lat, send, recv)
+            begin = max(begin, at)
+        done = max(local, begin + stage_work[v + 1, s]) + c[v, y]
+        stage_work[v + 1, s] += c[v, y]
+        stage_end[v + 1, s] = done
+        if done + tail[v, y] >= cutoff:
+            tries += 1 if v > count - 3 else 0
+            continue
+        stages_at[v + 1] = n + 1 if nxt == -1 else n
+        if v < count - 1:
+            v += 1
+            option[v] = -2
+            continue
+        tries += 1
+        stages = stages_at[v + 1]
+        # The exit's stage gets the last number.
+        shown = np.empty(count, np.int64)
+        for w in range(count):
+            if label[w] == label[count - 1]:
+                shown[w] = stages - 1
+            elif label[w] > label[count - 1]:
+                shown[w] = label[w] - 1
+            else:
+                shown[w] = label[w]
+        if label[count - 1] == 0 and stages > 1:
+            continue  # the entry's stage holds the exit, so it holds all
+        value, left, nodes = schedule_stages(
+            shown, stages, device, c, real, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank,
+            reach, wire, lat, send, recv, ov, rank, kin, multicast, cutoff, 500, nothing, place,
+        )  # fmt: skip
+        tries += nodes // 8
+        open_ = min(open_, left)
+        if value < best:
+            best = value
+            best_label[:] = shown
+            best_place[:] = place
+            cutoff = min(cutoff, value)
+            if best <= bound * (1 + 1e-12):
+                open_ = INF
+                break
+    return best, open_, tries
+
+
+@njit(cache=True, nogil=True)
 def search(
     c, real, release, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank, reach,
     wire, lat, send, recv, ov, rank, kin, multicast, tail, cutoff, max_nodes,
-    state, place, order, options, device, end, used, best_device, best_start,
+    state, place, order, options, device, end, used, first, best_device, best_label, best_place,
 ):  # fmt: skip
     """Depth-first search over the operators' devices, in pieces of `max_nodes`.
 
@@ -399,6 +953,12 @@ def search(
     p = np.empty(2 * count + len(tin_t))
     q = np.empty(2 * count + len(tin_t))
     starts = np.empty(count)
+    label = np.empty(count, np.int64)
+    where = np.empty(count, np.int64)
+    free = True  # no stage costs anything
+    for y in range(devices):
+        if ov[y] > 0:
+            free = False
     at_y = np.empty(devices)
     while depth > 0:
         if nodes >= max_nodes:
@@ -479,13 +1039,13 @@ def search(
                 x = device[u]
                 if x == y:
                     continue
-                first = True
+                new = True
                 for w2 in range(w):
                     if device[w2] == y:
                         for k2 in range(tin_at[w2], tin_at[w2 + 1]):
                             if tin_t[k2] == t:
-                                first = False
-                if first:
+                                new = False
+                if new:
                     h[jobs] = end[u] + tbytes[t] * send[x]
                     p[jobs] = tbytes[t] * wire[x, y]
                     q[jobs] = lat[x, y] + tbytes[t] * recv[y] + ov[y] * real[w]
@@ -502,13 +1062,37 @@ def search(
             wire, lat, send, recv, ov, rank, kin, multicast, cutoff, 3000, starts,
         )  # fmt: skip
         nodes += 1 + taken // 4
-        if not proven and end[v] < state[3]:
-            state[3] = end[v]
-        if value < cutoff:
-            cutoff = value
-            best = value
-            best_device[:] = device
-            best_start[:] = starts
+        if value >= cutoff:
+            if not proven:
+                state[3] = min(state[3], end[v])
+            continue
+        relaxed = value if proven else end[v]
+        real_value = INF
+        if free:  # every operator a stage, in the order of that schedule
+            for w in range(count):
+                label[w] = w
+            real_value, _, _ = schedule_stages(
+                label, count, device, c, real, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank,
+                reach, wire, lat, send, recv, ov, rank, kin, multicast, INF, 0, starts, where,
+            )  # fmt: skip
+            if real_value < cutoff:
+                cutoff = best = real_value
+                best_device[:] = device
+                best_label[:] = label
+                best_place[:] = where
+        if real_value > relaxed * (1 + 1e-12):
+            real_value, left, tries = realise(
+                device, first, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank,
+                reach, wire, lat, send, recv, ov, rank, kin, multicast, tail, cutoff, relaxed,
+                3000, label, where,
+            )  # fmt: skip
+            nodes += tries
+            state[3] = min(state[3], max(left, relaxed))
+            if real_value < cutoff:
+                cutoff = best = real_value
+                best_device[:] = device
+                best_label[:] = label
+                best_place[:] = where
     state[0] = depth
     state[1] = 1.0 if depth <= 0 else 0.0
     state[2] = best

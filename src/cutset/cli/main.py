@@ -28,6 +28,7 @@ COMMANDS = {
     "profile": "profile",
     "plan": "plan",
     "evaluate": "evaluate",
+    "simulate": "simulate",
     "worker": "worker",
     "run": "run",
     "lab": "lab",

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cutset.api import Deployed, deploy, load, profile, solve
+    from cutset.api import Deployed, deploy, load, profile, simulate, solve
     from cutset.cluster import Cluster
     from cutset.errors import (
         CutsetError,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cutset.plan import Plan
     from cutset.problem import Solution
     from cutset.profiles import Profile
+    from cutset.simulation import Simulation
 
 __all__ = [
     "Cluster",
@@ -43,6 +44,7 @@ __all__ = [
     "Profile",
     "ProfileError",
     "RuntimeFault",
+    "Simulation",
     "Solution",
     "TransportError",
     "UsageError",
@@ -50,6 +52,7 @@ __all__ = [
     "deploy",
     "load",
     "profile",
+    "simulate",
     "solve",
 ]
 
@@ -60,10 +63,12 @@ _HOMES = {
     "Model": "onnx_io",
     "Plan": "plan",
     "Profile": "profiles",
+    "Simulation": "simulation",
     "Solution": "problem",
     "deploy": "api",
     "load": "api",
     "profile": "api",
+    "simulate": "api",
     "solve": "api",
 }
 

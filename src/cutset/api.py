@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Literal
 
 from cutset import engine, profiler
+from cutset.changes import parse_change
 from cutset.cluster import Cluster, Engine
 from cutset.cost import CostModel, LoadedCost, TableCost
 from cutset.errors import InvalidFileError, TransportError, UsageError, WorkerLostError
@@ -30,6 +31,8 @@ from cutset.runtime.session import Session, SessionStats
 from cutset.runtime.undeployed import Undeployed
 from cutset.runtime.worker import load_engine
 from cutset.serde import read_cluster, read_plan, read_profile
+from cutset.simulation import Simulation, what_if
+from cutset.simulation import simulate as simulate_problem
 from cutset.verify import compare_all
 
 Feeds = Mapping[str, Array]
@@ -117,6 +120,31 @@ def solve(
     """
     stated = problem(model, cluster, profile, objective=objective)
     return solve_problem(stated, strategy, time_limit_s=time_limit_s, seed=seed)
+
+
+def simulate(
+    model: Model,
+    cluster: Cluster | str | Path,
+    profile: Profile | str | Path,
+    plan: Plan | Solution | str | Path,
+    *,
+    requests: int = 200,
+    in_flight: int | None = None,
+    changes: Sequence[str] = (),
+) -> Simulation:
+    """A plan played by discrete events, without hardware: latency, long-run period, what is busy.
+
+    `changes` are made first, such as "link:pi>server=5Mbit/s" or "device:server.load=3".
+    `in_flight` None: as many requests at a time as make it fast. Raises InvalidFileError where the
+    plan is another graph's, InfeasibleError where it cannot run, UsageError for a bad change.
+    """
+    stated = problem(model, cluster, profile)
+    return simulate_problem(
+        what_if(stated, map(parse_change, changes)),
+        as_plan(plan),
+        requests=requests,
+        in_flight=in_flight,
+    )
 
 
 def deploy(

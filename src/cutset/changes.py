@@ -15,8 +15,12 @@ from cutset.errors import InvalidFileError, UsageError
 
 GRAMMAR: Final = (
     "write link:A>B=RATE, link:A>B.latency=TIME, link:A>B=down, link:A>B=up,"
-    " device:D.cpu=SHARE, device:D.egress=RATE or device:D.ingress=RATE"
+    " device:D.cpu=SHARE (lab), device:D.load=FACTOR (simulation), device:D.egress=RATE or"
+    " device:D.ingress=RATE"
 )
+
+#: Beyond it nothing is meant, and times would overflow.
+_HEAVIEST_LOAD: Final = 1e6
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,14 @@ class LinkChange:
 
 @dataclass(frozen=True)
 class DeviceChange:
-    """One device: what is None stays. `cpu_share` is of one core."""
+    """One device: what is None stays. `cpu_share` is of one core, and for emulated devices only;
+    `load` multiplies the time of its operators, and is for simulation only."""
 
     device: str
     cpu_share: float | None = None
     egress_bps: float | None = None
     ingress_bps: float | None = None
+    load: float | None = None
 
 
 Change = LinkChange | DeviceChange
@@ -75,16 +81,22 @@ def _link(name: str, value: str, text: str) -> LinkChange:
 
 def _device(name: str, value: str, text: str) -> DeviceChange:
     device, dot, attribute = name.rpartition(".")
-    if not dot or not device or attribute not in ("cpu", "egress", "ingress"):
+    if not dot or not device or attribute not in ("cpu", "load", "egress", "ingress"):
         raise UsageError("not a device's number", field="CHANGE", value=text, remedy=GRAMMAR)
     if attribute == "egress":
         return DeviceChange(device, egress_bps=units.parse_rate(value))
     if attribute == "ingress":
         return DeviceChange(device, ingress_bps=units.parse_rate(value))
-    try:
-        share = float(value)
-    except ValueError:
-        share = math.nan
+    share = _number(value)
+    if attribute == "load":
+        if not 0 < share <= _HEAVIEST_LOAD:  # also refuses NaN
+            raise UsageError(
+                f"a load must be above 0 and at most {_HEAVIEST_LOAD:g}",
+                field=f"device:{name}",
+                value=value,
+                remedy="write how many times as long operators take there, such as 3",
+            )
+        return DeviceChange(device, load=share)
     if not 0 < share <= 1:  # also refuses NaN
         raise UsageError(
             "the share of one core must be above 0 and at most 1",
@@ -95,8 +107,17 @@ def _device(name: str, value: str, text: str) -> DeviceChange:
     return DeviceChange(device, cpu_share=share)
 
 
+def _number(text: str) -> float:
+    """NaN where the text is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def apply_change(cluster: Cluster, change: Change) -> Cluster:
-    """The cluster after a change; a link that comes up is as the cluster states it.
+    """The cluster after a change; a link that comes up is as the cluster states it, and a load
+    is no part of a cluster (`simulation.what_if` puts it into the costs).
 
     Raises UsageError for a device or a link that the cluster does not have.
     """

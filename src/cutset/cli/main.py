@@ -29,6 +29,7 @@ COMMANDS = {
     "plan": "plan",
     "evaluate": "evaluate",
     "conformance": "conformance",
+    "simulate": "simulate",
     "worker": "worker",
     "run": "run",
     "lab": "lab",

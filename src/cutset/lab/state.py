@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from cutset.changes import Change, LinkChange, apply_change
+from cutset.changes import Change, DeviceChange, LinkChange, apply_change
 from cutset.cluster import Cluster, Device, Link
 from cutset.errors import InfeasibleError, UsageError
 
@@ -138,7 +138,16 @@ def _link(link: Link) -> LinkSpec:
 
 
 def changed(spec: LabSpec, change: Change) -> LabSpec:
-    """The lab after a change. Raises UsageError for a device or link that it does not have."""
+    """The lab after a change. Raises UsageError for a device or link that it does not have, and
+    for a load, which is no number of the kernel's."""
+    if isinstance(change, DeviceChange) and change.load is not None:
+        raise UsageError(
+            "a load is for simulation; the lab emulates by shares of a core",
+            field=f"device:{change.device}.load",
+            value=f"{change.load:g}",
+            remedy=f"write device:{change.device}.cpu=SHARE, or `cutset simulate … --set` for the"
+            " load",
+        )
     after = spec_of(apply_change(_as_cluster(spec), change))
     up = {link.name: link.up for link in spec.links}
     if isinstance(change, LinkChange) and change.up is not None:

@@ -1,0 +1,174 @@
+"""A problem as a chain of blocks: what pipelines of whole blocks are made of, as arrays.
+
+A *cut* p is the point before block p; a stage is the blocks [p, q) on one device. Tensors that
+never leave their block do not appear. Those that are made in the same block, read in the same
+blocks, and wanted at the sink or not alike always travel together and are one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from cutset.graph import Graph
+from cutset.plan import Plan, Stage
+from cutset.problem import Problem
+from cutset.solvers.arrays import Bools, Floats, Ints, cluster_arrays
+
+#: In place of zero bytes: too little to count, but times a missing link (inf) it is no 0.
+_NO_BYTES = 1e-200
+
+
+class Chain(NamedTuple):
+    """N devices, M blocks, T travelling tensors; seconds and bytes; for compiled loops.
+
+    Lists are in compressed rows: those of i are `x[x_at[i]:x_at[i + 1]]`. Row p of `crossing` lists
+    the tensors made before cut p and read behind it, in the order of `next_reader`, the first block
+    that reads them from there on.
+    """
+
+    compute_s: Floats  # [N, M]
+    memory: Floats  # [M] bytes
+    limit: Floats  # [N] bytes
+    stage_memory: float
+    bytes_: Floats  # [T]
+    maker: Ints  # [T] block; −1: graph input
+    wanted: Bools  # [T] at the sink
+    reads_at: Ints  # [M + 1]
+    reads: Ints  # tensors that a block reads and does not make
+    made_at: Ints  # [M + 1]
+    made: Ints  # tensors that a block makes
+    crossing_at: Ints  # [M + 2]
+    crossing: Ints
+    next_reader: Ints
+    rank: Ints  # of a crossing tensor's maker among the makers at the cut; −1: graph input
+    makers_at: Ints  # [M + 2]; one entry for cut 0, where nothing is made yet
+    makers: Ints  # distinct blocks that made what crosses a cut, ascending
+    wire: Floats  # [N, N] s/byte; inf without a link
+    nearest: Ints  # [N, N] devices by wire from each
+    wire_in: Floats  # [N] the least into a device
+    wire_out: Floats  # [N] the least out of it
+    send: Floats  # [N] s/byte
+    recv: Floats  # [N] s/byte
+    overhead: Floats  # [N]
+    serial: Bools  # [N] transfers occupy the device
+    source: int
+    sink: int
+    multicast: bool
+    input_bytes: float  # of graph inputs that block 0 reads
+
+
+@dataclass(frozen=True, eq=False)
+class BlockChain:
+    """The arrays, and what makes a plan of indices. Cuts that would part a colocate group are
+    none: such blocks are merged."""
+
+    names: tuple[str, ...]
+    edges: tuple[int, ...]  # [M + 1] positions of operators where blocks begin
+    arrays: Chain
+
+    def plan(self, graph: Graph, devices: Iterable[int], cuts: Iterable[int]) -> Plan:
+        """Stage i on devices[i], up to the block cuts[i]; the last of `cuts` is M."""
+        stages, begin = [], 0
+        for i, (device, end) in enumerate(zip(devices, cuts, strict=True)):
+            part = graph.operators[self.edges[begin] : self.edges[end]]
+            stages.append(Stage(f"s{i}", self.names[device], tuple(op.name for op in part)))
+            begin = end
+        return Plan(tuple(stages), graph.digest)
+
+
+def block_chain(problem: Problem) -> BlockChain:
+    graph, cluster = problem.graph, cluster_arrays(problem)
+    edges = _edges(graph)
+    count = len(edges) - 1
+    block_of = np.repeat(np.arange(count), np.diff(edges))
+    wanted = set(graph.outputs)
+    groups: dict[tuple[int, bool, tuple[int, ...]], int] = {}
+    for name in graph.tensors:
+        made_by = graph.producers.get(name)
+        maker = -1 if made_by is None else int(block_of[made_by])
+        readers = sorted({int(block_of[i]) for i in graph.consumers[name]} - {maker})
+        if readers or name in wanted:
+            key = (maker, name in wanted, tuple(readers))
+            groups[key] = groups.get(key, 0) + graph.tensors[name].size_bytes
+    keys = sorted(groups)
+    reads: list[list[int]] = [[] for _ in range(count)]
+    made: list[list[int]] = [[] for _ in range(count)]
+    crossing: list[list[tuple[int, int]]] = [[] for _ in range(count + 1)]
+    for t, (maker, _, blocks) in enumerate(keys):
+        if maker >= 0:
+            made[maker].append(t)
+        after = maker + 1
+        for b in blocks:
+            reads[b].append(t)
+            for p in range(after, b + 1):
+                crossing[p].append((b, t))
+            after = b + 1
+    rows = [sorted(row) for row in crossing]
+    makers = [sorted({keys[t][0] for _, t in row} - {-1}) for row in rows]
+    makers[0] = [-1]
+    ranks = [
+        [makers[p].index(keys[t][0]) if keys[t][0] >= 0 else -1 for _, t in row]
+        for p, row in enumerate(rows)
+    ]
+    crossing_at, crossing_tensors = _rows([[t for _, t in row] for row in rows])
+    makers_at, makers_list = _rows(makers)
+    wire = cluster.wire_s_per_byte
+    others = np.where(np.eye(len(wire), dtype=np.bool_), np.inf, wire)
+    arrays = Chain(
+        np.ascontiguousarray(np.add.reduceat(cluster.compute_s, edges[:-1], axis=1)),
+        np.add.reduceat(np.array([float(op.memory_bytes) for op in graph.operators]), edges[:-1]),
+        cluster.memory,
+        cluster.stage_memory,
+        np.array([float(groups[key]) or _NO_BYTES for key in keys], dtype=np.float64),
+        np.array([maker for maker, _, _ in keys], dtype=np.int64),
+        np.array([out for _, out, _ in keys], dtype=np.bool_),
+        *_rows(reads),
+        *_rows(made),
+        crossing_at,
+        crossing_tensors,
+        _rows([[b for b, _ in row] for row in rows])[1],
+        _rows(ranks)[1],
+        makers_at,
+        makers_list,
+        wire,
+        np.ascontiguousarray(np.argsort(others, axis=1, kind="stable")),
+        others.min(axis=0),
+        others.min(axis=1),
+        cluster.send_s_per_byte,
+        cluster.recv_s_per_byte,
+        cluster.overhead_s,
+        ~cluster.overlap,
+        cluster.source,
+        cluster.sink,
+        cluster.multicast,
+        math.fsum(groups[key] or _NO_BYTES for key in keys if key[0] < 0 and 0 in key[2]),
+    )
+    return BlockChain(cluster.names, edges, arrays)
+
+
+def _edges(graph: Graph) -> tuple[int, ...]:
+    """Where blocks begin, and the end; points inside a colocate group are left out."""
+    last: dict[str, int] = {}
+    for i, op in enumerate(graph.operators):
+        if op.colocate is not None:
+            last[op.colocate] = i
+    closed = 0  # operators before this position belong with one already seen
+    edges = [0]
+    starts = {begin for begin, _ in graph.blocks}
+    for i, op in enumerate(graph.operators):
+        if i and i in starts and i >= closed:
+            edges.append(i)
+        if op.colocate is not None:
+            closed = max(closed, last[op.colocate] + 1)
+    return (*edges, len(graph.operators))
+
+
+def _rows(rows: list[list[int]]) -> tuple[Ints, Ints]:
+    at = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in rows], out=at[1:])
+    return at, np.array([i for row in rows for i in row], dtype=np.int64)

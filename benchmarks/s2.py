@@ -33,7 +33,7 @@ MODELS = ("resnet50", "inception_resnet_v2", "mobilenet_v2", "efficientnet_b1")
 CAPACITIES_MIB = (64, 128, 256, 512)
 NODES = (5, 10, 15, 20, 50)
 CLASSES = (2, 5, 8, 11, 14, 17, 20)
-TRIALS = 30
+TRIALS = 50
 TIME_LIMIT_S = 20.0
 RESAMPLES = 2000
 

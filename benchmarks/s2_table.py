@@ -37,7 +37,8 @@ def section(result: Result) -> str:
             "Value over the proven optimum: geometric mean and its bootstrap 95% interval, by"
             " number of nodes.",
             _ratios(sums),
-            "Beside the published figures:",
+            "Beside the published figures (against kpath with the best of its numbers of classes;"
+            " over its own bound the mean of all of them):",
             _published(result),
             f"Not in these figures: where one device holds the whole network nothing is sent, every"
             f" method has the value 0 and no ratio exists ({'; '.join(alone)}); and where there are"

@@ -12,10 +12,10 @@ import pytest
 from cutset import strategies
 from cutset.cluster import Cluster, Device, Link
 from cutset.cost import TableCost
-from cutset.errors import InfeasibleError, UnsupportedProblemError, UsageError
+from cutset.errors import InfeasibleError, PlanningError, UnsupportedProblemError, UsageError
 from cutset.graph import Graph, Operator, Tensor
 from cutset.planner import solve
-from cutset.problem import Objective, Problem, Solution
+from cutset.problem import Budget, Objective, Problem, Solution
 from cutset.strategies.kpath import classify, runs
 
 METHODS = ("kpath", "greedy_joint", "random_cut")
@@ -173,6 +173,13 @@ def test_latency_is_not_covered(method: str) -> None:
 def test_options_are_checked(method: str, option: str, value: float) -> None:
     with pytest.raises(UsageError, match=option):
         solve(problem(), strategies.load(method, {option: value}))
+
+
+def test_time_that_is_over_is_no_proof_that_there_is_no_plan() -> None:
+    full = problem(rates={a + b: 1.0 for a, b in itertools.combinations("abcd", 2)})
+    with pytest.raises(PlanningError, match="time was over before kpath") as caught:
+        strategies.load("kpath")(full, Budget(0.0))
+    assert not isinstance(caught.value, InfeasibleError)
 
 
 def test_classes_are_the_bins_of_the_candidates() -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cutset.errors import UsageError
+from cutset.errors import PlanningError, UsageError
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.arrays import Floats, Ints
 from cutset.solvers.colour_coding import ColourCoding
@@ -59,10 +59,16 @@ class Kpath:
             np.random.default_rng(budget.seed), budget, most_colourings=self.most_colourings
         )
         placed = self._match(setting.bandwidth_bps, classes, coding)
+        if -1 in placed and budget.exhausted():
+            raise PlanningError(
+                f"time was over before kpath had placed all of its {len(placed)} stages",
+                field="time_limit_s",
+                value=f"{budget.time_limit_s:g} s",
+                remedy="give it more time, more classes, or fewer colourings (most_colourings)",
+            )
         if -1 in placed:
             raise setting.failure(
-                f"no path of free devices was found for stage {placed.index(-1)} of {len(placed)}"
-                + (" before the time was over" if budget.exhausted() else ""),
+                f"no path of free devices was found for stage {placed.index(-1)} of {len(placed)}",
                 field="links",
                 remedy="try another seed or fewer classes, add links, or use another strategy",
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -16,7 +18,18 @@ def test_the_same_seed_gives_the_same_model() -> None:
     assert one.SerializeToString() == same.SerializeToString() != other.SerializeToString()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2", "xception", "vit_s"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "resnet50",
+        "mobilenet_v2",
+        "efficientnet_b1",
+        "inception_resnet_v2",
+        "xception",
+        "vit_s",
+    ],
+)
 def test_outputs_are_not_saturated(name: str) -> None:
     model = zoo.build(name, side=96, width=0.25)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -25,6 +38,21 @@ def test_outputs_are_not_saturated(name: str) -> None:
     first, second = (session.run(None, {"image": image})[0] for image in images)
     assert first.max() < 0.99
     assert np.abs(first - second).max() > 1e-3 * np.abs(first).max()
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("resnet50", 25_636_712),
+        ("mobilenet_v2", 3_538_984),
+        ("efficientnet_b1", 7_856_239),
+        ("inception_resnet_v2", 55_873_736),
+    ],
+)
+def test_as_many_parameters_as_published(name: str, published: int) -> None:
+    model = zoo.build(name)
+    found = sum(math.prod(weight.dims) for weight in model.graph.initializer)
+    assert found == pytest.approx(published, rel=0.0015)  # biases under norms, scales of norms
 
 
 def test_a_light_model_depends_on_its_input() -> None:

@@ -14,16 +14,11 @@ import onnx
 from onnx import helper
 
 from cutset.errors import UsageError
+from cutset.zoo.efficientnet import efficientnet_b1
+from cutset.zoo.inception_resnet import inception_resnet_v2
 from cutset.zoo.layers import Builder
-
-
-def _image(name: str, side: int, seed: int) -> tuple[Builder, str]:
-    b = Builder(name, seed)
-    return b, b.input("image", (1, 3, side, side))
-
-
-def _scaled(channels: int, width: float) -> int:
-    return max(8, round(channels * width / 8) * 8)
+from cutset.zoo.layers import image as _image
+from cutset.zoo.layers import scaled as _scaled
 
 
 def alexnet(side: int = 224, width: float = 1.0, seed: int = 0) -> onnx.ModelProto:
@@ -318,6 +313,8 @@ ARCHITECTURES: Mapping[str, Callable[..., onnx.ModelProto]] = {
         resnet18,
         resnet50,
         mobilenet_v2,
+        efficientnet_b1,
+        inception_resnet_v2,
         xception,
         vit_s,
         unet,

@@ -54,27 +54,35 @@ class Builder:
         self,
         x: str,
         width: int,
-        kernel: int = 3,
+        kernel: int | tuple[int, int] = 3,
         stride: int = 1,
         *,
         groups: int = 1,
         act: str | None = "Relu",
         norm: bool = True,
         pad: int | None = None,
+        gamma: float | None = None,
     ) -> str:
-        """Convolution, then batch normalisation and activation where asked for."""
+        """Convolution, then batch normalisation and activation where asked for.
+
+        `gamma` is the mean scale of the normalisation: 1, and 0.3 where no activation follows.
+        """
         before = self.channels[x]
-        fan_in = before // groups * kernel**2
-        weight = self.weight(width, before // groups, kernel, kernel, fan_in=fan_in)
-        pad = kernel // 2 if pad is None else pad
+        high, wide = (kernel, kernel) if isinstance(kernel, int) else kernel
+        fan_in = before // groups * high * wide
+        weight = self.weight(width, before // groups, high, wide, fan_in=fan_in)
+        pads = [high // 2, wide // 2] if pad is None else [pad, pad]
         bias = () if norm else (self.weight(width, fan_in=100),)
-        x = self.op("Conv", x, weight, *bias, strides=[stride] * 2, pads=[pad] * 4, group=groups)
+        x = self.op("Conv", x, weight, *bias, strides=[stride] * 2, pads=pads * 2, group=groups)
         self.channels[x] = width
         if norm:
             ones = (1 + 0.1 * self.rng.standard_normal((2, width))).astype(np.float32)
             # The ends of residual branches are damped, or deep sums would saturate the output.
-            gamma = ones[0] * np.float32(0.3 if act is None else 1)
-            parts = (gamma, self.rng.standard_normal(width).astype(np.float32) * 0.1)
+            gamma = (0.3 if act is None else 1.0) if gamma is None else gamma
+            parts = (
+                ones[0] * np.float32(gamma),
+                self.rng.standard_normal(width).astype(np.float32) * 0.1,
+            )
             mean = self.rng.standard_normal(width).astype(np.float32) * 0.1
             named = [self.constant(part) for part in (*parts, mean, np.abs(ones[1]))]
             x = self.op("BatchNormalization", x, *named)
@@ -128,3 +136,14 @@ class Builder:
         return helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8
         )
+
+
+def image(name: str, side: int, seed: int) -> tuple[Builder, str]:
+    """A builder and its input, one colour image."""
+    b = Builder(name, seed)
+    return b, b.input("image", (1, 3, side, side))
+
+
+def scaled(channels: int, width: float) -> int:
+    """Channels times a width factor, a multiple of 8."""
+    return max(8, round(channels * width / 8) * 8)

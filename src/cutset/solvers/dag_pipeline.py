@@ -18,14 +18,23 @@ from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers import scopes
 from cutset.solvers.arrays import Bools, Ints
 from cutset.solvers.full_scope import full_bound_s
-from cutset.solvers.ideal_chains import Chains, search_chains
+from cutset.solvers.ideal_chains import Chains, device_classes, search_chains
 from cutset.solvers.ideals import all_ideals, family, prefixes
 from cutset.solvers.merging import convex, together
 from cutset.solvers.period_model import PeriodModel, period_model, placement_plan
 from cutset.solvers.search import best_single, infeasible, value_of
 
 _CLOSED = 1e-10  # relative
+_FEW_IDEALS = 2_000
+_ARRAY_BYTES = 250_000_000
 _TRIES = 4_000  # placements scored in one call of compiled code
+
+
+def _that_fit(model: PeriodModel, most: int) -> int:
+    """As many down-sets as the arrays of the search have room for, at most `most`."""
+    c = device_classes(model)
+    rows = len(c.kinds) + len(c.counts)
+    return min(most, math.isqrt(8 * _ARRAY_BYTES // rows), 8 * _ARRAY_BYTES // c.states)
 
 
 def best_dag_plan(
@@ -33,7 +42,7 @@ def best_dag_plan(
     budget: Budget,
     incumbent: Plan | None = None,
     *,
-    max_ideals: int = 2_500,
+    max_ideals: int = 12_000,
     kicks: int = 60,
     rounds: tuple[int, ...] = (2_000, 50_000, 1_000_000),
 ) -> Proposal:
@@ -55,14 +64,15 @@ def best_dag_plan(
     if best.plan is not None:
         budget.report(best.plan, bound, scope)
         best.improve()
-    complete = False
-    for _ in range(2):  # once more where a better plan leaves fewer down-sets
-        if complete or full >= best.value_s * (1 - _CLOSED):
+    for most in (min(_FEW_IDEALS, max_ideals), max_ideals):
+        if full >= best.value_s * (1 - _CLOSED):
             break
         unit = convex(problem, together(problem, best.value_s))
-        ideals, complete = all_ideals(problem, unit, max_ideals)
-        if not complete:
-            ideals = prefixes(problem, unit)
+        ideals, complete = all_ideals(problem, unit, _that_fit(best.model, most))
+        if not complete and most < max_ideals:
+            ideals = prefixes(problem, unit)  # a better plan leaves fewer down-sets
+        elif not complete:
+            break
 
         def report(bound_s: float, complete: bool = complete) -> None:
             if complete and best.plan is not None:
@@ -70,8 +80,10 @@ def best_dag_plan(
 
         chains = Chains(problem, family(problem, ideals), budget, report)
         search_chains(chains, best.value_s, best.offer_improved, rounds if complete else rounds[:1])
-        if complete and chains.bound_s > bound:
-            bound, scope = chains.bound_s, scopes.STAGE_PER_DEVICE
+        if complete:
+            if chains.bound_s > bound:
+                bound, scope = chains.bound_s, scopes.STAGE_PER_DEVICE
+            break
     if best.plan is not None and bound < best.value_s * (1 - _CLOSED):
         best.kick(kicks)
     if best.plan is None:

@@ -17,8 +17,9 @@ from cutset.plan import Plan
 from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers import scopes
 from cutset.solvers.arrays import Bools, Ints
+from cutset.solvers.device_classes import device_classes
 from cutset.solvers.full_scope import full_bound_s
-from cutset.solvers.ideal_chains import Chains, device_classes, search_chains
+from cutset.solvers.ideal_chains import Chains, search_chains
 from cutset.solvers.ideals import all_ideals, family, prefixes
 from cutset.solvers.merging import convex, together
 from cutset.solvers.period_model import PeriodModel, period_model, placement_plan
@@ -59,7 +60,7 @@ def best_dag_plan(
     for plan in (single, incumbent):
         if plan is not None:
             best.offer_plan(plan)
-    full = full_bound_s(problem)
+    full = full_bound_s(problem, best.value_s)
     bound, scope = full, scopes.FULL
     if best.plan is not None:
         budget.report(best.plan, bound, scope)

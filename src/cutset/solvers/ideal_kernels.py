@@ -265,7 +265,7 @@ def chains(
         for o in range(operators):
             if ideals.member[found, o] and not ideals.member[i, o]:
                 device_of[o] = d
-        if busy(m, device_of, out) > limit:
+        if busy(m, device_of, True, out) > limit:
             for o in range(operators):
                 if ideals.member[found, o] and not ideals.member[i, o]:
                     device_of[o] = -1

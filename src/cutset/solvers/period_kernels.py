@@ -13,13 +13,13 @@ from cutset.solvers.period_model import PeriodModel
 
 
 @njit(cache=True, nogil=True)
-def busy(m: PeriodModel, device_of: Ints, out: Floats) -> float:
+def busy(m: PeriodModel, device_of: Ints, closed: bool, out: Floats) -> float:
     """Fills out[0:3, D] with busy seconds of devices, egresses and ingresses; returns the period.
 
     inf where a cost, a link or memory is missing. Links are left out, as a link is never busier
     than the ingress it leads to. Operators on device −1 are not placed yet: then the period is a
-    lower bound for any completion that puts them on devices without operators; what they read
-    leaves at least once, over the best link.
+    lower bound for any completion; with `closed`, for those that put no more operators on devices
+    that have some: what others read leaves these at least once, over the best link.
     """
     devices, operators = m.compute_s.shape
     memory = np.zeros(devices)
@@ -71,7 +71,7 @@ def busy(m: PeriodModel, device_of: Ints, out: Floats) -> float:
             out[0, b] += size * m.recv[b]
             if not m.overlap[b]:
                 out[0, b] += seconds
-        if copies == 0 and pending and used[a] and m.best_out[a] < np.inf:
+        if closed and copies == 0 and pending and used[a] and m.best_out[a] < np.inf:
             total = longest = m.best_out[a] * size
             copies = 1
         if copies > 0:
@@ -120,7 +120,7 @@ def acyclic(m: PeriodModel, device_of: Ints) -> bool:
 @njit(cache=True, nogil=True)
 def score(m: PeriodModel, device_of: Ints, cyclic: bool, out: Floats) -> tuple[float, float]:
     """(period, sum of squared busy seconds); inf where it cannot run. The second breaks ties."""
-    period = busy(m, device_of, out)
+    period = busy(m, device_of, True, out)
     if period == np.inf or not (cyclic or acyclic(m, device_of)):
         return np.inf, np.inf
     squares = 0.0

@@ -153,7 +153,7 @@ def search(
         raise infeasible(problem, table)
     bound = min(bound, best.value_s)
     scope = scope_of(problem)
-    full = full_bound_s(problem)
+    full = full_bound_s(problem, best.value_s)
     if full >= best.value_s * (1 - 1e-9):
         bound, scope = min(full, best.value_s), "full"
     budget.report(best.plan, bound, scope)

@@ -17,6 +17,7 @@ from cutset.plan import Plan
 from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers import scopes
 from cutset.solvers.arrays import Bools, Ints
+from cutset.solvers.assignment_bound import assignment_bound_s
 from cutset.solvers.device_classes import device_classes
 from cutset.solvers.full_scope import full_bound_s
 from cutset.solvers.ideal_chains import Chains, search_chains
@@ -46,13 +47,15 @@ def best_dag_plan(
     max_ideals: int = 12_000,
     kicks: int = 60,
     rounds: tuple[int, ...] = (2_000, 50_000, 1_000_000),
+    nodes: int = 200_000,
 ) -> Proposal:
     """The best plan of one stage a device for throughput, with a bound on all of them.
 
     The bound equals the value unless the graph has more than `max_ideals` down-sets (of operators
     that a better plan can tear apart), or the budget or the limits of `rounds` (partial plans
-    looked at) ended the search. Plans of several stages a device are taken where one is found that
-    is better. Raises InfeasibleError where it is proven that there is no plan, PlanningError where
+    looked at) ended the search. Where at most `nodes` partial placements suffice, it is proven for
+    all untiled plans. A plan of several stages a device is taken where one is found that is better.
+    Raises InfeasibleError where it is proven that there is no plan, PlanningError where
     none was found.
     """
     best = _Best(problem, budget, period_model(problem))
@@ -87,8 +90,10 @@ def best_dag_plan(
             break
     if best.plan is not None and bound < best.value_s * (1 - _CLOSED):
         best.kick(kicks)
+    if full < best.value_s * (1 - _CLOSED):
+        full = assignment_bound_s(problem, budget, best.value_s, best.offer_whole, nodes=nodes)
     if best.plan is None:
-        if math.isinf(bound):
+        if math.isinf(full) or math.isinf(bound):
             raise infeasible(problem, None)
         raise PlanningError(
             "the search ended before it found a plan, or proved that there is none",
@@ -96,8 +101,8 @@ def best_dag_plan(
             value=f"{budget.time_limit_s:g} s",
             remedy="give it more time, or the devices more memory",
         )
-    if full >= best.value_s * (1 - _CLOSED):
-        scope = scopes.FULL
+    if full >= min(bound, best.value_s) * (1 - _CLOSED):
+        bound, scope = max(full, bound), scopes.FULL
     if bound >= best.value_s * (1 - _CLOSED):
         bound = best.value_s
     budget.report(best.plan, bound, scope)
@@ -132,6 +137,11 @@ class _Best:
         out = np.empty((3, len(self.model.overhead_s)))
         if score(self.model, placement, True, out)[0] < self.value_s:
             self.offer_plan(placement_plan(self.problem, placement))
+
+    def offer_whole(self, placement: Ints) -> float:
+        """Take in the plan of a placement as it is; the best value known."""
+        self.offer_plan(placement_plan(self.problem, placement))
+        return self.value_s
 
     def offer_improved(self, placement: Ints) -> float:
         """Take in a placement, and what local search makes of it; the best value known."""

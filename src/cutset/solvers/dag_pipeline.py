@@ -24,7 +24,8 @@ from cutset.solvers.ideal_chains import Chains, search_chains
 from cutset.solvers.ideals import all_ideals, family, prefixes
 from cutset.solvers.merging import convex, together
 from cutset.solvers.period_model import PeriodModel, period_model, placement_plan
-from cutset.solvers.search import best_single, infeasible, value_of
+from cutset.solvers.relaxation import infeasible
+from cutset.solvers.search import best_single, value_of
 
 _CLOSED = 1e-10  # relative
 _FEW_IDEALS = 2_000
@@ -94,7 +95,9 @@ def best_dag_plan(
         full = assignment_bound_s(problem, budget, best.value_s, best.offer_whole, nodes=nodes)
     if best.plan is None:
         if math.isinf(full) or math.isinf(bound):
-            raise infeasible(problem, None)
+            raise infeasible(
+                problem, "untiled plans" if math.isinf(full) else scopes.STAGE_PER_DEVICE
+            )
         raise PlanningError(
             "the search ended before it found a plan, or proved that there is none",
             field="time_limit_s",

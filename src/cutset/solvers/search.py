@@ -19,6 +19,7 @@ from cutset.errors import InfeasibleError, PlanningError, UnsupportedProblemErro
 from cutset.estimate import estimate
 from cutset.plan import Plan, Stage
 from cutset.problem import Budget, Objective, Problem, Proposal, check_memory
+from cutset.solvers import relaxation, scopes
 from cutset.solvers.branch_and_bound import BranchAndBound
 from cutset.solvers.cut_table import CutTable, all_cuts
 from cutset.solvers.full_scope import full_bound_s
@@ -153,7 +154,7 @@ def search(
         raise infeasible(problem, table)
     bound = min(bound, best.value_s)
     scope = scope_of(problem)
-    full = full_bound_s(problem)
+    full = full_bound_s(problem, best.value_s)
     if full >= best.value_s * (1 - 1e-9):
         bound, scope = min(full, best.value_s), "full"
     budget.report(best.plan, bound, scope)
@@ -214,23 +215,15 @@ def _open(best: _Incumbent, table: CutTable, max_subproblems: int) -> float:
 
 
 def infeasible(problem: Problem, table: CutTable | None) -> InfeasibleError:
-    """What stands in the way of every plan: an operator, links, or memory and how much of it."""
-    graph, devices = problem.graph, problem.cluster.devices
-    for i, op in enumerate(graph.operators):
-        if all(math.isinf(problem.compute_s(d.name)[i]) for d in devices):
-            return InfeasibleError(
-                f"operator {op.name!r} can run on no device of the cluster",
-                field=f"operators.{op.name}.compute_s",
-                value="no cost for " + ", ".join(sorted({d.kind for d in devices})),
-                remedy="profile the model on the devices, or add a kind to its compute_s",
-            )
+    """What stands in the way of every plan of one stage, or with a table of two (relaxation.py)."""
+    graph = problem.graph
     total = sum(op.memory_bytes for op in graph.operators) + graph.stage_memory_bytes
-    ways: list[tuple[float, str, float]] = []  # bytes short, device, bytes needed
+    ways: list[relaxation.Way] = []
     blocked: InfeasibleError | None = None
-    for device in devices:
+    for device in problem.cluster.devices:
         try:
             estimate(problem, single_stage(problem, device.name))
-            ways.append((total - device.memory_bytes, device.name, total))
+            ways.append(relaxation.Way(total - device.memory_bytes, device.name, total))
         except InfeasibleError as error:
             blocked = error
     for pair in pairs(problem) if table is not None else ():
@@ -245,24 +238,15 @@ def infeasible(problem: Problem, table: CutTable | None) -> InfeasibleError:
         used = float(table.memory_first[row])
         if used - most >= least - used:
             needed = used + graph.stage_memory_bytes
-            ways.append((float(short.min()), pair.first, needed))
+            ways.append(relaxation.Way(float(short.min()), pair.first, needed))
         else:
-            ways.append((float(short.min()), pair.second, total - used))
-    if not ways:
-        return blocked or InfeasibleError(
-            "no plan of at most two stages exists",
-            field="links",
-            remedy="add links between the devices, or costs for the operators",
-        )
-    short_bytes, name, needed = min(ways)
-    left = table is not None and bool(table.open_blocks)
-    return InfeasibleError(
-        f"the model fits in no plan of at most {'one stage' if table is None else 'two stages'}:"
-        f" at best device {name!r} needs"
-        f" {needed:.0f} bytes for its part" + (" (not every cut was tried)" if left else ""),
-        field=f"devices.{name}.memory",
-        value=f"{problem.device(name).memory_bytes:.0f} bytes",
-        remedy=f"it is {short_bytes:.0f} bytes short: state more memory, or add a device",
+            ways.append(relaxation.Way(float(short.min()), pair.second, total - used))
+    return relaxation.infeasible(
+        problem,
+        scopes.ONE_STAGE if table is None else "plans of at most two stages",
+        ways,
+        blocked,
+        tried_all=table is None or not table.open_blocks,
     )
 
 

@@ -1,0 +1,197 @@
+"""Throughput on any graph, one stage a device: upper bounds, and proof by down-sets where few.
+
+Works on graphs of any shape: skip connections, branches on several devices, colocate groups.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from cutset.errors import PlanningError
+from cutset.plan import Plan
+from cutset.problem import Budget, Problem, Proposal
+from cutset.solvers import scopes
+from cutset.solvers.arrays import Bools, Ints
+from cutset.solvers.assignment_bound import assignment_bound_s
+from cutset.solvers.device_classes import device_classes
+from cutset.solvers.full_scope import full_bound_s
+from cutset.solvers.ideal_chains import Chains, search_chains
+from cutset.solvers.ideals import all_ideals, family, prefixes
+from cutset.solvers.merging import convex, together
+from cutset.solvers.period_model import PeriodModel, period_model, placement_plan
+from cutset.solvers.relaxation import infeasible
+from cutset.solvers.search import best_single, value_of
+
+_CLOSED = 1e-10  # relative
+_FEW_IDEALS = 2_000
+_ARRAY_BYTES = 250_000_000
+_TRIES = 4_000  # placements scored in one call of compiled code
+
+
+def _that_fit(model: PeriodModel, most: int) -> int:
+    """As many down-sets as the arrays of the search have room for, at most `most`."""
+    c = device_classes(model)
+    rows = len(c.kinds) + len(c.counts)
+    return min(most, math.isqrt(8 * _ARRAY_BYTES // rows), 8 * _ARRAY_BYTES // c.states)
+
+
+def best_dag_plan(
+    problem: Problem,
+    budget: Budget,
+    incumbent: Plan | None = None,
+    *,
+    max_ideals: int = 12_000,
+    kicks: int = 60,
+    rounds: tuple[int, ...] = (2_000, 50_000, 1_000_000),
+    nodes: int = 200_000,
+) -> Proposal:
+    """The best plan of one stage a device for throughput, with a bound on all of them.
+
+    The bound equals the value unless the graph has more than `max_ideals` down-sets (of operators
+    that a better plan can tear apart), or the budget or the limits of `rounds` (partial plans
+    looked at) ended the search. Where at most `nodes` partial placements suffice, it is proven for
+    all untiled plans. A plan of several stages a device is taken where one is found that is better.
+    Raises InfeasibleError where it is proven that there is no plan, PlanningError where
+    none was found.
+    """
+    best = _Best(problem, budget, period_model(problem))
+    single, _ = best_single(problem, required=False)
+    for plan in (single, incumbent):
+        if plan is not None:
+            best.offer_plan(plan)
+    full = full_bound_s(problem, best.value_s)
+    bound, scope = full, scopes.FULL
+    if best.plan is not None:
+        budget.report(best.plan, bound, scope)
+        best.improve()
+    for most in (min(_FEW_IDEALS, max_ideals), max_ideals):
+        if full >= best.value_s * (1 - _CLOSED):
+            break
+        unit = convex(problem, together(problem, best.value_s))
+        ideals, complete = all_ideals(problem, unit, _that_fit(best.model, most))
+        if not complete and most < max_ideals:
+            ideals = prefixes(problem, unit)  # a better plan leaves fewer down-sets
+        elif not complete:
+            break
+
+        def report(bound_s: float, complete: bool = complete) -> None:
+            if complete and best.plan is not None:
+                budget.report(best.plan, min(bound_s, best.value_s), scopes.STAGE_PER_DEVICE)
+
+        chains = Chains(problem, family(problem, ideals), budget, report)
+        search_chains(chains, best.value_s, best.offer_improved, rounds if complete else rounds[:1])
+        if complete:
+            if chains.bound_s > bound:
+                bound, scope = chains.bound_s, scopes.STAGE_PER_DEVICE
+            break
+    if best.plan is not None and bound < best.value_s * (1 - _CLOSED):
+        best.kick(kicks)
+    if full < best.value_s * (1 - _CLOSED):
+        full = assignment_bound_s(problem, budget, best.value_s, best.offer_whole, nodes=nodes)
+    if best.plan is None:
+        if math.isinf(full) or math.isinf(bound):
+            raise infeasible(
+                problem, "untiled plans" if math.isinf(full) else scopes.STAGE_PER_DEVICE
+            )
+        raise PlanningError(
+            "the search ended before it found a plan, or proved that there is none",
+            field="time_limit_s",
+            value=f"{budget.time_limit_s:g} s",
+            remedy="give it more time, or the devices more memory",
+        )
+    if full >= min(bound, best.value_s) * (1 - _CLOSED):
+        bound, scope = max(full, bound), scopes.FULL
+    if bound >= best.value_s * (1 - _CLOSED):
+        bound = best.value_s
+    budget.report(best.plan, bound, scope)
+    return Proposal(best.plan, bound, scope)
+
+
+@dataclass(eq=False)
+class _Best:
+    """The best plan so far. Mutable: what the parts of one search share."""
+
+    problem: Problem
+    budget: Budget
+    model: PeriodModel
+    plan: Plan | None = None
+    value_s: float = math.inf
+    placement: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    def offer_plan(self, plan: Plan) -> None:
+        value = value_of(self.problem, plan)
+        if value < self.value_s:
+            index = {d.name: k for k, d in enumerate(self.problem.cluster.devices)}
+            device = {name: index[s.device] for s in plan.stages for name in s.operators}
+            self.plan, self.value_s = plan, value
+            self.placement = np.array(
+                [device[op.name] for op in self.problem.graph.operators], dtype=np.int64
+            )
+            self.budget.report(plan)
+
+    def offer(self, placement: Ints) -> None:
+        from cutset.solvers.period_kernels import score
+
+        out = np.empty((3, len(self.model.overhead_s)))
+        if score(self.model, placement, True, out)[0] < self.value_s:
+            self.offer_plan(placement_plan(self.problem, placement))
+
+    def offer_whole(self, placement: Ints) -> float:
+        """Take in the plan of a placement as it is; the best value known."""
+        self.offer_plan(placement_plan(self.problem, placement))
+        return self.value_s
+
+    def offer_improved(self, placement: Ints) -> float:
+        """Take in a placement, and what local search makes of it; the best value known."""
+        self.offer(placement)
+        self.offer(self._local_optimum(placement))
+        return self.value_s
+
+    def improve(self) -> None:
+        self.offer_improved(self.placement)
+
+    def kick(self, times: int) -> None:
+        """Local search from random changes to the best placement."""
+        rng = random.Random(f"dag {self.budget.seed}")
+        units = self._units[2]
+        devices = len(self.model.overhead_s)
+        for _ in range(times):
+            if self.budget.exhausted():
+                return
+            placement = self.placement.copy()
+            for _ in range(rng.randint(1, 4)):
+                placement[units[rng.randrange(len(units))]] = rng.randrange(devices)
+            self.offer(self._local_optimum(placement))
+
+    @cached_property
+    def _units(self) -> tuple[Ints, Ints, list[Ints], Bools]:
+        """Colocated operators in compressed rows and as lists; which units are before which."""
+        unit = together(self.problem)
+        lists = [np.flatnonzero(unit == u) for u in range(int(unit.max(initial=-1)) + 1)]
+        at = np.cumsum([0, *(len(x) for x in lists)]).astype(np.int64)
+        above = np.zeros((len(lists), len(lists)), dtype=np.bool_)
+        for i, mask in enumerate(self.problem.graph.ancestors):
+            while mask:
+                low = mask & -mask
+                above[unit[low.bit_length() - 1], unit[i]] = True
+                mask ^= low
+        return at, np.concatenate(lists), lists, above
+
+    def _local_optimum(self, placement: Ints) -> Ints:
+        from cutset.solvers.period_kernels import acyclic, improve
+
+        at, units, _, above = self._units
+        found = placement.copy()
+        cyclic = not acyclic(self.model, found)
+        made = 1
+        while made and not self.budget.exhausted():
+            made, begin = 0, 0
+            while begin >= 0 and not self.budget.exhausted():
+                begin, more = improve(self.model, at, units, above, found, cyclic, begin, _TRIES)
+                made += more
+        return found

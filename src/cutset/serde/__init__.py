@@ -5,9 +5,16 @@ from cutset.serde.common import to_json
 from cutset.serde.plan_file import plan_document, read_plan, write_plan
 from cutset.serde.profile_file import parse_profile, profile_document, read_profile, write_profile
 from cutset.serde.schemas import json_schemas
-from cutset.serde.workload_file import parse_workload, read_workload, workload_document
+from cutset.serde.workload_file import (
+    WorkloadDocument,
+    parse_workload,
+    read_workload,
+    workload_document,
+    write_workload,
+)
 
 __all__ = [
+    "WorkloadDocument",
     "json_schemas",
     "parse_cluster",
     "parse_profile",
@@ -22,4 +29,5 @@ __all__ = [
     "workload_document",
     "write_plan",
     "write_profile",
+    "write_workload",
 ]

@@ -161,7 +161,6 @@ class Solution:
     `finished` is False where time or Ctrl-C ended the strategy.
     """
 
-
     plan: Plan
     estimate: Estimate
     objective: Objective
@@ -184,7 +183,6 @@ class Solution:
     def gap(self) -> float:
         """(value − bound)/value; 0 when the value is 0."""
         return (self.value_s - self.bound_s) / self.value_s if self.value_s > 0 else 0.0
-
 
 @dataclass
 class Budget:
@@ -232,7 +230,6 @@ class Budget:
         if self.within is not None:
             self.within.report(plan)
 
-
 @dataclass(frozen=True)
 class StrategyInfo:
     """What a strategy is for. `exact` says for which plans its proof holds ("" where none)."""
@@ -242,14 +239,12 @@ class StrategyInfo:
     citation: str
     departs: str = ""
 
-
 class Strategy(Protocol):
     """A planning algorithm: a frozen dataclass whose fields are its options."""
 
     info: ClassVar[StrategyInfo]
 
     def __call__(self, problem: Problem, budget: Budget) -> Proposal: ...
-
 
 def check_memory(problem: Problem, memory_bytes: Mapping[str, int]) -> None:
     """Raise InfeasibleError that says which device is short of how many bytes."""

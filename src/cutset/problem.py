@@ -184,6 +184,7 @@ class Solution:
         """(value − bound)/value; 0 when the value is 0."""
         return (self.value_s - self.bound_s) / self.value_s if self.value_s > 0 else 0.0
 
+
 @dataclass
 class Budget:
     """The time a strategy may take, and where it reports the best so far.
@@ -230,6 +231,7 @@ class Budget:
         if self.within is not None:
             self.within.report(plan)
 
+
 @dataclass(frozen=True)
 class StrategyInfo:
     """What a strategy is for. `exact` says for which plans its proof holds ("" where none)."""
@@ -239,12 +241,14 @@ class StrategyInfo:
     citation: str
     departs: str = ""
 
+
 class Strategy(Protocol):
     """A planning algorithm: a frozen dataclass whose fields are its options."""
 
     info: ClassVar[StrategyInfo]
 
     def __call__(self, problem: Problem, budget: Budget) -> Proposal: ...
+
 
 def check_memory(problem: Problem, memory_bytes: Mapping[str, int]) -> None:
     """Raise InfeasibleError that says which device is short of how many bytes."""

@@ -1,8 +1,9 @@
 """Split a trained network over the devices you have.
 
-`load` a model, `profile` it on a cluster, `solve` for the best plan, `deploy` that plan: see each
-function's own words. Names are imported when they are first used, so that what needs one of them
-(a worker on a small board) does not load the others' planners and solvers.
+`load` a model, `profile` it on a cluster, `solve` for the best plan (or `compare` strategies),
+`deploy` that plan: see each function's own words. Names are imported when they are first used, so
+that what needs one of them (a worker on a small board) does not load the others' planners and
+solvers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cutset.api import Deployed, deploy, load, profile, simulate, solve
+    from cutset.api import (
+        Deployed,
+        compare,
+        deploy,
+        export,
+        load,
+        profile,
+        simulate,
+        solve,
+    )
     from cutset.cluster import Cluster
     from cutset.errors import (
         CutsetError,
@@ -49,7 +59,9 @@ __all__ = [
     "TransportError",
     "UsageError",
     "WorkerLostError",
+    "compare",
     "deploy",
+    "export",
     "load",
     "profile",
     "simulate",
@@ -65,7 +77,9 @@ _HOMES = {
     "Profile": "profiles",
     "Simulation": "simulation",
     "Solution": "problem",
+    "compare": "api",
     "deploy": "api",
+    "export": "api",
     "load": "api",
     "profile": "api",
     "simulate": "api",

@@ -12,6 +12,8 @@ from typing import Literal
 from cutset import engine, profiler
 from cutset.changes import parse_change
 from cutset.cluster import Cluster, Engine
+from cutset.comparison import TIME_LIMIT_S, Comparison
+from cutset.comparison import compare as compare_strategies
 from cutset.cost import CostModel, LoadedCost, TableCost
 from cutset.errors import InvalidFileError, TransportError, UsageError, WorkerLostError
 from cutset.estimate import estimate
@@ -30,7 +32,14 @@ from cutset.runtime.routing import engine_spec, tensor_spec
 from cutset.runtime.session import Session, SessionStats
 from cutset.runtime.undeployed import Undeployed
 from cutset.runtime.worker import load_engine
-from cutset.serde import read_cluster, read_plan, read_profile
+from cutset.serde import (
+    WorkloadDocument,
+    read_cluster,
+    read_plan,
+    read_profile,
+    workload_document,
+    write_workload,
+)
 from cutset.simulation import Simulation, what_if
 from cutset.simulation import simulate as simulate_problem
 from cutset.verify import compare_all
@@ -87,6 +96,42 @@ def problem(
     `load` slows devices by a factor (LoADPart's k). Raises InvalidFileError where the profile is
     another model's, or a link has no bandwidth.
     """
+    measured = _profile_of(model, profile)
+    cost: CostModel = TableCost(measured.compute_s)
+    if load:
+        cost = LoadedCost(cost, load)
+    resolved = resolve(as_cluster(cluster), measured)
+    graph = with_memory(model.graph, _memory_cost(resolved, measured))
+    return Problem(graph, resolved, cost, Objective(objective))
+
+
+def export(
+    model: Model,
+    profile: Profile | str | Path,
+    path: str | Path | None = None,
+    *,
+    cluster: Cluster | str | Path | None = None,
+) -> WorkloadDocument:
+    """The model and its measured costs as a workload, written to `path` if one is given.
+
+    It has the kinds that the profile measured; with `cluster`, those of its devices. Planning it
+    on the cluster gives what planning the model gives. Raises InvalidFileError where the profile is
+    another model's.
+    """
+    measured = _profile_of(model, profile)
+    kinds = sorted(measured.compute_s)
+    if cluster is not None:
+        kinds = sorted({device.kind for device in as_cluster(cluster).devices})
+    graph = with_memory(model.graph, cost_for(measured, kinds))
+    seconds = {kind: measured.compute_s.get(kind, {}) for kind in kinds}
+    document = workload_document(graph, seconds)
+    if path is not None:
+        write_workload(path, document)
+    return document
+
+
+def _profile_of(model: Model, profile: Profile | str | Path) -> Profile:
+    """The profile, refused with InvalidFileError where it is another model's."""
     measured = as_profile(profile)
     if measured.graph_digest != model.graph.digest:
         raise InvalidFileError(
@@ -96,12 +141,7 @@ def problem(
             value=measured.graph_digest[:16],
             remedy=f"profile this one ({model.graph.digest[:16]})",
         )
-    cost: CostModel = TableCost(measured.compute_s)
-    if load:
-        cost = LoadedCost(cost, load)
-    resolved = resolve(as_cluster(cluster), measured)
-    graph = with_memory(model.graph, _memory_cost(resolved, measured))
-    return Problem(graph, resolved, cost, Objective(objective))
+    return measured
 
 
 def solve(
@@ -145,6 +185,24 @@ def simulate(
         requests=requests,
         in_flight=in_flight,
     )
+def compare(
+    model: Model,
+    cluster: Cluster | str | Path,
+    profile: Profile | str | Path,
+    *,
+    objective: str = "latency",
+    strategies: Sequence[str | Strategy] | None = None,
+    time_limit_s: float = TIME_LIMIT_S,
+    seed: int = 0,
+    note: Note = lambda _: None,
+) -> Comparison:
+    """Every strategy (or those given) on the same problem, best first, each within the time limit.
+
+    One that declines or fails is a row with the reason. `cutset.page.write_page` makes a report.
+    Raises UsageError for an unknown strategy.
+    """
+    stated = problem(model, cluster, profile, objective=objective)
+    return compare_strategies(stated, strategies, time_limit_s=time_limit_s, seed=seed, note=note)
 
 
 def deploy(

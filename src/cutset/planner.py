@@ -37,12 +37,14 @@ def solve(
     *,
     time_limit_s: float = math.inf,
     seed: int = 0,
+    explain: bool = True,
 ) -> Solution:
     """The strategy's plan with its value, bound, proof, verdict and break-evens.
 
     `strategy` is a name (strategies.available()), a `./file.py:Class`, or a strategy. When the time
     limit or Ctrl-C ends it, the best plan that it reported counts. Scores are the evaluator's, the
-    same for every strategy; memory limits are enforced here too.
+    same for every strategy; memory limits are enforced here too. Without `explain`, and where time
+    is over, there are no break-evens.
 
     Raises InfeasibleError, UnsupportedProblemError, UsageError for an unknown strategy, and
     PlanningError that names the strategy where it fails, or returns an invalid plan or a wrong
@@ -53,8 +55,8 @@ def solve(
     budget = Budget(time_limit_s, seed, value_s=lambda plan: value_of(problem, plan))
     proposal, finished = _propose(chosen, name, problem, budget)
     elapsed_s = time.perf_counter() - budget.started_s
-    solution = certify(problem, proposal, name, elapsed_s)
-    if not finished or elapsed_s >= time_limit_s:
+    solution = replace(certify(problem, proposal, name, elapsed_s), finished=finished)
+    if not explain or not finished or elapsed_s >= time_limit_s:
         return solution  # who is in a hurry does not wait for break-evens
     return replace(solution, break_even=break_evens(problem, solution.plan))
 

@@ -99,7 +99,8 @@ class Estimate:
 class Alternative:
     """What another family of plans would give: `family` is "one device", "two-way split" ….
 
-    `value_s` None where it has no plan; `reason` says why, or that time ran out.
+    `value_s` None where it has no plan; `reason` says why, or that time ran out. `plan` is what
+    the value is of, where it is kept.
     """
 
     family: str
@@ -109,6 +110,7 @@ class Alternative:
     scope: str = ""
     elapsed_s: float = 0.0
     reason: str | None = None
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,10 @@ Proof = Literal["optimal", "bound", "none"]
 
 @dataclass(frozen=True)
 class Solution:
-    """`bound_s` holds for the plans that `scope` describes, `full_bound_s` for any untiled plan."""
+    """`bound_s` holds for the plans that `scope` describes, `full_bound_s` for any untiled plan.
+
+    `finished` is False where time or Ctrl-C ended the strategy.
+    """
 
     plan: Plan
     estimate: Estimate
@@ -168,6 +173,7 @@ class Solution:
     verdict: Verdict | None = None
     break_even: tuple[BreakEven, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
+    finished: bool = True
 
     @property
     def value_s(self) -> float:

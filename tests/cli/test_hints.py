@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from cutset.cli import output
-from cutset.cli.plan import CLEAR_GAIN, verdict_in_words
+from cutset.explanation import CLEAR_GAIN, verdict_in_words
 from cutset.planner import solve
 from cutset.problem import Verdict
 from cutset.testing.problems import random_problem

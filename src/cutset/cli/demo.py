@@ -79,7 +79,7 @@ def _row(row: Ran) -> dict[str, Any]:
 
 
 def _show(console: Console, outcome: Outcome) -> None:
-    from cutset.cli.plan import flip_in_words, proof_in_words, verdict_in_words
+    from cutset.explanation import flip_in_words, proof_in_words, verdict_in_words
     from cutset.units import format_rate, format_time
 
     console.print()

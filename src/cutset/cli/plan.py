@@ -13,7 +13,7 @@ from cutset.cli import output, targets
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cutset.problem import BreakEven, Problem, Solution
+    from cutset.problem import Problem, Solution
 
 
 def plan(
@@ -76,25 +76,6 @@ def alternatives(problem: Problem) -> list[dict[str, Any]]:
     return found
 
 
-def proof_in_words(proof: str, scope: str) -> str:
-    where = "any untiled plan" if scope == "full" else scope
-    return {
-        "optimal": f"optimal among {where}",
-        "bound": f"a lower bound for {where}",
-        "none": "none: nothing is proven about how good this is",
-    }[proof]
-
-
-def flip_in_words(flip: BreakEven) -> str:
-    """ "link:pi>server below 5.8 Mbit/s: pi alone"."""
-    from cutset.units import format_rate
-
-    side, at = ("below", flip.below) if flip.below is not None else ("above", flip.above)
-    assert at is not None
-    shown = format_rate(at) if flip.change.startswith("link:") else f"{at:.3g}"
-    return f"{flip.change} {side} {shown}: {flip.then}"
-
-
 def _next_step(
     target: Path, cluster: Path, profile: Path | None, out: Path | None, model: bool, lab: bool
 ) -> str:
@@ -109,31 +90,6 @@ def _next_step(
     return f"{output.program()} evaluate {name} {quoted(out)}{options}"
 
 
-#: Gains below this are smaller than what predictions are off by (docs/benchmarks.md).
-CLEAR_GAIN = 0.03
-
-
-def verdict_in_words(solution: Solution) -> str:
-    from cutset.units import format_time
-
-    verdict = solution.verdict
-    if verdict is None:
-        return "no verdict"
-    if verdict.best_single_device is None:
-        return "split: no single device can run it all"
-    alone = f"{verdict.best_single_device} alone takes {format_time(verdict.best_single_value_s)}"
-    if not verdict.split:
-        return f"don't split: {verdict.best_single_device} alone is best"
-    if verdict.gain <= 0:
-        return f"splitting does not pay here: {alone}"
-    if verdict.gain < CLEAR_GAIN:
-        return (
-            f"no clear difference: {verdict.gain:.1%} less than the best single device ({alone});"
-            " measured times differ by more from run to run"
-        )
-    return f"split: {verdict.gain:.1%} less than the best single device ({alone})"
-
-
 def _show(
     console: Console,
     problem: Problem,
@@ -141,6 +97,7 @@ def _show(
     others: list[dict[str, Any]],
     next_step: str,
 ) -> None:
+    from cutset.explanation import flip_in_words, proof_in_words, value_in_words, verdict_in_words
     from cutset.problem import Objective
     from cutset.units import format_bytes, format_time
 
@@ -148,9 +105,7 @@ def _show(
     console.print(verdict_in_words(solution))
     console.print()
     latency = problem.objective is Objective.LATENCY
-    value = format_time(solution.value_s)
-    if not latency and solution.value_s > 0:
-        value += f" per request, {1 / solution.value_s:.3g} requests/s"
+    value = value_in_words(problem.objective, solution.value_s)
     rows = [
         ("latency" if latency else "period", value),
         ("bound", f"{format_time(solution.bound_s)}, gap {solution.gap:.2%}"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cutset.graph import Graph
     from cutset.onnx_io import Model
     from cutset.problem import Objective, Problem
+    from cutset.profiles import Profile
 
 TargetArgument = Annotated[
     Path, typer.Argument(metavar="TARGET", help="An ONNX model or a workload file (JSON).")
@@ -166,6 +167,23 @@ def in_lab(cluster: Cluster, wanted: bool) -> Iterator[Reached]:
             own.down()
 
 
+def measure(
+    model: Model,
+    cluster: Cluster | None,
+    note: Callable[[str], None] = lambda _: None,
+    insecure: bool = False,
+    lab: bool = False,
+) -> Profile:
+    """The model measured now, on the cluster's devices or here. Raises what measuring raises."""
+    from cutset import api
+
+    if cluster is None:
+        return api.profile(model, note=note)
+    with in_lab(cluster, lab) as reached:
+        reached.join_cpu()
+        return api.profile(model, reached.cluster, insecure=insecure, note=note)
+
+
 def load_problem(
     target: Target,
     cluster: Path,
@@ -190,9 +208,7 @@ def load_problem(
 
         if measured is None:
             note("measuring; --profile FILE takes measured times instead")
-            with in_lab(devices, lab) as reached:
-                reached.join_cpu()
-                measured = api.profile(target.model, reached.cluster, insecure=insecure, note=note)
+            measured = measure(target.model, devices, note, insecure, lab)
         try:
             return api.problem(target.model, devices, measured, objective=objective.value)
         except InvalidFileError as error:

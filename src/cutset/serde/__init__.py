@@ -5,10 +5,17 @@ from cutset.serde.common import to_json
 from cutset.serde.plan_file import plan_document, read_plan, write_plan
 from cutset.serde.profile_file import parse_profile, profile_document, read_profile, write_profile
 from cutset.serde.schemas import json_schemas
-from cutset.serde.workload_file import parse_workload, read_workload, workload_document
+from cutset.serde.workload_file import (
+    WorkloadDocument,
+    parse_workload,
+    read_workload,
+    workload_document,
+    write_workload,
+)
 
 __all__ = [
     "cluster_document",
+    "WorkloadDocument",
     "json_schemas",
     "parse_cluster",
     "parse_profile",
@@ -24,4 +31,5 @@ __all__ = [
     "write_cluster",
     "write_plan",
     "write_profile",
+    "write_workload",
 ]

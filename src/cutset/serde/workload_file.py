@@ -13,7 +13,7 @@ import msgspec
 from cutset.cost import TableCost
 from cutset.errors import InvalidFileError
 from cutset.graph import Graph, Operator, Tensor, topological
-from cutset.serde.common import decode, read_text
+from cutset.serde.common import decode, read_text, to_json, write_text
 
 SCHEMA: Final = "cutset/workload/1"
 
@@ -36,6 +36,7 @@ class OperatorDocument(msgspec.Struct, omit_defaults=True):
     op_type: str = ""
     flops: float = 0.0
     window: dict[str, list[int]] | None = None
+    weight_bytes: int = 0
 
 
 class WorkloadDocument(msgspec.Struct):
@@ -45,6 +46,8 @@ class WorkloadDocument(msgspec.Struct):
     tensors: dict[str, int | TensorDocument]
     operators: list[OperatorDocument]
     name: str = "workload"
+    # Unset, not 0: the digest of a workload that does not state it stays what it was.
+    stage_memory_bytes: int | msgspec.UnsetType = msgspec.UNSET
 
 
 def read_workload(path: str | Path) -> tuple[Graph, TableCost]:
@@ -77,6 +80,7 @@ def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
             _not_negative(value, f"{where}.compute_s.{kind}", "seconds")
             seconds.setdefault(kind, {})[op.name] = value
         _not_negative(op.memory_bytes, f"{where}.memory_bytes", "bytes")
+        _not_negative(op.weight_bytes, f"{where}.weight_bytes", "bytes")
         _not_negative(op.flops, f"{where}.flops", "FLOPs")
         if not op.outputs:
             raise InvalidFileError(
@@ -91,6 +95,7 @@ def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
                 inputs=tuple(op.inputs),
                 outputs=tuple(op.outputs),
                 flops=op.flops,
+                weight_bytes=op.weight_bytes,
                 memory_bytes=op.memory_bytes,
                 window=op.window,
                 colocate=op.colocate,
@@ -124,6 +129,10 @@ def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
                     value=name,
                     remedy="add it to tensors with its bytes",
                 )
+    stage_memory = document.stage_memory_bytes
+    if stage_memory is msgspec.UNSET:
+        stage_memory = 0
+    _not_negative(stage_memory, "stage_memory_bytes", "bytes")
     graph = Graph(
         name=document.name,
         operators=topological(operators, document.inputs),
@@ -131,6 +140,7 @@ def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
         inputs=tuple(dict.fromkeys(document.inputs)),
         outputs=tuple(dict.fromkeys(document.outputs)),
         digest=digest,
+        stage_memory_bytes=stage_memory,
     )
     return graph, TableCost(seconds)
 
@@ -160,6 +170,7 @@ def workload_document(
     return WorkloadDocument(
         schema=SCHEMA,
         name=graph.name,
+        stage_memory_bytes=graph.stage_memory_bytes or msgspec.UNSET,
         inputs=list(graph.inputs),
         outputs=list(graph.outputs),
         tensors={
@@ -183,7 +194,13 @@ def workload_document(
                 op_type=op.op_type,
                 flops=op.flops,
                 window=None if op.window is None else {k: list(v) for k, v in op.window.items()},
+                weight_bytes=op.weight_bytes,
             )
             for op in graph.operators
         ],
     )
+
+
+def write_workload(path: str | Path, document: WorkloadDocument) -> None:
+    """Raises InvalidFileError where it cannot be written."""
+    write_text(path, to_json(document))

@@ -1,0 +1,243 @@
+"""compare(): every strategy on one problem, side by side, by the one evaluator."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+
+from cutset import strategies
+from cutset.errors import (
+    CutsetError,
+    InfeasibleError,
+    PlanningError,
+    UnsupportedProblemError,
+    UsageError,
+)
+from cutset.planner import TOLERANCE, solve
+from cutset.problem import Problem, Solution, Strategy
+
+#: Always there: what every split has to beat.
+BASELINE = "single_device"
+TIME_LIMIT_S = 30.0
+
+
+class Outcome(StrEnum):
+    """How a strategy's turn ended."""
+
+    PLANNED = "planned"
+    DECLINED = "declined"  # the problem is outside what it covers
+    INFEASIBLE = "infeasible"  # it proved that it has no plan, or that none exists
+    NO_PLAN = "no plan in time"
+    FAILED = "failed"  # it raised, or returned a plan or a bound that cannot be
+    NOT_RUN = "not run"  # interrupted before
+
+
+@dataclass(frozen=True)
+class Row:
+    """One strategy's turn. `reason` says in a line why there is no plan, or what is wrong."""
+
+    strategy: str
+    outcome: Outcome
+    solution: Solution | None = None
+    elapsed_s: float = 0.0
+    reason: str | None = None
+    error: CutsetError | None = None
+    interrupted: bool = False
+
+    @property
+    def value_s(self) -> float:
+        return self.solution.value_s if self.solution is not None else math.inf
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows by value, best first, then those without a plan, in the order of their names."""
+
+    problem: Problem
+    rows: tuple[Row, ...]
+    time_limit_s: float = TIME_LIMIT_S
+    seed: int = 0
+    interrupted: bool = False
+
+    @property
+    def best(self) -> Row | None:
+        """The best plan; of equal values, the one with the highest bound."""
+        return self.rows[0] if self.rows and self.rows[0].solution is not None else None
+
+    @cached_property
+    def proven_s(self) -> float:
+        """Seconds that no untiled plan beats, as far as any strategy proved it; 0 if none did."""
+        found = [r.solution for r in self.rows if r.solution and r.outcome is Outcome.PLANNED]
+        return max((solution.full_bound_s for solution in found), default=0.0)
+
+    @property
+    def failure(self) -> CutsetError:
+        """Why there is no plan at all: that none exists, where a strategy says so."""
+        errors = [row.error for row in self.rows if row.error is not None]
+        errors.sort(key=lambda error: not isinstance(error, InfeasibleError))
+        return errors[0] if errors else PlanningError("no strategy applies to this problem")
+
+    def ratio(self, row: Row) -> float:
+        """The row's value over the best one: 1 for the best, inf without a plan."""
+        best = self.best
+        if best is None or row.solution is None:
+            return math.inf
+        if row.value_s <= best.value_s:
+            return 1.0
+        return row.value_s / best.value_s if best.value_s > 0 else math.inf
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise UsageError for a strategy that does not exist, before anything is measured for it."""
+    known = strategies.available()
+    for name in names:
+        if name not in known:
+            strategies.load(name)
+
+
+def compare(
+    problem: Problem,
+    chosen: Sequence[str | Strategy] | None = None,
+    *,
+    added: Sequence[str] = (),
+    time_limit_s: float = TIME_LIMIT_S,
+    seed: int = 0,
+    note: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Run the strategies one after another (default: all there are), each within `time_limit_s`.
+
+    `added` are further ones such as `./mine.py:Mine`. The best single device is always among them.
+    One that declines, fails or finds nothing is a row with the reason. On Ctrl-C, what is there is
+    returned; what was running counts with the best plan that it reported.
+    Raises UsageError for a strategy that does not exist.
+    """
+    wanted = _wanted(chosen, added)
+    rows: list[Row] = []
+    interrupted = False
+    for i, (label, strategy) in enumerate(wanted):
+        if interrupted:
+            rows.append(Row(label, Outcome.NOT_RUN, reason="interrupted before its turn"))
+            continue
+        note(_progress(i, len(wanted), label, rows))
+        row = run(problem, label, strategy, time_limit_s, seed)
+        interrupted = row.interrupted
+        rows.append(row)
+    return Comparison(problem, _ordered(_checked(rows)), time_limit_s, seed, interrupted)
+
+
+def run(
+    problem: Problem,
+    label: str,
+    strategy: Strategy | CutsetError,
+    time_limit_s: float,
+    seed: int,
+) -> Row:
+    """One strategy's turn; one that could not be loaded is given as the error that says why."""
+    if isinstance(strategy, CutsetError):
+        return Row(label, Outcome.FAILED, reason=str(strategy), error=strategy)
+    covered = strategy.info.objectives
+    if problem.objective not in covered:
+        return Row(
+            label,
+            Outcome.DECLINED,
+            reason=f"covers {', '.join(sorted(o.value for o in covered))} only",
+        )
+    begin = time.perf_counter()
+    try:
+        solution = solve(problem, strategy, time_limit_s=time_limit_s, seed=seed, explain=False)
+    except PlanningError as error:
+        elapsed_s = time.perf_counter() - begin
+        return Row(label, _outcome(error), elapsed_s=elapsed_s, reason=_reason(error), error=error)
+    except KeyboardInterrupt:
+        elapsed_s = time.perf_counter() - begin
+        return Row(
+            label, Outcome.NOT_RUN, None, elapsed_s, "interrupted before it had a plan", None, True
+        )
+    interrupted = not solution.finished and solution.elapsed_s < time_limit_s
+    return Row(label, Outcome.PLANNED, solution, solution.elapsed_s, interrupted=interrupted)
+
+
+def _wanted(
+    chosen: Sequence[str | Strategy] | None, added: Sequence[str]
+) -> list[tuple[str, Strategy | CutsetError]]:
+    """Label and strategy; the baseline first, so that even an early Ctrl-C has it."""
+    known = strategies.available()
+    names: list[str | Strategy] = [*(known if chosen is None else chosen), *added]
+    names = [BASELINE, *(n for n in names if n != BASELINE)]
+    wanted: list[tuple[str, Strategy | CutsetError]] = []
+    for name in dict.fromkeys(names):
+        if not isinstance(name, str):
+            wanted.append((strategies.name_of(name), name))
+            continue
+        label = name.replace("\\", "/").rpartition("/")[2] if ":" in name else name
+        try:
+            wanted.append((label, strategies.load(name)))
+        except UsageError as error:
+            if name not in known:
+                raise
+            wanted.append((label, error))
+        except Exception as error:  # a third party's package may raise anything when imported
+            text = f"it cannot be loaded: {type(error).__name__}: {error}"
+            wanted.append((label, PlanningError(text, field="strategy")))
+    return wanted
+
+
+def _outcome(error: PlanningError) -> Outcome:
+    if isinstance(error, UnsupportedProblemError):
+        return Outcome.DECLINED
+    if isinstance(error, InfeasibleError):
+        return Outcome.INFEASIBLE
+    return Outcome.NO_PLAN if error.field == "time_limit_s" else Outcome.FAILED
+
+
+def _reason(error: PlanningError) -> str:
+    """The error in a line; what to do about it belongs to a command that does one thing."""
+    text = " ".join(error.message.split())
+    if isinstance(error, UnsupportedProblemError) and error.value and error.value not in text:
+        text += f" ({error.value})"
+    return text
+
+
+def _checked(rows: Sequence[Row]) -> list[Row]:
+    """A bound on every plan that another strategy's plan beats is wrong, and is said to be."""
+    best = min((row.value_s for row in rows), default=math.inf)
+    better = next((row.strategy for row in rows if row.value_s == best), "")
+    checked = []
+    for row in rows:
+        found = row.solution
+        if found is not None and found.full_bound_s > best * (1 + TOLERANCE):
+            claimed = found.full_bound_s
+            reason = (
+                f"its bound is wrong: it claims that no plan takes less than {claimed!r} s,"
+                f" and {better} has one of {best!r} s"
+            )
+            row = replace(row, outcome=Outcome.FAILED, reason=reason)
+        checked.append(row)
+    return checked
+
+
+def _ordered(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """By value; times that differ in the last digits only are equal, then bounds decide."""
+
+    def key(row: Row) -> tuple[float, bool, float, str]:
+        if row.solution is None:
+            return math.inf, False, 0.0, row.strategy
+        value = float(f"{row.value_s:.9g}")
+        wrong = row.outcome is Outcome.FAILED
+        return value, wrong, -float(f"{row.solution.bound_s:.9g}"), row.strategy
+
+    return tuple(sorted(rows, key=key))
+
+
+def _progress(done: int, total: int, label: str, rows: Sequence[Row]) -> str:
+    from cutset.units import format_time
+
+    text = f"{done + 1} of {total}: {label}"
+    best = min(rows, key=lambda row: row.value_s, default=None)
+    if best is not None and best.solution is not None:
+        text += f" (best so far {format_time(best.value_s)}, {best.strategy})"
+    return text

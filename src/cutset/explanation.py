@@ -1,0 +1,172 @@
+"""What a solution means, in words: the verdict, the proof, the bottleneck, the critical path.
+
+The same words in every command and page. Plain text; whoever shows it escapes it.
+"""
+
+from __future__ import annotations
+
+from cutset.problem import BreakEven, Estimate, Objective, Problem, Solution
+from cutset.units import format_rate, format_time
+
+#: Gains below this are smaller than what predictions are off by (docs/benchmarks.md).
+CLEAR_GAIN = 0.03
+
+_TIES = 1e-9  # relative: times this close are one
+
+
+def verdict_in_words(solution: Solution) -> str:
+    """Whether to split, by what margin."""
+    verdict = solution.verdict
+    if verdict is None:
+        return "no verdict"
+    if verdict.best_single_device is None:
+        return "split: no single device can run it all"
+    alone = f"{verdict.best_single_device} alone takes {format_time(verdict.best_single_value_s)}"
+    if not verdict.split:
+        return f"don't split: {verdict.best_single_device} alone is best"
+    if verdict.gain <= 0:
+        return f"splitting does not pay here: {alone}"
+    if verdict.gain < CLEAR_GAIN:
+        return (
+            f"no clear difference: {verdict.gain:.1%} less than the best single device ({alone});"
+            " measured times differ by more from run to run"
+        )
+    return f"split: {verdict.gain:.1%} less than the best single device ({alone})"
+
+
+def proof_in_words(proof: str, scope: str) -> str:
+    where = "any untiled plan" if scope == "full" else scope
+    return {
+        "optimal": f"optimal among {where}",
+        "bound": f"a lower bound for {where}",
+        "none": "none: nothing is proven about how good this is",
+    }[proof]
+
+
+def flip_in_words(flip: BreakEven) -> str:
+    """ "link:pi>server below 5.8 Mbit/s: pi alone"."""
+    side, at = ("below", flip.below) if flip.below is not None else ("above", flip.above)
+    assert at is not None
+    shown = format_rate(at) if flip.change.startswith("link:") else f"{at:.3g}"
+    return f"{flip.change} {side} {shown}: {flip.then}"
+
+
+def value_in_words(objective: Objective, value_s: float) -> str:
+    """The value with its rate where that is what was asked for."""
+    if objective is Objective.LATENCY or value_s <= 0:
+        return format_time(value_s)
+    return f"{format_time(value_s)} per request, {1 / value_s:.3g} requests/s"
+
+
+def resource_in_words(resource: str) -> str:
+    """ "link:pi>server" as "link pi>server"; an interface by what it does."""
+    family, _, name = resource.partition(":")
+    return {
+        "egress": f"network interface of {name} (sending)",
+        "ingress": f"network interface of {name} (receiving)",
+    }.get(family, f"{family} {name}")
+
+
+def bottleneck_in_words(estimate: Estimate, objective: Objective) -> str:
+    """What limits the rate; for latency, what is busy longest, and for how much of a request."""
+    what = resource_in_words(estimate.bottleneck)
+    busy = format_time(estimate.period_s)
+    if objective is Objective.LATENCY:
+        share = estimate.period_s / estimate.latency_s if estimate.latency_s > 0 else 0.0
+        return f"{what} is busy longest: {busy}, {share:.0%} of a request"
+    others = sorted(
+        (s for name, s in estimate.busy_s.items() if name != estimate.bottleneck), reverse=True
+    )
+    if not others or estimate.period_s <= 0:
+        return f"{what} sets the period: {busy}"
+    return f"{what} sets the period: {busy}; what is busy next, {others[0] / estimate.period_s:.0%}"
+
+
+def critical_path(problem: Problem, solution: Solution) -> tuple[tuple[str, float], ...]:
+    """What one request waits for, from its start to its last result: (step, seconds) in order.
+
+    Steps are "device", "link a>b" and "waits for …"; followed back from the last result through
+    whatever ended when the next began.
+    """
+    estimate = solution.estimate
+    made = {
+        t: s.name
+        for s in solution.plan.stages
+        for n in s.operators
+        for t in problem.graph.operators[problem.graph.positions[n]].outputs
+    }
+    reads = {
+        s.name: {t for n in s.operators for t in _inputs(problem, n)} for s in solution.plan.stages
+    }
+    stages = {t.name: t for t in estimate.stages}
+    sink = problem.cluster.sink
+    outputs = set(problem.graph.outputs)
+    ends: list[tuple[float, str, int]] = [
+        (t.arrive_s, "transfer", i)
+        for i, t in enumerate(estimate.transfers)
+        if t.transfer.tensor in outputs and t.transfer.target_device == sink
+    ]
+    ends += [
+        (stages[made[t]].end_s, "stage", index)
+        for t in problem.graph.outputs
+        if t in made
+        for index, s in enumerate(estimate.stages)
+        if s.name == made[t] and s.device == sink
+    ]
+    steps: list[tuple[str, float]] = []
+    now = max(ends, default=None, key=lambda e: (e[0], e[1], -e[2]))
+    while now is not None:
+        _, family, index = now
+        if family == "stage":
+            stage = estimate.stages[index]
+            steps.append((stage.device, stage.end_s - stage.start_s))
+            before = [
+                (t.arrive_s, "transfer", i)
+                for i, t in enumerate(estimate.transfers)
+                if t.transfer.target_device == stage.device
+                and t.transfer.tensor in reads[stage.name]
+            ]
+            before += [
+                (s.end_s, "stage", i)
+                for i, s in enumerate(estimate.stages[:index])
+                if s.device == stage.device
+            ]
+            start = stage.start_s
+        else:
+            move = estimate.transfers[index]
+            link = f"link {move.transfer.source_device}>{move.transfer.target_device}"
+            steps.append((link, move.arrive_s - move.start_s))
+            if move.start_s > move.ready_s + _TIES * abs(move.start_s):
+                steps.append(("waiting for the network", move.start_s - move.ready_s))
+            source = move.transfer.source_stage
+            before = [
+                (s.end_s, "stage", i) for i, s in enumerate(estimate.stages) if s.name == source
+            ]
+            start = move.ready_s
+        before = [b for b in before if b[0] <= start * (1 + _TIES) and b[0] > 0]
+        now = max(before, default=None, key=lambda e: (e[0], e[1], -e[2]))
+    return _merged(reversed(steps))
+
+
+def _inputs(problem: Problem, operator: str) -> tuple[str, ...]:
+    return problem.graph.operators[problem.graph.positions[operator]].inputs
+
+
+def _merged(steps: object) -> tuple[tuple[str, float], ...]:
+    merged: list[tuple[str, float]] = []
+    for name, seconds in steps:  # type: ignore[attr-defined]
+        if merged and merged[-1][0] == name:
+            merged[-1] = (name, merged[-1][1] + seconds)
+        else:
+            merged.append((name, seconds))
+    return tuple(merged)
+
+
+def path_in_words(steps: tuple[tuple[str, float], ...], most: int = 9) -> str:
+    """A critical path in one line; the middle of a long one is left out."""
+    shown = [f"{name} {format_time(seconds)}" for name, seconds in steps]
+    if len(shown) > most:
+        left = len(shown) - most + 1
+        half = most // 2
+        shown = [*shown[:half], f"({left} more)", *shown[len(shown) - (most - 1 - half) :]]
+    return " → ".join(shown)

@@ -30,15 +30,35 @@ def state_of(ch: Chain, cut: int, begin: int) -> int:
     return int(k)
 
 
+class Arcs(NamedTuple):
+    """Stages on walks within a threshold: of a begin (state, device), a linked list by falling end.
+
+    A stage may begin after a hop of at most `limit` s/byte; what is left of its device's time is
+    `room` less `near` × that hop, of which the hop behind it takes its share where the device is
+    busy with transfers.
+    """
+
+    head: Ints  # [states, N]; −1: none
+    next: Ints
+    end: Ints  # state at the end; the number of states: the end of the chain
+    limit: Floats
+    room: Floats
+    near: Floats
+    count: Ints  # [1] listed, or that there would be
+
+
 @njit(cache=True, nogil=True)
-def backward(ch: Chain, beta: float, high: int, low: int, slack: Floats, hop: Floats) -> None:
+def backward(
+    ch: Chain, beta: float, high: int, low: int, slack: Floats, hop: Floats, arcs: Arcs
+) -> None:
     """Walk relaxation for cuts high, high − 1, …, low, which must be called from M − 1 to 0.
 
     Devices may repeat, and what comes from farther than the stage before takes the best wire there
     is: every pipeline within `beta` is such a walk. slack[state, d] becomes the greatest wire
     (s/byte) into device d at the state's cut from which a walk reaches the end; −1: none. For cut 0
     it is ≥ 0 where a walk can begin, at row makers_at[0]. hop[state, d] becomes the least wire out
-    of d to a device that can go on; inf: none.
+    of d to a device that can go on; inf: none. Where `arcs` has room, all stages on such walks are
+    listed there.
     """
     n, m = ch.compute_s.shape
     width = 1
@@ -52,6 +72,7 @@ def backward(ch: Chain, beta: float, high: int, low: int, slack: Floats, hop: Fl
         for d in range(n):
             for k in range(states):
                 slack[row + k, d] = -1.0
+                arcs.head[row + k, d] = -1
                 near[k] = 0.0
                 far[k] = 0.0
             serial = 1.0 if ch.serial[d] else 0.0
@@ -132,8 +153,18 @@ def backward(ch: Chain, beta: float, high: int, low: int, slack: Floats, hop: Fl
                         limit = min(1e300, (beta - far_s) / near[k])
                         if ch.serial[d]:
                             limit = min(limit, (beta - own) / near[k])
-                    if limit > slack[row + k, d]:
-                        slack[row + k, d] = limit
+                    if limit < 0.0:
+                        continue
+                    slack[row + k, d] = max(slack[row + k, d], limit)
+                    a = arcs.count[0]
+                    if a < len(arcs.end):
+                        arcs.end[a] = state_of(ch, q, p) if q < m else len(ch.makers)
+                        arcs.limit[a] = limit
+                        arcs.room[a] = beta - own + serial * _times(next_s, hop_s)
+                        arcs.near[a] = serial * near[k]
+                        arcs.next[a] = arcs.head[row + k, d]
+                        arcs.head[row + k, d] = a
+                    arcs.count[0] = a + 1
         if p:
             for k in range(states):
                 for d in range(n):
@@ -143,6 +174,211 @@ def backward(ch: Chain, beta: float, high: int, low: int, slack: Floats, hop: Fl
                         if f != d and ch.wire[d, f] <= slack[row + k, f]:
                             hop[row + k, d] = ch.wire[d, f]
                             break
+
+
+class Labels(NamedTuple):
+    """The state of `extend`, kept between calls: partial walks that nothing dominates."""
+
+    state: Ints  # at the end of the last stage
+    device: Ints
+    visited: Ints  # bits of devices that the walk remembers
+    left: Floats  # s of the last device, for the hop to come
+    parent: Ints  # −1: none
+    after: Ints  # linked lists by (state, device)
+    alive: Bools
+    head: Ints  # [states, N]
+    front: Ints  # some labels at open cuts
+    table: Ints  # hash table from `visited` to the label at the farthest open cut; −1: empty
+    counts: Ints  # [4] labels, the next to extend, length of the front, the label at the end
+
+
+@njit(cache=True, nogil=True)
+def open_cuts(ch: Chain, beta: float, slack: Floats, free: Bools) -> None:
+    """free[state, d]: from d on, whatever crosses the state's cut reaches any useful device within
+    `beta`, so that being there is no worse than being anywhere before it.
+
+    Only where transfers take none of the devices' time.
+    """
+    n, m = ch.compute_s.shape
+    free[:] = False
+    for d in range(n):
+        if ch.serial[d] or ch.send[d] > 0.0 or ch.recv[d] > 0.0:
+            return
+    useful = np.zeros(n, dtype=np.bool_)
+    for p in range(m - 1, 0, -1):
+        for d in range(n):
+            for row in range(ch.makers_at[p], ch.makers_at[p + 1]):
+                if slack[row, d] >= 0.0:
+                    useful[d] = True
+        amount = 0.0
+        for i in range(ch.crossing_at[p], ch.crossing_at[p + 1]):
+            amount += ch.bytes_[ch.crossing[i]]
+        for d in range(n):
+            worst = 0.0
+            for f in range(n):
+                if f != d and useful[f]:
+                    worst = max(worst, ch.wire[d, f])
+                    if f != ch.source:
+                        worst = max(worst, ch.wire[ch.source, f])
+            for row in range(ch.makers_at[p], ch.makers_at[p + 1]):
+                free[row, d] = amount * worst <= beta
+
+
+@njit(cache=True, nogil=True)
+def _slot(lb: Labels, seen: int) -> int:
+    """Where `seen` stands in the table, or would."""
+    mask = len(lb.table) - 1
+    mixed = seen ^ (seen >> 29)
+    mixed = (mixed * 0x5851F42D4C957F2D) ^ (mixed >> 17)
+    slot = (mixed ^ (mixed >> 32)) & mask
+    while lb.table[slot] >= 0 and lb.visited[lb.table[slot]] != seen:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def _add(
+    ch: Chain,
+    lb: Labels,
+    free: Bools,
+    cut_of: Ints,
+    row: int,
+    d: int,
+    seen: int,
+    left: float,
+    parent: int,
+) -> bool:
+    """Keep a label unless one is no worse; False where there is no room."""
+    cut = cut_of[row]
+    for i in range(lb.counts[2]):
+        x = lb.front[i]
+        if (
+            cut_of[lb.state[x]] >= cut
+            and lb.visited[x] & ~seen == 0
+            and (lb.device[x] == d or lb.visited[x] >> lb.device[x] & 1)
+        ):
+            return True
+    slot = _slot(lb, seen)
+    x = lb.table[slot]
+    if x >= 0 and cut_of[lb.state[x]] >= cut:
+        return True
+    before = -1
+    x = lb.head[row, d]
+    while x >= 0:
+        after = lb.after[x]
+        if lb.visited[x] & ~seen == 0 and lb.left[x] >= left:
+            return True
+        if seen & ~lb.visited[x] == 0 and left >= lb.left[x]:
+            lb.alive[x] = False
+            if before < 0:
+                lb.head[row, d] = after
+            else:
+                lb.after[before] = after
+        else:
+            before = x
+        x = after
+    x = lb.counts[0]
+    if x >= len(lb.state):
+        return False
+    lb.counts[0] = x + 1
+    lb.state[x], lb.device[x], lb.visited[x], lb.left[x] = row, d, seen, left
+    lb.parent[x] = parent
+    lb.alive[x] = True
+    lb.after[x] = lb.head[row, d]
+    lb.head[row, d] = x
+    if free[row, d]:
+        if lb.table[slot] >= 0:
+            lb.alive[lb.table[slot]] = False
+        lb.table[slot] = x
+        size = 0  # those that it makes needless leave the front
+        for i in range(lb.counts[2]):
+            y = lb.front[i]
+            if (
+                cut_of[lb.state[y]] <= cut
+                and seen & ~lb.visited[y] == 0
+                and (lb.device[y] == d or seen >> d & 1)
+            ):
+                lb.alive[y] = False
+            else:
+                lb.front[size] = y
+                size += 1
+        if size < len(lb.front):
+            lb.front[size] = x
+            size += 1
+        lb.counts[2] = size
+    return True
+
+
+@njit(cache=True, nogil=True)
+def extend(
+    ch: Chain,
+    arcs: Arcs,
+    slack: Floats,
+    free: Bools,
+    cut_of: Ints,
+    memory: Ints,
+    lb: Labels,
+    steps: int,
+) -> int:
+    """Extend partial walks by stages, breadth first, at most about `steps` times.
+
+    A walk that comes to device d keeps of the devices it remembers those of bit mask memory[d],
+    and d if it is one of them, and never goes to one that it remembers: every simple path is such a
+    walk. Returns 1 where one reaches the end (counts[3] is its label), 0 where none does, −1 to be
+    called again, −2 where there is no room for more.
+    """
+    n = len(ch.limit)
+    end = len(ch.makers)
+    while lb.counts[1] < lb.counts[0] or lb.counts[1] < 0:
+        x = lb.counts[1]
+        lb.counts[1] = x + 1
+        if x >= 0 and not lb.alive[x]:
+            continue
+        steps -= 1
+        for i in range(n):
+            hop, left, seen = 0.0, 0.0, 0
+            if x < 0:
+                g, row = i, ch.makers_at[0]
+            else:
+                d, row, seen, left = lb.device[x], lb.state[x], lb.visited[x], lb.left[x]
+                g = ch.nearest[d, i]
+                hop = ch.path[d, g]
+                if g == d or seen >> g & 1 or hop > slack[row, g]:
+                    continue
+                if ch.serial[d]:
+                    sent = 0.0
+                    q = cut_of[row]
+                    for c in range(ch.crossing_at[q], ch.crossing_at[q + 1]):
+                        t = ch.crossing[c]
+                        made = ch.rank[c] >= row - ch.makers_at[q]  # by the last stage
+                        if made and ch.next_reader[c] == q and not (ch.wanted[t] and d != ch.sink):
+                            sent += ch.bytes_[t]
+                    if _times(sent, hop) > left:
+                        continue
+            kept = (seen | 1 << g) & memory[g]
+            a = arcs.head[row, g]
+            while a >= 0:
+                if hop <= arcs.limit[a]:
+                    room = arcs.room[a] - _times(arcs.near[a], hop)
+                    if not ch.serial[g]:
+                        room = 0.0
+                    to = arcs.end[a]
+                    if to == end:
+                        y = lb.counts[0]
+                        if y >= len(lb.state):
+                            return -2
+                        lb.state[y], lb.device[y], lb.parent[y] = end, g, x
+                        lb.counts[3] = y
+                        return 1
+                    if room >= 0.0:
+                        if not _add(ch, lb, free, cut_of, to, g, kept, room, x):
+                            return -2
+                        if free[to, g]:
+                            break
+                a = arcs.next[a]
+        if steps <= 0:
+            return -1
+    return 0
 
 
 class Trail(NamedTuple):
@@ -276,7 +512,7 @@ def descend(ch: Chain, tr: Trail, beta: float, slack: Floats, hop: Floats, steps
                     last = tr.device[j - 1]
                     f = ch.nearest[last, tr.choice[j]]
                     row = state_of(ch, p, tr.begin[j - 1])
-                    fits = ch.wire[last, f] <= slack[row, f]
+                    fits = ch.path[last, f] <= slack[row, f]
                 if fits and not tr.used[f]:
                     found = True
                     tr.device[j] = f

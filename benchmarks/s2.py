@@ -254,8 +254,18 @@ def main(quick: bool = False) -> None:
         )
     totals = {str(n): summary([one for one in found if one.nodes == n]) for n in nodes}
     totals["all"] = summary(found)
+    least = {
+        name: {str(c): fewest_spans(g, c * MIB) for c in CAPACITIES_MIB}
+        for name, g in graphs.items()
+    }
+    by_spans = {
+        str(spans): summary([x for x in found if least[x.model][str(x.capacity_mib)] == spans])
+        for spans in sorted({least[model][str(capacity)] for model, capacity, _ in run})
+    }
     for name, s in totals.items():
-        print(name, _line(s))
+        print(f"{name} nodes: {_line(s)}")
+    for name, s in by_spans.items():
+        print(f"at least {name} devices: {_line(s)}")
     if quick:
         return
     result = {
@@ -269,12 +279,10 @@ def main(quick: bool = False) -> None:
         },
         "trials": trials,
         "time_limit_s": TIME_LIMIT_S,
-        "spans": {
-            name: {str(c): fewest_spans(g, c * MIB) for c in CAPACITIES_MIB}
-            for name, g in graphs.items()
-        },
+        "least_devices": least,
         "left_out": left_out,
         "summary": totals,
+        "by_least_devices": by_spans,
         "cells": by_cell,
     }
     write_result("s2", "simulated", result)

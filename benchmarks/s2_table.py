@@ -37,6 +37,8 @@ def section(result: Result) -> str:
             "Value over the proven optimum: geometric mean and its bootstrap 95% interval, by"
             " number of nodes.",
             _ratios(sums),
+            "The same over all numbers of nodes, by how many devices the network takes at least:",
+            _by_least(result["by_least_devices"]),
             "Beside the published figures (against kpath with the best of its numbers of classes;"
             " over its own bound the mean of all of them):",
             _published(result),
@@ -80,6 +82,15 @@ def _ratios(sums: Mapping[str, Any]) -> str:
         )
     heads = ("method", *(f"{name} nodes" for name in names))
     return table((*heads, "all", "optimal", "worst", "failures"), rows)
+
+
+def _by_least(sums: Mapping[str, Any]) -> str:
+    rows = [
+        (method, *(_interval(s["methods"][method]["proven"]) for s in sums.values()))
+        for method in SHOWN
+    ]
+    heads = (f"{name} devices ({s['instances']})" for name, s in sums.items())
+    return table(("method", *heads), rows)
 
 
 def _interval(ratio: Mapping[str, float] | None) -> str:

@@ -8,7 +8,7 @@ blocks, and wanted at the sink or not alike always travel together and are one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -49,7 +49,8 @@ class Chain(NamedTuple):
     makers_at: Ints  # [M + 2]; one entry for cut 0, where nothing is made yet
     makers: Ints  # distinct blocks that made what crosses a cut, ascending
     wire: Floats  # [N, N] s/byte; inf without a link
-    nearest: Ints  # [N, N] devices by wire from each
+    path: Floats  # [N, N] s/byte from a stage to the next; inf where that must not be
+    nearest: Ints  # [N, N] devices by `path` from each
     wire_in: Floats  # [N] the least into a device
     wire_out: Floats  # [N] the least out of it
     send: Floats  # [N] s/byte
@@ -136,6 +137,7 @@ def block_chain(problem: Problem) -> BlockChain:
         makers_at,
         makers_list,
         wire,
+        others,
         np.ascontiguousarray(np.argsort(others, axis=1, kind="stable")),
         others.min(axis=0),
         others.min(axis=1),
@@ -149,6 +151,19 @@ def block_chain(problem: Problem) -> BlockChain:
         math.fsum(groups[key] or _NO_BYTES for key in keys if key[0] < 0 and 0 in key[2]),
     )
     return BlockChain(cluster.names, edges, arrays)
+
+
+def in_order(ch: Chain, devices: Sequence[int]) -> Chain:
+    """The same, where only these devices run stages, and in this order; any may be left out."""
+    place = np.full(len(ch.limit), -1)
+    place[list(devices)] = range(len(devices))
+    allowed = (place[:, None] >= 0) & (place[None, :] > place[:, None])
+    path = np.where(allowed, ch.wire, np.inf)
+    return ch._replace(
+        limit=np.where(place >= 0, ch.limit, -1.0),
+        path=path,
+        nearest=np.ascontiguousarray(np.argsort(path, axis=1, kind="stable")),
+    )
 
 
 def _edges(graph: Graph) -> tuple[int, ...]:

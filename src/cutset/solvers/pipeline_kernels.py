@@ -342,7 +342,7 @@ def extend(
             else:
                 d, row, seen, left = lb.device[x], lb.state[x], lb.visited[x], lb.left[x]
                 g = ch.nearest[d, i]
-                hop = ch.wire[d, g]
+                hop = ch.path[d, g]
                 if g == d or seen >> g & 1 or hop > slack[row, g]:
                     continue
                 if ch.serial[d]:
@@ -512,7 +512,7 @@ def descend(ch: Chain, tr: Trail, beta: float, slack: Floats, hop: Floats, steps
                     last = tr.device[j - 1]
                     f = ch.nearest[last, tr.choice[j]]
                     row = state_of(ch, p, tr.begin[j - 1])
-                    fits = ch.wire[last, f] <= slack[row, f]
+                    fits = ch.path[last, f] <= slack[row, f]
                 if fits and not tr.used[f]:
                     found = True
                     tr.device[j] = f

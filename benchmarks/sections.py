@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import plots
+import s1_table
 import s3_table
 import tables
 
@@ -22,12 +23,14 @@ TABLES: Mapping[str, Callable[[tables.Result], str]] = {
     "transport": tables.transport,
     "workers": tables.workers,
     "worker": tables.worker,
+    "s1": s1_table.section,
     "s3": s3_table.section,
 }
 PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "segments": plots.segments,
     "latency": plots.latency,
     "runtime": plots.runtime,
+    "s1": s1_table.plot,
 }
 
 

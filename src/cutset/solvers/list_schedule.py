@@ -61,7 +61,7 @@ def list_schedule(problem: Problem, *, contended: bool) -> Schedule:
 
 def value_s(problem: Problem, schedule: Schedule) -> float:
     """The schedule's value in stages that delay nothing, or, where memory asks, in fewer."""
-    from cutset.solvers import latency_kernels as kernels
+    from cutset.solvers import stage_kernels as kernels
 
     latency = problem.objective is Objective.LATENCY
     model = latency_model(problem)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import plots
+import s1_table
 import s2_table
 import s3_table
 import tables
@@ -24,6 +25,7 @@ TABLES: Mapping[str, Callable[[tables.Result], str]] = {
     "workers": tables.workers,
     "worker": tables.worker,
     "s2": s2_table.section,
+    "s1": s1_table.section,
     "s3": s3_table.section,
 }
 PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
@@ -31,6 +33,7 @@ PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "latency": plots.latency,
     "runtime": plots.runtime,
     "s2": s2_table.plot,
+    "s1": s1_table.plot,
 }
 
 

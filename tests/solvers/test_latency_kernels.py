@@ -97,7 +97,7 @@ def test_stages_of_is_valid_and_joining_never_worse(seed: int, objective: Object
 
 def test_stages_that_neither_send_nor_receive_on_the_way_cost_nothing() -> None:
     """As good as a stage for each operator, but for ties between transfers, which go by place."""
-    from cutset.solvers import latency_kernels as kernels
+    from cutset.solvers import latency_kernels, stage_kernels
 
     equals = []
     for seed in range(300):
@@ -110,9 +110,9 @@ def test_stages_that_neither_send_nor_receive_on_the_way_cost_nothing() -> None:
         single = np.empty(len(order), np.int64)
         single[order] = np.arange(len(order))
         model = latency_model(problem)
-        fine = kernels.score(model, device, order, single, True, True)
+        fine = latency_kernels.score(model, device, order, single, True, True)
         if math.isfinite(fine) and not shape_of(problem.graph).dead:
-            equals.append(equal(kernels.grouped_score(model, device, order, True), fine))
+            equals.append(equal(stage_kernels.grouped_score(model, device, order, True), fine))
     assert len(equals) > 50
     assert sum(equals) >= 0.97 * len(equals)
 

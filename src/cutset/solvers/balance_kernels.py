@@ -9,8 +9,9 @@ import numpy as np
 from numba import njit
 
 from cutset.solvers.arrays import Bools, Ints
-from cutset.solvers.latency_kernels import busy, group, grouped_score, moves, timeline
+from cutset.solvers.latency_kernels import busy, moves, timeline
 from cutset.solvers.latency_model import LatencyModel
+from cutset.solvers.stage_kernels import group, grouped_score
 
 _ENDS_TRIED = 100  # of a stage, how many of its beginnings (and of its ends) move as one
 

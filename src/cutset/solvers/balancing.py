@@ -59,9 +59,17 @@ def balanced(
 
 
 def on_one_device(problem: Problem) -> Schedule | None:
-    """All on the device with the best value, as far as one can run and hold it all."""
+    """All on the device where one stage has the best value, if one can run and hold it all."""
+    from cutset.solvers.latency_kernels import score
+
     m = latency_model(problem)
+    latency = problem.objective is Objective.LATENCY
     order = np.arange(m.operators, dtype=np.int64)
-    found = [Schedule(np.full(m.operators, d, dtype=np.int64), order) for d in range(m.devices)]
-    best = min(found, key=lambda s: value_s(problem, s))
-    return best if math.isfinite(value_s(problem, best)) else None
+    stage = np.zeros(m.operators, dtype=np.int64)
+    best, best_s = None, math.inf
+    for d in range(m.devices):
+        device = np.full(m.operators, d, dtype=np.int64)
+        value = score(m, device, order, stage, latency, True)
+        if value < best_s:
+            best, best_s = Schedule(device, order), value
+    return best

@@ -6,6 +6,7 @@ must be reachable from all its producers at once), and memory, of which stages t
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ def list_schedule(problem: Problem, *, contended: bool) -> Schedule:
     """The first schedule whose plan can run and fits; `contended` as in list_kernels.schedule.
 
     Tried in turn: all devices; those that can all talk with each other; less memory for
-    operators; the devices filled one after another; one device. Raises InfeasibleError.
+    operators; the other rule for transfers; the devices filled one after another; one device.
+    Raises InfeasibleError, which is no proof that there is no plan.
     """
     for found in _attempts(problem, contended):
         if math.isfinite(value_s(problem, found)):
@@ -61,7 +63,7 @@ def list_schedule(problem: Problem, *, contended: bool) -> Schedule:
 
 def value_s(problem: Problem, schedule: Schedule) -> float:
     """The schedule's value in stages that delay nothing, or, where memory asks, in fewer."""
-    from cutset.solvers import latency_kernels as kernels
+    from cutset.solvers import stage_kernels as kernels
 
     latency = problem.objective is Objective.LATENCY
     model = latency_model(problem)
@@ -79,11 +81,12 @@ def _attempts(problem: Problem, contended: bool) -> Iterator[Schedule]:
     everyone = np.ones(m.devices, dtype=np.bool_)
     circle = _circle(m)
     limited = bool(np.isfinite(m.memory_limit).any())
-    for share in _SHARES if limited else _SHARES[:1]:
-        for allowed in (everyone,) if circle.all() else (everyone, circle):
-            device, start, _, stuck = kernels.schedule(
-                m, order, allowed, share * m.memory_limit, contended
-            )
+    shares = _SHARES if limited else _SHARES[:1]
+    circles = (everyone,) if circle.all() else (everyone, circle)
+    for waits in (contended, not contended):
+        for share, allowed in itertools.product(shares, circles):
+            limit = share * m.memory_limit
+            device, start, _, stuck = kernels.schedule(m, order, allowed, limit, waits)
             if stuck < 0:
                 yield Schedule(device, np.lexsort((np.arange(m.operators), start)))
     yield from _filled(m)

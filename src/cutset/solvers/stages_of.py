@@ -47,15 +47,16 @@ def stages_of(
 def _stages(
     problem: Problem, device: Ints, order: Ints, budget: Budget | None, effort: float
 ) -> Ints:
-    from cutset.solvers import latency_kernels as kernels
+    from cutset.solvers import latency_kernels as evaluator
+    from cutset.solvers import stage_kernels as kernels
 
     m = latency_model(problem)
-    _, _, receives, sends, _ = kernels.moves(m, device, order)
+    _, _, receives, sends, _ = evaluator.moves(m, device, order)
     stage: Ints = kernels.group(m.devices, device, order, receives, sends)
-    if not kernels.memory_kept(m, device, stage):
+    if not evaluator.memory_kept(m, device, stage):
         stage = kernels.fit(m, device, order, stage)
     latency = problem.objective is Objective.LATENCY
-    best = kernels.score(m, device, order, stage, latency, False)
+    best = evaluator.score(m, device, order, stage, latency, False)
     if math.isinf(best):
         return stage
     tries = max(_PIECE // m.work, 1)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.balancing import balanced, on_one_device
 from cutset.solvers.list_schedule import list_schedule
-from cutset.solvers.search import value_of
+from cutset.solvers.search import single_stage, value_of
 from cutset.solvers.stages_of import stages_of
 
 
@@ -37,15 +37,18 @@ class Balance:
     )
 
     def __call__(self, problem: Problem, budget: Budget) -> Proposal:
+        starts, plans = [], []
         single = on_one_device(problem)
         if single is not None:
-            budget.report(stages_of(problem, single.device, single.order, effort=0))
-        listed = list_schedule(problem, contended=True)
-        starts = [listed] if single is None else [listed, single]
+            starts.append(single)
+            name = problem.cluster.devices[int(single.device[0])].name
+            plans.append(single_stage(problem, name))
+            budget.report(plans[-1])
+        starts.append(list_schedule(problem, contended=True))
         for start in starts:
-            budget.report(stages_of(problem, start.device, start.order, effort=0))
-        plans = []
-        for start in starts:
+            plans.append(stages_of(problem, start.device, start.order, budget))
+            budget.report(plans[-1])
+        for start in reversed(starts):
             found = balanced(problem, start, budget, effort=self.effort / len(starts))
             plans.append(stages_of(problem, found.device, found.order, budget))
             budget.report(plans[-1])

@@ -236,7 +236,8 @@ def test_down_sets_are_all_there(seed: int) -> None:
     assert complete
     assert len(ideals) == len(set(ideals))
     assert set(ideals) == masks
-    assert set(prefixes(problem, unit)) <= masks
+    assert set(prefixes(problem, unit, 20)) <= masks
+    assert len(prefixes(problem, unit, 3)) <= 5
     arrays = family(problem, ideals)
     model = period_model(problem)
     for k, row in enumerate(arrays.member):

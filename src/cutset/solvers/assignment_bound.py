@@ -42,7 +42,7 @@ def assignment_bound_s(
     at; where that is not enough, the bound is what loads alone prove. inf: there is no plan.
     """
     m = period_model(problem)
-    best, weak = value_s, 0.0
+    best, weak = value_s, load_bound(problem, value_s).bound_s
     while nodes > 0 and not budget.exhausted():
         loads = load_bound(problem, best)
         weak = max(weak, min(loads.bound_s, best))

@@ -16,21 +16,22 @@ from cutset.errors import PlanningError
 from cutset.plan import Plan
 from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers import scopes
-from cutset.solvers.arrays import Bools, Ints
+from cutset.solvers.arrays import Ints
 from cutset.solvers.assignment_bound import assignment_bound_s
 from cutset.solvers.device_classes import device_classes
 from cutset.solvers.full_scope import full_bound_s
 from cutset.solvers.ideal_chains import Chains, search_chains
 from cutset.solvers.ideals import all_ideals, family, prefixes
 from cutset.solvers.merging import convex, together
-from cutset.solvers.period_model import PeriodModel, period_model, placement_plan
+from cutset.solvers.period_model import PeriodModel, Units, period_model, placement_plan
 from cutset.solvers.relaxation import infeasible
 from cutset.solvers.search import best_single, value_of
 
 _CLOSED = 1e-10  # relative
 _FEW_IDEALS = 2_000
+_USUAL_WORK = 400  # operators and readers; of larger graphs fewer placements are looked at
 _ARRAY_BYTES = 250_000_000
-_TRIES = 4_000  # placements scored in one call of compiled code
+_PIECE = 4_000_000  # visits of operators and readers in one call of compiled code: some 20 ms
 
 
 def _that_fit(model: PeriodModel, most: int) -> int:
@@ -75,7 +76,9 @@ def best_dag_plan(
         unit = convex(problem, together(problem, best.value_s))
         ideals, complete = all_ideals(problem, unit, _that_fit(best.model, most))
         if not complete and most < max_ideals:
-            ideals = prefixes(problem, unit)  # a better plan leaves fewer down-sets
+            ideals = prefixes(
+                problem, unit, _FEW_IDEALS // 2
+            )  # a better plan leaves fewer down-sets
         elif not complete:
             break
 
@@ -92,7 +95,9 @@ def best_dag_plan(
     if best.plan is not None and bound < best.value_s * (1 - _CLOSED):
         best.kick(kicks)
     if full < best.value_s * (1 - _CLOSED):
-        full = assignment_bound_s(problem, budget, best.value_s, best.offer_whole, nodes=nodes)
+        work = len(best.placement) + len(best.model.readers)  # of one partial placement
+        few = min(nodes, nodes * _USUAL_WORK // max(work, 1))
+        full = assignment_bound_s(problem, budget, best.value_s, best.offer_whole, nodes=few)
     if best.plan is None:
         if math.isinf(full) or math.isinf(bound):
             raise infeasible(
@@ -109,7 +114,7 @@ def best_dag_plan(
     if bound >= best.value_s * (1 - _CLOSED):
         bound = best.value_s
     budget.report(best.plan, bound, scope)
-    return Proposal(best.plan, bound, scope)
+    return Proposal(best.plan, bound, scope, full_bound_s=min(full, best.value_s))
 
 
 @dataclass(eq=False)
@@ -158,7 +163,7 @@ class _Best:
     def kick(self, times: int) -> None:
         """Local search from random changes to the best placement."""
         rng = random.Random(f"dag {self.budget.seed}")
-        units = self._units[2]
+        units = self._units[1]
         devices = len(self.model.overhead_s)
         for _ in range(times):
             if self.budget.exhausted():
@@ -169,29 +174,37 @@ class _Best:
             self.offer(self._local_optimum(placement))
 
     @cached_property
-    def _units(self) -> tuple[Ints, Ints, list[Ints], Bools]:
-        """Colocated operators in compressed rows and as lists; which units are before which."""
+    def _units(self) -> tuple[Units, list[Ints]]:
+        """Colocated operators, for local search and as lists."""
         unit = together(self.problem)
         lists = [np.flatnonzero(unit == u) for u in range(int(unit.max(initial=-1)) + 1)]
         at = np.cumsum([0, *(len(x) for x in lists)]).astype(np.int64)
         above = np.zeros((len(lists), len(lists)), dtype=np.bool_)
+        count = len(unit)
         for i, mask in enumerate(self.problem.graph.ancestors):
-            while mask:
-                low = mask & -mask
-                above[unit[low.bit_length() - 1], unit[i]] = True
-                mask ^= low
-        return at, np.concatenate(lists), lists, above
+            raw = np.frombuffer(mask.to_bytes((count + 7) // 8, "little"), np.uint8)
+            before = np.unpackbits(raw, bitorder="little", count=count).astype(np.bool_)
+            above[unit[before], unit[i]] = True
+        near: list[set[int]] = [set() for _ in lists]
+        for i, others in enumerate(self.problem.graph.predecessors):
+            for j in others:
+                near[unit[i]].add(int(unit[j]))
+                near[unit[j]].add(int(unit[i]))
+        near_at = np.cumsum([0, *(len(x) for x in near)]).astype(np.int64)
+        listed = np.array([v for x in near for v in sorted(x)], dtype=np.int64)
+        return Units(at, np.concatenate(lists), above, near_at, listed), lists
 
     def _local_optimum(self, placement: Ints) -> Ints:
         from cutset.solvers.period_kernels import acyclic, improve
 
-        at, units, _, above = self._units
+        units, _ = self._units
         found = placement.copy()
         cyclic = not acyclic(self.model, found)
+        tries = max(_PIECE // (len(found) + len(self.model.readers)), 1)
         made = 1
         while made and not self.budget.exhausted():
             made, begin = 0, 0
             while begin >= 0 and not self.budget.exhausted():
-                begin, more = improve(self.model, at, units, above, found, cyclic, begin, _TRIES)
+                begin, more = improve(self.model, units, found, cyclic, begin, tries)
                 made += more
         return found

@@ -14,25 +14,35 @@ With the family of all down-sets this is exact for all plans of one stage a devi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from cutset.problem import Budget, Problem
-from cutset.solvers.arrays import Ints
+from cutset.solvers.arrays import Floats, Ints
 from cutset.solvers.device_classes import device_classes, twins
 from cutset.solvers.ideals import IdealArrays, Words
 from cutset.solvers.period_model import period_model
 
 _ANY = 1e300  # seconds: a threshold that holds for every plan that can run
+_KEPT_BYTES = 300_000_000
 _PIECE = 3_000_000  # steps of a loop in one call of compiled code: some 20 ms
+
+
+class _Stages(NamedTuple):
+    """From which down-set to which, and seconds by kind; `above_s`: the least cost left out."""
+
+    listed: tuple[Ints, Ints, Floats]
+    above_s: float
 
 
 class Chains:
     """The search in one family of down-sets. Mutable: it keeps the arrays of the last threshold.
 
-    `bound_s` is a proven lower bound for the family's plans, in seconds.
+    `bound_s` is a proven lower bound for the family's plans, in seconds; `ceiling_s` is what the
+    thresholds to come stay below, as far as known.
     """
 
     def __init__(
@@ -50,6 +60,8 @@ class Chains:
         self._twin = twins(self.model)
         self.bound_s = 0.0
         self._report = report
+        self.ceiling_s = 0.0
+        self._kept: tuple[float, list[_Stages]] | None = None
         self._threshold = -1.0
         n = len(arrays.member)
         self._ok: Words = np.zeros((len(self.classes.kinds), n, (n + 63) // 64), dtype=np.uint64)
@@ -68,28 +80,18 @@ class Chains:
         """
         from cutset.solvers import ideal_kernels as kernels
 
-        c, arrays = self.classes, self.arrays
-        n, width = len(arrays.member), self._ok.shape[2]
+        c = self.classes
+        _, n, width = self._ok.shape
         columns: Words = np.zeros((len(c.counts), n, width), dtype=np.uint64)
-        above = math.inf
-        step = max(_PIECE // (n * (4 + len(c.kinds))), 1)
+        self._ok[:] = 0
         self._threshold = -1.0
-        for begin in range(0, n, step):
-            if self.budget.exhausted():
+        above = math.inf
+        within = threshold_s + self._tolerance(threshold_s)
+        for stages in self._stages(within):
+            if stages is None:
                 return None
-            end = min(begin + step, n)
-            found = kernels.allowed(
-                self.model,
-                arrays,
-                c.kinds,
-                threshold_s,
-                begin,
-                end,
-                self._ok,
-                columns,
-                c.class_of,
-            )
-            above = min(above, float(found))
+            found = kernels.mark(*stages.listed, within, self._ok, columns, c.class_of)
+            above = min(above, stages.above_s, float(found))
         reached: Words = np.zeros((c.states, width), dtype=np.uint64)
         reached[0, (n - 1) >> 6] = np.uint64(1) << np.uint64((n - 1) & 63)
         step = max(_PIECE // (n * width * len(c.counts)), 1)
@@ -100,8 +102,57 @@ class Chains:
         self._threshold, self._reached = threshold_s, reached
         if int(reached[-1, 0]) & 1:
             return True
-        self._raise(above)
+        self._raise(max(threshold_s, above - self._tolerance(above)))
         return False
+
+    def _tolerance(self, threshold_s: float) -> float:
+        """What differences of sums may be off by; steps count as allowed within it."""
+        if math.isinf(threshold_s):
+            return 0.0
+        work = float(self.arrays.work[:, -1].max(initial=0.0))
+        return max(1e-11 * threshold_s, 1e-15 * len(self.model.op_memory) * work)
+
+    def _stages(self, limit_s: float) -> Iterator[_Stages | None]:
+        """All stages that cost no more than the limit, in pieces; None when time is up.
+
+        Kept for lower limits where memory allows.
+        """
+        if self._kept is not None and limit_s <= self._kept[0]:
+            yield from self._kept[1]
+            return
+        self._kept = None
+        limit = max(limit_s, self.ceiling_s + self._tolerance(self.ceiling_s))
+        pieces: list[_Stages] | None = []
+        size = 0
+        for stages in self._made(limit if limit < _ANY else limit_s):
+            yield stages
+            if stages is None:
+                return
+            if pieces is not None:
+                pieces.append(stages)
+                size += stages.listed[2].nbytes + 2 * stages.listed[0].nbytes
+                if size > _KEPT_BYTES:
+                    pieces = None
+        if pieces is not None:
+            self._kept = limit, pieces
+
+    def _made(self, limit_s: float) -> Iterator[_Stages | None]:
+        from cutset.solvers.ideal_kernels import stage_costs
+
+        n, kinds = len(self.arrays.member), self.classes.kinds
+        step = min(max(_PIECE // (n * (4 + len(kinds))), 1), n)
+        first, last = np.empty((2, step * n), dtype=np.int64)
+        cost = np.empty((step * n + 1, len(kinds)))
+        for begin in range(0, n, step):
+            if self.budget.exhausted():
+                yield None
+                return
+            end = min(begin + step, n)
+            count, above = stage_costs(
+                self.model, self.arrays, kinds, limit_s, begin, end, first, last, cost
+            )
+            listed = first[:count].copy(), last[:count].copy(), cost[:count].copy()
+            yield _Stages(listed, float(above))
 
     def _raise(self, bound_s: float) -> None:
         if bound_s > self.bound_s:
@@ -175,6 +226,7 @@ def search_chains(
     def is_open() -> bool:
         return chains.bound_s < just_below() and not budget.exhausted()
 
+    chains.ceiling_s = just_below()
     if not is_open() or chains.possible(just_below()) is not True:
         return best
     for nodes in rounds:
@@ -195,6 +247,7 @@ def search_chains(
                     value = offer(found)
                     again = value < best
                     best = min(best, value)
+                    chains.ceiling_s = just_below()
                     break
     return best
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from cutset.solvers.arrays import Ints
+from cutset.solvers.arrays import Floats, Ints
 from cutset.solvers.ideals import IdealArrays, Words
 from cutset.solvers.period_kernels import busy
 from cutset.solvers.period_model import PeriodModel
 
 _ONE = np.uint64(1)
-_SIX = np.uint64(6)
 _LOW = np.uint64(63)
 
 
@@ -30,37 +29,33 @@ def times(rate: float, size: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def allowed(
+def stage_costs(
     m: PeriodModel,
     ideals: IdealArrays,
     kinds: Ints,
-    threshold: float,
+    limit: float,
     begin: int,
     end: int,
-    ok: Words,
-    columns: Words,
-    class_of: Ints,
-) -> float:
-    """Fills rows [begin, end) of `ok`, and `columns[class, j]` (bits over i) of all devices of a
-    class together; `kinds` are the devices that stand for each kind, `class_of` the class of each
-    kind. Returns the least cost of a stage above the threshold."""
+    first: Ints,
+    last: Ints,
+    cost: Floats,
+) -> tuple[int, float]:
+    """Writes the stages that start at down-sets [begin, end) and cost no more than the limit on a
+    device of some kind: from down-set `first[k]` to `last[k]`, `cost[k, f]` seconds for kind f (inf
+    where it does not fit). `kinds` are the devices that stand for each. Returns how many, and the
+    least cost of those left out."""
     count, width = ideals.words.shape
     results = ideals.results[count - 1]
     above = np.inf
-    tolerance = 1e-11 * threshold
-    for f in range(len(kinds)):
-        d = kinds[f]
-        tolerance = max(tolerance, 1e-15 * len(m.op_memory) * ideals.work[d, count - 1])
+    filled = 0
     for i in range(begin, end):
-        for f in range(len(kinds)):
-            ok[f, i, :] = 0
         for j in range(i + 1, count):
             quick = False
             for f in range(len(kinds)):
                 d = kinds[f]
                 if (
                     ideals.cannot[d, i] == ideals.cannot[d, j]
-                    and ideals.work[d, j] - ideals.work[d, i] <= threshold + tolerance
+                    and ideals.work[d, j] - ideals.work[d, i] <= limit
                 ):
                     quick = True
                     break
@@ -75,8 +70,7 @@ def allowed(
                 for f in range(len(kinds)):
                     d = kinds[f]
                     if ideals.cannot[d, i] == ideals.cannot[d, j]:
-                        cost = ideals.work[d, j] - ideals.work[d, i]
-                        above = min(above, cost)
+                        above = min(above, ideals.work[d, j] - ideals.work[d, i])
                 continue
             asked, taken, taken_results = 0.0, 0.0, 0.0
             for k in range(ideals.live_at[i], ideals.live_at[i + 1]):
@@ -102,8 +96,10 @@ def allowed(
                         given += m.bytes_[t]
             own = ideals.results[j] - ideals.results[i]
             memory = ideals.memory[j] - ideals.memory[i] + m.stage_memory
+            least = np.inf
             for f in range(len(kinds)):
                 d = kinds[f]
+                cost[filled, f] = np.inf
                 if ideals.cannot[d, i] != ideals.cannot[d, j]:
                     continue
                 if memory > m.memory[d] * (1 + 1e-12) + 0.5:
@@ -132,16 +128,42 @@ def allowed(
                 else:
                     received += asked
                     ingress += times(m.wire[m.source, d], asked)
-                cost = ideals.work[d, j] - ideals.work[d, i] + m.overhead_s[d]
-                cost += received * m.recv[d] + sent * m.send[d]
+                total = ideals.work[d, j] - ideals.work[d, i] + m.overhead_s[d]
+                total += received * m.recv[d] + sent * m.send[d]
                 if not m.overlap[d]:
-                    cost += ingress + egress
-                cost = max(cost, ingress, egress)
-                if cost < np.inf and cost <= threshold + tolerance:
-                    ok[f, i, j >> 6] |= _ONE << (np.uint64(j) & _LOW)
-                    columns[class_of[f], j, i >> 6] |= _ONE << (np.uint64(i) & _LOW)
-                else:
-                    above = min(above, cost)
+                    total += ingress + egress
+                total = max(total, ingress, egress)
+                cost[filled, f] = total
+                least = min(least, total)
+            if least < np.inf and least <= limit:
+                first[filled], last[filled] = i, j
+                filled += 1
+            else:
+                above = min(above, least)
+    return filled, above
+
+
+@njit(cache=True, nogil=True)
+def mark(
+    first: Ints,
+    last: Ints,
+    cost: Floats,
+    threshold: float,
+    ok: Words,
+    columns: Words,
+    class_of: Ints,
+) -> float:
+    """Sets the bits of the stages within the threshold: in `ok`, and in `columns[class, j]` (bits
+    over i) for all kinds of a class together. Returns the least cost above the threshold."""
+    above = np.inf
+    for k in range(len(first)):
+        i, j = first[k], last[k]
+        for f in range(cost.shape[1]):
+            if cost[k, f] > threshold:
+                above = min(above, cost[k, f])
+            elif cost[k, f] < np.inf:
+                ok[f, i, j >> 6] |= _ONE << (np.uint64(j) & _LOW)
+                columns[class_of[f], j, i >> 6] |= _ONE << (np.uint64(i) & _LOW)
     return above
 
 

@@ -6,6 +6,7 @@ done after each is a down-set, and each stage is the difference of two neighbour
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -41,36 +42,43 @@ def all_ideals(problem: Problem, unit: Ints, most: int) -> tuple[list[int], bool
     `unit` numbers operators that stay together, in a topological order of an acyclic quotient.
     """
     masks, before = _units(problem, unit)
+    after = _after(before)
+    first = sum(1 << u for u, mask in enumerate(before) if not mask)
     found = {0: 0}  # mask of units -> mask of operators
-    layer = [0]
+    layer = {0: first}  # mask of units -> mask of units that are ready
     while layer:
         following: dict[int, int] = {}
-        for ideal in layer:
-            for u, mask in enumerate(masks):
-                if not ideal >> u & 1 and not before[u] & ~ideal:
-                    following.setdefault(ideal | 1 << u, found[ideal] | mask)
-        if len(found) + len(following) > most:
-            return list(found.values()), False
-        found.update(following)
-        layer = list(following)
+        for ideal, ready in layer.items():
+            for u in _bits(ready):
+                larger = ideal | 1 << u
+                if larger in following:
+                    continue
+                found[larger] = found[ideal] | masks[u]
+                now = ready & ~(1 << u)
+                for v in after[u]:
+                    if not before[v] & ~larger:
+                        now |= 1 << v
+                following[larger] = now
+            if len(found) > most:
+                return list(found.values()), False
+        layer = following
     return list(found.values()), True
 
 
-def prefixes(problem: Problem, unit: Ints) -> list[int]:
+def prefixes(problem: Problem, unit: Ints, most: int) -> list[int]:
     """The down-sets that are prefixes of some linear orders: as given, depth first, and the one
-    that keeps the fewest bytes live."""
+    that keeps the fewest bytes live. Of more than `most`, evenly spread ones."""
     masks, before = _units(problem, unit)
-    found: dict[int, None] = {}
-    for order in (
-        range(len(masks)),
-        _depth_first(before),
-        _lightest(problem, masks, before, unit),
-    ):
+    found: dict[int, None] = {0: None}
+    given = list(range(len(masks)))
+    orders = (given, _depth_first(before), _lightest(problem, masks, before, unit))
+    for order in orders:
+        step = max(math.ceil(len(orders) * len(order) / most), 1)
         done = 0
-        found.setdefault(0)
-        for u in order:
+        for k, u in enumerate(order):
             done |= masks[u]
-            found.setdefault(done)
+            if (k + 1) % step == 0:
+                found.setdefault(done)
     return list(found)
 
 
@@ -122,6 +130,14 @@ def _units(problem: Problem, unit: Ints) -> tuple[list[int], list[int]]:
     return masks, before
 
 
+def _after(before: Sequence[int]) -> list[list[int]]:
+    after: list[list[int]] = [[] for _ in before]
+    for u, mask in enumerate(before):
+        for v in _bits(mask):
+            after[v].append(u)
+    return after
+
+
 def _bits(mask: int) -> Iterable[int]:
     while mask:
         lowest = mask & -mask
@@ -132,10 +148,7 @@ def _bits(mask: int) -> Iterable[int]:
 def _depth_first(before: Sequence[int]) -> list[int]:
     """Depth first: of the units that are ready, the one that became so last."""
     waiting = [mask.bit_count() for mask in before]
-    after: list[list[int]] = [[] for _ in before]
-    for u, mask in enumerate(before):
-        for v in _bits(mask):
-            after[v].append(u)
+    after = _after(before)
     stack = [u for u in reversed(range(len(before))) if waiting[u] == 0]
     order: list[int] = []
     while stack:
@@ -166,10 +179,7 @@ def _lightest(
             read[u].append(t)
     left = [set(r) for r in readers]
     waiting = [mask.bit_count() for mask in before]
-    after: list[list[int]] = [[] for _ in before]
-    for u, mask in enumerate(before):
-        for v in _bits(mask):
-            after[v].append(u)
+    after = _after(before)
 
     def change(u: int) -> float:
         gained = sum(m.bytes_[t] for t in made[u] if left[t] - {u})

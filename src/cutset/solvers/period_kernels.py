@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from cutset.solvers.arrays import Bools, Floats, Ints
-from cutset.solvers.period_model import PeriodModel
+from cutset.solvers.arrays import Floats, Ints
+from cutset.solvers.period_model import PeriodModel, Units
 
 
 @njit(cache=True, nogil=True)
@@ -142,27 +142,23 @@ def better(new: tuple[float, float], old: tuple[float, float]) -> bool:
 
 @njit(cache=True, nogil=True)
 def improve(
-    m: PeriodModel,
-    units_at: Ints,
-    units: Ints,
-    above: Bools,
-    device_of: Ints,
-    cyclic: bool,
-    begin: int,
-    tries: int,
+    m: PeriodModel, units: Units, device_of: Ints, cyclic: bool, begin: int, tries: int
 ) -> tuple[int, int]:
     """Local search in place, from move `begin` on; (where to go on, or −1 at the end; how many
     moves were made).
 
-    A unit is a set of operators that share a device; `above[u, v]`: unit u is before v. Moves, in
-    this order: a unit to another device; with it, those before it, or behind it, on its device;
-    two devices change parts; a whole part to another device. Moves that help are kept.
+    Moves, in this order: a unit to the device of one that it gives to or takes from, or to one
+    without operators; with it, those before it, or behind it, on its device; two devices change
+    parts; a whole part to another device. Moves that help are kept; `tries` of them are scored.
     """
     devices, operators = m.compute_s.shape
-    count = len(units_at) - 1
+    count = len(units.at) - 1
     out = np.empty((3, devices))
     best = score(m, device_of, cyclic, out)
     trial = np.empty(operators, np.int64)
+    held = np.zeros(devices, np.int64)
+    for i in range(operators):
+        held[device_of[i]] += 1
     made = 0
     moves = 3 * count * devices + 2 * devices * devices
     for move in range(begin, moves):
@@ -172,25 +168,36 @@ def improve(
             kind = move // (count * devices)
             u = move // devices % count
             b = move % devices
-            a = device_of[units[units_at[u]]]
+            a = device_of[units.operators[units.at[u]]]
             if a == b:
+                continue
+            near = held[b] == 0
+            for k in range(units.near_at[u], units.near_at[u + 1]):
+                if near:
+                    break
+                near = device_of[units.operators[units.at[units.near[k]]]] == b
+            if kind == 0 and not near:
                 continue
             trial[:] = device_of
             changed = 0
+            touches = held[b] == 0
             for v in range(count):
-                if device_of[units[units_at[v]]] != a:
+                if device_of[units.operators[units.at[v]]] != a:
                     continue
-                if v == u or (kind == 1 and above[v, u]) or (kind == 2 and above[u, v]):
+                if v == u or (kind == 1 and units.above[v, u]) or (kind == 2 and units.above[u, v]):
                     changed += 1
-                    for k in range(units_at[v], units_at[v + 1]):
-                        trial[units[k]] = b
-            if kind > 0 and changed == 1:
+                    for k in range(units.at[v], units.at[v + 1]):
+                        trial[units.operators[k]] = b
+                    for k in range(units.near_at[v], units.near_at[v + 1]):
+                        if device_of[units.operators[units.at[units.near[k]]]] == b:
+                            touches = True
+            if not touches or (kind > 0 and changed == 1):
                 continue
         else:
             rest = move - 3 * count * devices
             kind = 3 + rest // (devices * devices)
             a, b = rest // devices % devices, rest % devices
-            if a == b or (kind == 3 and a > b):
+            if a == b or held[a] == 0 or (kind == 3 and a > b and held[b] > 0):
                 continue
             for i in range(operators):
                 d = device_of[i]
@@ -205,4 +212,7 @@ def improve(
             best = found
             device_of[:] = trial
             made += 1
+            held[:] = 0
+            for i in range(operators):
+                held[device_of[i]] += 1
     return -1, made

@@ -45,6 +45,16 @@ class PeriodModel(NamedTuple):
     multicast: bool
 
 
+class Units(NamedTuple):
+    """U sets of operators that share a device, and how they lie in the graph."""
+
+    at: Ints  # [U + 1] into operators
+    operators: Ints
+    above: Bools  # [U, U]: the first is before the second
+    near_at: Ints  # [U + 1] into near
+    near: Ints  # units that give to, or take from, a unit
+
+
 @lru_cache(maxsize=8)
 def period_model(problem: Problem) -> PeriodModel:
     g, c = graph_arrays(problem.graph), cluster_arrays(problem)

@@ -224,13 +224,13 @@ def infeasible(problem: Problem, table: CutTable | None) -> InfeasibleError:
                 value="no cost for " + ", ".join(sorted({d.kind for d in devices})),
                 remedy="profile the model on the devices, or add a kind to its compute_s",
             )
-    total = sum(op.memory_bytes for op in graph.operators) + graph.stage_memory_bytes
-    ways: list[tuple[float, str, float]] = []  # bytes short, device, bytes needed
+    total = float(sum(op.memory_bytes for op in graph.operators) + graph.stage_memory_bytes)
+    ways: list[tuple[float, tuple[tuple[str, float], ...]]] = []  # bytes short in all, needs
     blocked: InfeasibleError | None = None
     for device in devices:
         try:
             estimate(problem, single_stage(problem, device.name))
-            ways.append((total - device.memory_bytes, device.name, total))
+            ways.append((total - device.memory_bytes, ((device.name, total),)))
         except InfeasibleError as error:
             blocked = error
     for pair in pairs(problem) if table is not None else ():
@@ -239,30 +239,35 @@ def infeasible(problem: Problem, table: CutTable | None) -> InfeasibleError:
         rows = np.flatnonzero(np.isfinite(bounds))
         if not len(rows):
             continue
-        short = pair.memory_short(table)[rows]
-        row = int(rows[np.argmin(short)])
-        least, most = pair.memory_left()
-        used = float(table.memory_first[row])
-        if used - most >= least - used:
-            needed = used + graph.stage_memory_bytes
-            ways.append((float(short.min()), pair.first, needed))
-        else:
-            ways.append((float(short.min()), pair.second, total - used))
+        first = table.memory_first[rows] + graph.stage_memory_bytes
+        second = total - table.memory_first[rows]
+        limits = (problem.device(name).memory_bytes for name in (pair.first, pair.second))
+        short = sum(
+            np.maximum(part - limit, 0.0)
+            for part, limit in zip((first, second), limits, strict=True)
+        )
+        row = int(np.argmin(short))
+        needs = ((pair.first, float(first[row])), (pair.second, float(second[row])))
+        ways.append((float(np.asarray(short)[row]), needs))
     if not ways:
         return blocked or InfeasibleError(
             "no plan of at most two stages exists",
             field="links",
             remedy="add links between the devices, or costs for the operators",
         )
-    short_bytes, name, needed = min(ways)
+    needed = {name: part for name, part in min(ways)[1] if part > problem.device(name).memory_bytes}
+    short_bytes = {name: part - problem.device(name).memory_bytes for name, part in needed.items()}
+    worst = max(needed, key=short_bytes.__getitem__, default=devices[0].name)
+    parts = " and ".join(f"device {name!r} needs {part:.0f} bytes" for name, part in needed.items())
+    shorts = " and ".join(f"{part:.0f} bytes" for part in short_bytes.values())
     left = table is not None and bool(table.open_blocks)
     return InfeasibleError(
         f"the model fits in no plan of at most {'one stage' if table is None else 'two stages'}:"
-        f" at best device {name!r} needs"
-        f" {needed:.0f} bytes for its part" + (" (not every cut was tried)" if left else ""),
-        field=f"devices.{name}.memory",
-        value=f"{problem.device(name).memory_bytes:.0f} bytes",
-        remedy=f"it is {short_bytes:.0f} bytes short: state more memory, or add a device",
+        f" at best {parts} for its part" + (" (not every cut was tried)" if left else ""),
+        field=f"devices.{worst}.memory",
+        value=f"{problem.device(worst).memory_bytes:.0f} bytes",
+        remedy=f"{'they are' if len(needed) > 1 else 'it is'} {shorts} short: state more memory, or"
+        " add a device",
     )
 
 

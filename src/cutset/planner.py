@@ -72,7 +72,12 @@ def _state(problem: Problem) -> tuple[object, ...]:
     """What a strategy could change although it should not: a plan would be scored by that."""
     graph, cluster = problem.graph, problem.cluster
     compute_s = [problem.compute_s(d.name) for d in cluster.devices]
-    return graph.operators, dict(graph.tensors), graph.inputs, graph.outputs, cluster, compute_s
+    return (
+        (graph.operators, dict(graph.tensors), graph.inputs, graph.outputs),
+        (cluster.devices, cluster.links, cluster.default_link),
+        (cluster.source, cluster.sink, cluster.multicast),
+        compute_s,
+    )
 
 
 def _propose(

@@ -263,7 +263,8 @@ def infeasible(problem: Problem, table: CutTable | None) -> InfeasibleError:
     left = table is not None and bool(table.open_blocks)
     return InfeasibleError(
         f"the model fits in no plan of at most {'one stage' if table is None else 'two stages'}:"
-        f" at best {parts} for its part" + (" (not every cut was tried)" if left else ""),
+        f" at best {parts} for {'their parts' if len(needed) > 1 else 'its part'}"
+        + (" (not every cut was tried)" if left else ""),
         field=f"devices.{worst}.memory",
         value=f"{problem.device(worst).memory_bytes:.0f} bytes",
         remedy=f"{'they are' if len(needed) > 1 else 'it is'} {shorts} short: state more memory, or"

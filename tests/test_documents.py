@@ -131,6 +131,10 @@ def test_the_example_strategy_runs_as_it_stands(
     found = json.loads(capsys.readouterr().out)
     assert [s["operators"] for s in found["stages"]] == [["1", "2"], ["3"]]
     assert found["proof"] == "none"
+    conformance = ["conformance", strategy, "--seeds", "30", "--json"]
+    assert cli.run(conformance) in (0, 1)
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert [c["message"] for c in checks if c["result"] == "fail"] == []
 
 
 def test_what_plan_writes_conforms(tmp_path: Path) -> None:

@@ -154,3 +154,21 @@ def test_five_thousand_operators_are_quick_enough_to_analyse() -> None:
     tensors = {f"t{i}": Tensor(f"t{i}", 1) for i in range(count + 1)}
     graph = Graph("chain", operators, tensors, ("t0",), (f"t{count}",))
     assert len(graph.blocks) == count
+
+
+def test_parts_share_no_tensor() -> None:
+    def op(name: str, reads: str, makes: str) -> Operator:
+        return Operator(name, "Any", tuple(reads.split()), tuple(makes.split()))
+
+    operators = (
+        op("a", "x", "t"),
+        op("b", "z", "u"),
+        op("c", "", "v"),
+        op("d", "u", "w"),
+        op("e", "z", "p"),  # with b and d by the input z
+        op("f", "t v", "y"),  # joins a and c
+        op("g", "", "q"),
+    )
+    names = {t for o in operators for t in (*o.inputs, *o.outputs)}
+    graph = Graph("g", operators, {t: Tensor(t, 1) for t in names}, ("x", "z"), ("y",))
+    assert graph.parts == ((0, 2, 5), (1, 3, 4), (6,))

@@ -185,6 +185,8 @@ def simulate(
         requests=requests,
         in_flight=in_flight,
     )
+
+
 def compare(
     model: Model,
     cluster: Cluster | str | Path,

@@ -173,6 +173,27 @@ class Graph:
         edges = (0, *self.articulations, len(self.operators))
         return tuple((a, b) for a, b in itertools.pairwise(edges) if a < b)
 
+    @cached_property
+    def parts(self) -> tuple[tuple[int, ...], ...]:
+        """Positions of the operators that share tensors, directly or by others; in order."""
+        above = list(range(len(self.operators)))  # towards the first operator of the part
+
+        def first(i: int) -> int:
+            while above[i] != i:
+                above[i] = above[above[i]]
+                i = above[i]
+            return i
+
+        seen: dict[str, int] = {}
+        for i, op in enumerate(self.operators):
+            for tensor in (*op.inputs, *op.outputs):
+                a, b = sorted((first(seen.setdefault(tensor, i)), first(i)))
+                above[b] = a
+        found: dict[int, list[int]] = {}
+        for i in range(len(self.operators)):
+            found.setdefault(first(i), []).append(i)
+        return tuple(map(tuple, found.values()))
+
     def crossing(self, position: int) -> tuple[str, ...]:
         """Tensors made before `position` (graph inputs too) that are read from there on."""
         return tuple(

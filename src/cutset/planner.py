@@ -6,9 +6,10 @@ import math
 import threading
 import time
 from dataclasses import replace
+from numbers import Real
 
 from cutset import strategies
-from cutset.errors import CutsetError, InputError, PlanningError
+from cutset.errors import CutsetError, InputError, InvalidFileError, PlanningError
 from cutset.estimate import estimate
 from cutset.plan import Plan, check_plan
 from cutset.problem import (
@@ -29,6 +30,7 @@ TOLERANCE = 1e-9  # relative: value and bound closer than this are equal
 _ROUNDING = 1e-12  # relative: sums in another order
 _GRACE = 0.03  # of the time limit: for a strategy to notice that it is over
 _POLL_S = 0.1
+_BUG = "this is a bug in the strategy: report it to its author"
 
 
 def solve(
@@ -53,12 +55,31 @@ def solve(
     chosen = strategies.load(strategy) if isinstance(strategy, str) else strategy
     name = strategies.name_of(chosen)
     budget = Budget(time_limit_s, seed, value_s=lambda plan: value_of(problem, plan))
+    given = _state(problem)
     proposal, finished = _propose(chosen, name, problem, budget)
+    if _state(problem) != given:
+        raise PlanningError(
+            f"strategy {name!r} changed the problem that it was given",
+            field="strategy",
+            remedy=_BUG,
+        )
     elapsed_s = time.perf_counter() - budget.started_s
     solution = replace(certify(problem, proposal, name, elapsed_s), finished=finished)
     if not explain or not finished or elapsed_s >= time_limit_s:
         return solution  # who is in a hurry does not wait for break-evens
     return replace(solution, break_even=break_evens(problem, solution.plan))
+
+
+def _state(problem: Problem) -> tuple[object, ...]:
+    """What a strategy could change although it should not: a plan would be scored by that."""
+    graph, cluster = problem.graph, problem.cluster
+    compute_s = [problem.compute_s(d.name) for d in cluster.devices]
+    return (
+        (graph.operators, dict(graph.tensors), graph.inputs, graph.outputs),
+        (cluster.devices, cluster.links, cluster.default_link),
+        (cluster.source, cluster.sink, cluster.multicast),
+        compute_s,
+    )
 
 
 def _propose(
@@ -104,20 +125,23 @@ def _propose(
 
 def _proposed(outcome: object, name: str) -> Proposal:
     """A strategy's outcome as a proposal; raises what it raised."""
-    if isinstance(outcome, (CutsetError, KeyboardInterrupt)):
+    if isinstance(outcome, (CutsetError, KeyboardInterrupt)) and not isinstance(
+        outcome,
+        InvalidFileError,  # of a plan that it reported, which is in no file
+    ):
         raise outcome
     if isinstance(outcome, BaseException):  # a third party's strategy may raise anything
         raise PlanningError(
             f"strategy {name!r} failed: {type(outcome).__name__}: {outcome}",
             field="strategy",
-            remedy="this is a bug in the strategy: report it to its author",
+            remedy=_BUG,
         ) from outcome
     if not isinstance(outcome, Proposal):
         raise PlanningError(
             f"strategy {name!r} returned no Proposal",
             field="strategy",
             value=type(outcome).__name__,
-            remedy="this is a bug in the strategy: report it to its author",
+            remedy=_BUG,
         )
     return outcome
 
@@ -130,18 +154,25 @@ def certify(problem: Problem, proposal: Proposal, strategy: str, elapsed_s: floa
     except InputError as error:
         raise PlanningError(
             f"strategy {strategy!r} returned a plan that cannot run: {error}",
-            remedy="this is a bug in the strategy: report it to its author",
+            remedy=_BUG,
+        ) from error
+    except (AttributeError, TypeError) as error:
+        raise PlanningError(
+            f"strategy {strategy!r} returned a Proposal that holds no plan: {error}",
+            field="plan",
+            value=type(plan).__name__,
+            remedy=_BUG,
         ) from error
     scored = estimate(problem, plan)
     check_memory(problem, scored.memory_bytes)
     value, bound = scored.value_s(problem.objective), proposal.bound_s
     claims = bound, proposal.full_bound_s
-    if not all(claim <= value + TOLERANCE * abs(value) for claim in claims):  # nor NaN
+    if not all(isinstance(b, Real) and b <= value + TOLERANCE * abs(value) for b in claims):
         raise PlanningError(
             f"strategy {strategy!r} claims a lower bound above the value of its own plan",
             field="bound_s",
             value=f"{bound!r} s, value {value!r} s",
-            remedy="this is a bug in the strategy: report it to its author",
+            remedy=_BUG,
         )
     full = max(proposal.full_bound_s, bound if proposal.scope == FULL else 0.0)
     bound, full = _cleaned(bound, value), _cleaned(full, value)

@@ -28,7 +28,7 @@ _TIMES: Mapping[str, float] = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, 
 _LARGEST: Mapping[str, float] = {"size": 2.0**63, "rate": 1e18, "time": 1e9}
 _SLOWEST_BPS = 1e-3
 
-_QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ/]*)\s*")
+_QUANTITY = re.compile(r"\s*(-?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ/]*)\s*")
 
 
 def parse_bytes(value: object, *, field: str | None = None) -> int:

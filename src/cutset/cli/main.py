@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from cutset.cli import output
 from cutset.cli.output import abandon_stdout, fail
 from cutset.errors import CutsetError, Interrupted, UsageError
 
@@ -91,8 +92,7 @@ def _options(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; its exit status. Prints every failure; raises nothing of its own."""
-    own = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
-    as_json = "--json" in own
+    own, as_json = _own(arguments), _wants_json(arguments)
     try:
         command = typer.main.get_command(make_app())
         # Not `command.main`, which ends an interrupt by itself, without a word.
@@ -125,6 +125,15 @@ def run(arguments: Sequence[str]) -> int:
             " `cutset --debug …`",
         )
         return fail(unexpected, as_json)
+
+
+def _own(arguments: Sequence[str]) -> list[str]:
+    """The arguments without what stands behind `--`, which is another program's."""
+    return list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    return "--json" in _own(arguments)
 
 
 def _with_interface(arguments: Sequence[str]) -> list[str]:
@@ -165,4 +174,7 @@ def _traceback() -> None:
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    arguments = sys.argv[1:]
+    if _wants_json(arguments):
+        output.reserve_stdout()
+    sys.exit(run(arguments))

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -24,13 +24,28 @@ if TYPE_CHECKING:
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 
 
+_documents: TextIO | None = None
+
+
+def reserve_stdout() -> None:
+    """From now on only documents go to standard output; what others' code prints, say a strategy
+    of the user's, goes to standard error. For a process that is to print one document."""
+    global _documents
+    _documents, sys.stdout = sys.stdout, sys.stderr
+
+
+def _write_document(text: str) -> None:
+    stream = _documents or sys.stdout
+    stream.write(text)
+    stream.flush()
+
+
 def emit(as_json: bool, document: object, show: Callable[[Console], None]) -> None:
     """Print the document as JSON, or let `show` write for a person."""
     if as_json:
         from cutset.serde import to_json
 
-        sys.stdout.write(to_json(document))
-        sys.stdout.flush()
+        _write_document(to_json(document))
     else:
         show(result_console())
 
@@ -157,8 +172,7 @@ def fail(error: CutsetError, as_json: bool) -> int:
         from cutset.serde import to_json
 
         try:
-            sys.stdout.write(to_json({"error": error.details()}))
-            sys.stdout.flush()
+            _write_document(to_json({"error": error.details()}))
         except BrokenPipeError:
             abandon_stdout()
     else:
@@ -168,4 +182,4 @@ def fail(error: CutsetError, as_json: bool) -> int:
 
 def abandon_stdout() -> None:
     """The reader is gone: write to nowhere, so that the interpreter's last flush is quiet."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (_documents or sys.stdout).fileno())

@@ -45,7 +45,8 @@ def plan(
         problem = targets.load_problem(
             loaded, cluster, profile, Objective(objective.value), note, insecure, lab
         )
-        solution = solve(problem, chosen, time_limit_s=time_limit, seed=seed)
+        with targets.naming_files(loaded, target, cluster):
+            solution = solve(problem, chosen, time_limit_s=time_limit, seed=seed)
         others = alternatives(problem)
     if out is not None:
         write_plan(out, solution, problem.graph, problem.cluster)

@@ -113,11 +113,26 @@ def load_target(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -
         from cutset.serde import read_workload
 
         graph, cost = read_workload(path)
+        _note_parts(path, graph)
         return Target(graph, cost)
     from cutset.onnx_io import load_model
 
     model = load_model(path, dict(shapes or {}))
     return Target(model.graph, model=model)
+
+
+def _note_parts(path: Path, graph: Graph) -> None:
+    """Disconnected parts are legal, and often a misspelt tensor: say which they are."""
+    from cutset.cli import output
+
+    parts = graph.parts
+    if len(parts) > 1:
+        names = ", ".join(repr(graph.operators[part[0]].name) for part in parts[:5])
+        more = ", …" if len(parts) > 5 else ""
+        output.note(
+            f"note: {path}: its operators form {len(parts)} parts that share no tensor, with"
+            f" {names}{more}; they are planned together"
+        )
 
 
 @dataclass(frozen=True)
@@ -182,6 +197,22 @@ def measure(
     with in_lab(cluster, lab) as reached:
         reached.join_cpu()
         return api.profile(model, reached.cluster, insecure=insecure, note=note)
+
+
+@contextmanager
+def naming_files(target: Target, path: Path, cluster: Path) -> Iterator[None]:
+    """Add to planning errors in which of the files their field stands."""
+    from cutset.errors import PlanningError
+
+    try:
+        yield
+    except PlanningError as error:
+        part = (error.field or "").partition(".")[0]
+        if part in ("devices", "links", "sink"):
+            error.located(file=str(cluster))
+        elif part == "operators" and target.model is None:
+            error.located(file=str(path))
+        raise
 
 
 def load_problem(

@@ -55,12 +55,43 @@ def decode(data: bytes, kind: type[T], schema: str, file: str) -> T:
             remedy="keep one of the two",
         ) from None
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        where = _not_finite(data)
+        if where is not None:
+            raise InvalidFileError(
+                "the number is not finite, and no JSON number either",
+                file=file,
+                field=where[0],
+                value=where[1],
+                remedy="write a finite number, or leave the field out",
+            ) from None
         raise InvalidFileError(
             "the file is empty" if not data.strip() else f"not valid JSON: {error}",
             file=file,
             remedy=f"see docs/formats.md, {schema}" if not data.strip() else remedy,
         ) from None
     return convert(raw, kind, schema, file)
+
+
+def _not_finite(data: bytes) -> tuple[str, str] | None:
+    """Field and text of the first NaN or Infinity in what would be JSON without them."""
+    try:
+        raw = json.loads(data, parse_constant=_Constant)
+    except (ValueError, RecursionError):
+        return None
+    pending: list[tuple[str, object]] = [("", raw)]
+    while pending:
+        field, value = pending.pop()
+        if isinstance(value, _Constant):
+            return field, value
+        if isinstance(value, dict):
+            pending += reversed([(_join(field, str(k)), v) for k, v in value.items()])
+        elif isinstance(value, list):
+            pending += reversed([(f"{field}[{i}]", v) for i, v in enumerate(value)])
+    return None
+
+
+class _Constant(str):
+    """What Python's decoder takes for a number although JSON has none such."""
 
 
 class _DuplicateKey(ValueError):

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cutset.cluster import Device
@@ -20,11 +20,18 @@ from cutset.solvers.period_model import placement_plan
 
 @dataclass(frozen=True, order=True)
 class Way:
-    """A plan that would fit if `device` had `short_bytes` more than it has: `needed_bytes`."""
+    """A plan that would fit with `short_bytes` more in all: the bytes that those devices need which
+    have less, by name."""
 
     short_bytes: float
-    device: str
-    needed_bytes: float
+    needs: tuple[tuple[str, float], ...]
+
+
+def way(problem: Problem, needed_bytes: Mapping[str, float]) -> Way:
+    """What is short for a plan that needs so many bytes on its devices."""
+    limits = {name: problem.device(name).memory_bytes for name in needed_bytes}
+    short = {name: n - limits[name] for name, n in needed_bytes.items() if n > limits[name]}
+    return Way(math.fsum(short.values()), tuple((name, needed_bytes[name]) for name in short))
 
 
 def infeasible(
@@ -60,13 +67,20 @@ def infeasible(
             field="links",
             remedy=others_fit or "add links between the devices, or costs for the operators",
         )
-    way = found[0]
-    more = f"it is {way.short_bytes:.0f} bytes short: state more memory, or add a device"
+    least = found[0]
+    limits = {name: problem.device(name).memory_bytes for name, _ in least.needs}
+    parts = " and ".join(f"device {name!r} needs {n:.0f} bytes" for name, n in least.needs)
+    shorts = " and ".join(f"{n - limits[name]:.0f} bytes" for name, n in least.needs)
+    several = len(least.needs) > 1
+    worst = max(least.needs, key=lambda need: need[1] - limits[need[0]])[0]
+    more = (
+        f"{'they are' if several else 'it is'} {shorts} short: state more memory, or add a device"
+    )
     return InfeasibleError(
-        f"the model fits in none of the {scope}: at best device {way.device!r} needs"
-        f" {way.needed_bytes:.0f} bytes for its part{admitted}",
-        field=f"devices.{way.device}.memory",
-        value=f"{problem.device(way.device).memory_bytes:.0f} bytes",
+        f"the model fits in none of the {scope}: at best {parts} for"
+        f" {'their parts' if several else 'its part'}{admitted}",
+        field=f"devices.{worst}.memory",
+        value=f"{limits[worst]:.0f} bytes",
         remedy=f"{more}; or {others_fit}" if others_fit else more,
     )
 
@@ -96,10 +110,9 @@ def impossible(problem: Problem) -> InfeasibleError | None:
     )
     largest = max(devices, key=lambda d: d.memory_bytes)
     ways = ways_with_more_memory(problem)
-    way = ways[0] if ways else None
-    name = way.device if way is not None else largest.name
+    name = ways[0].needs[0][0] if ways else largest.name
     with_more = (
-        f"; with {way.short_bytes:.0f} bytes more on {way.device!r} a plan exists" if way else ""
+        f"; with {ways[0].short_bytes:.0f} bytes more on {name!r} a plan exists" if ways else ""
     )
     return InfeasibleError(
         f"the operators take {total} bytes, and the {_count(len(devices), 'device')} together"
@@ -122,9 +135,9 @@ def ways_with_more_memory(problem: Problem) -> list[Way]:
         if placement is None:
             continue
         plan = placement_plan(problem, placement)
-        way = _way(problem, plan, devices[last].name)
-        if way is not None:
-            found.append(way)
+        enough = _way(problem, plan, devices[last].name)
+        if enough is not None:
+            found.append(enough)
     return sorted(found)
 
 
@@ -136,8 +149,7 @@ def _way(problem: Problem, plan: Plan, device: str) -> Way | None:
     for name, needed in memory.items():
         if name != device and needed > problem.device(name).memory_bytes:
             return None  # a device of several stages
-    needed = memory.get(device, 0)
-    return Way(needed - problem.device(device).memory_bytes, device, float(needed))
+    return way(problem, {device: float(memory.get(device, 0))})
 
 
 def _filled(problem: Problem, last: int) -> list[int] | None:

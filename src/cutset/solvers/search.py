@@ -223,7 +223,7 @@ def infeasible(problem: Problem, table: CutTable | None) -> InfeasibleError:
     for device in problem.cluster.devices:
         try:
             estimate(problem, single_stage(problem, device.name))
-            ways.append(relaxation.Way(total - device.memory_bytes, device.name, total))
+            ways.append(relaxation.way(problem, {device.name: total}))
         except InfeasibleError as error:
             blocked = error
     for pair in pairs(problem) if table is not None else ():
@@ -232,15 +232,16 @@ def infeasible(problem: Problem, table: CutTable | None) -> InfeasibleError:
         rows = np.flatnonzero(np.isfinite(bounds))
         if not len(rows):
             continue
-        short = pair.memory_short(table)[rows]
-        row = int(rows[np.argmin(short)])
-        least, most = pair.memory_left()
-        used = float(table.memory_first[row])
-        if used - most >= least - used:
-            needed = used + graph.stage_memory_bytes
-            ways.append(relaxation.Way(float(short.min()), pair.first, needed))
-        else:
-            ways.append(relaxation.Way(float(short.min()), pair.second, total - used))
+        first = table.memory_first[rows] + graph.stage_memory_bytes
+        second = total - table.memory_first[rows]
+        limits = (problem.device(name).memory_bytes for name in (pair.first, pair.second))
+        short = sum(
+            np.maximum(part - limit, 0.0)
+            for part, limit in zip((first, second), limits, strict=True)
+        )
+        row = int(np.argmin(short))
+        needs = {pair.first: float(first[row]), pair.second: float(second[row])}
+        ways.append(relaxation.way(problem, needs))
     return relaxation.infeasible(
         problem,
         scopes.ONE_STAGE if table is None else "plans of at most two stages",

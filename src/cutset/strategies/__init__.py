@@ -11,15 +11,17 @@ import dataclasses
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from cutset.errors import UsageError
+from cutset.errors import CutsetError, UsageError
 from cutset.problem import Strategy
 
 GROUP = "cutset.strategies"
+_FILES = "cutset strategy files"
 
 
 def available() -> tuple[str, ...]:
@@ -37,7 +39,7 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
     elif name in _own():
         kind = _only_strategy(importlib.import_module(f"{__name__}.{name}"), name)
     elif name in _added():
-        kind = _added()[name].load()
+        kind = _from_entry_point(_added()[name])
     else:
         raise UsageError(
             "no such strategy",
@@ -47,13 +49,15 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
         )
     try:
         made = kind(**(options or {}))
-    except TypeError as error:
+    except CutsetError:
+        raise  # it says itself what is wrong with its options
+    except (Exception, SystemExit) as error:
         raise UsageError(
-            f"the strategy cannot be made: {error}",
+            f"the strategy cannot be made: {type(error).__name__}: {error}",
             field="strategy",
             value=name,
             remedy="it must be a class whose options all have defaults",
-        ) from None
+        ) from error
     if not (callable(made) and hasattr(made, "info")):
         raise UsageError(
             "not a strategy",
@@ -95,6 +99,19 @@ def _only_strategy(module: Any, name: str) -> Any:
     return found[0]
 
 
+def _from_entry_point(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except (Exception, SystemExit) as error:
+        package = "" if entry.dist is None else f" of package {entry.dist.name}"
+        raise UsageError(
+            f"the strategy{package} cannot be loaded: {type(error).__name__}: {error}",
+            field="strategy",
+            value=f"{entry.name} = {entry.value}",
+            remedy="install the package again, or report it to its author",
+        ) from error
+
+
 def _from_file(name: str) -> Any:
     path, _, kind = name.rpartition(":")
     file = Path(path)
@@ -102,15 +119,17 @@ def _from_file(name: str) -> Any:
         raise UsageError(
             "no such file", file=path, field="strategy", value=name, remedy="name ./FILE.py:CLASS"
         )
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    # A name of its own: a file called json.py must not stand in for the module of that name.
+    spec = importlib.util.spec_from_file_location(f"{_FILES}.{file.stem}", file)
     if spec is None or spec.loader is None:
         raise UsageError(
             "not a Python file", file=path, field="strategy", value=name, remedy="name a .py file"
         )
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there for what annotations mean
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"the file cannot be loaded: {type(error).__name__}: {error}",
             file=path,

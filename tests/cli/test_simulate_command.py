@@ -110,12 +110,12 @@ def test_for_a_person(capsys: pytest.CaptureFixture[str]) -> None:
         "in flight",
         "bottleneck device:pi",
         "bottleneck link:pi>server",
-        'next: cutset simulate w.json p.json --cluster cluster.yaml --set "link:pi>server=5Mbit/s"'
-        ' --set "link:pi>server=10Mbit/s"',
+        "simulate w.json p.json --cluster cluster.yaml --set 'link:pi>server=5Mbit/s'"
+        " --set 'link:pi>server=10Mbit/s'",
     ):
-        assert words.removeprefix("next: cutset") in shown
+        assert words in shown
     assert "egress:pi" not in shown  # it carries one link, which says it all
-    assert 'device:pi.load=0.5"' in text(capsys)
+    assert 'device:pi.load=0.5' in text(capsys)
 
 
 def test_a_trace(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -117,8 +118,8 @@ def simulate(
     }
     options = [output.quoted(target), output.quoted(plan), "--cluster", output.quoted(cluster)]
     options += ["--profile", output.quoted(profile)] if profile else []
-    options += [f'--set "{text}"' for text in texts]
-    options.append(f'--set "{_next_change((after or before)[1], final.cluster)}"')
+    asked = [*texts, _next_change((after or before)[1], final.cluster)]
+    options += [f"--set {shlex.quote(text)}" for text in asked]
 
     def show(console: Console) -> None:
         why = "it waits for other work, as transfers hold both their ends at once"
@@ -211,9 +212,9 @@ def _show(
         console.print()
         lines: list[tuple[str, Callable[[Estimate, Simulation], str], float | None]] = [
             ("latency", lambda _, s: format_time(s.latency_s), _change(both, "latency_s")),
-            ("  evaluator", lambda e, _: format_time(e.latency_s), None),
+            ("by the evaluator", lambda e, _: format_time(e.latency_s), None),
             ("period", lambda _, s: _about(s), _change(both, "period_s")),
-            ("  evaluator", lambda e, _: format_time(e.period_s), None),
+            ("by the evaluator", lambda e, _: format_time(e.period_s), None),
             ("throughput", lambda _, s: _rate(s.period_s), None),
         ]
         output.table(
@@ -232,9 +233,9 @@ def _show(
             console.print(f"{words}:")
         summary = found.latency_summary
         console.print(
-            f"{found.requests} requests, {found.in_flight} in flight: answered in"
-            f" {format_time(found.makespan_s)}, each after {format_time(summary.p50)} (p50),"
-            f" {format_time(summary.p95)} (p95), waiting included"
+            f"{found.requests} requests, {found.in_flight} in flight: all in"
+            f" {format_time(found.makespan_s)}; each takes {format_time(summary.p50)} (p50),"
+            f" {format_time(summary.p95)} (p95) with waiting"
         )
         console.print(f"bottleneck {found.bottleneck}: {remark(scored, found)}")
 

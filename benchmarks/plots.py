@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Mapping
 from typing import Any
 
-INK, FAINT, GOAL = "#24292f", "#d0d7de", "#cf222e"
-COLOURS = ("#0969da", "#bf8700", "#1a7f37", "#8250df", "#bc4c00", "#57606a")
+from svg import COLOURS, FAINT, GOAL, INK, document, dot, line, text
 
 
 def segments(result: Mapping[str, Any]) -> str:
@@ -22,25 +20,25 @@ def segments(result: Mapping[str, Any]) -> str:
     def x(ratio: float) -> float:
         return left + (min(max(ratio, low), high) - low) / (high - low) * (right - left)
 
-    parts = [_text(left, 18, "CPU time of the chain over the whole's: median, quartiles")]
+    parts = [text(left, 18, "CPU time of the chain over the whole's: median, quartiles")]
     count = round((high - low) / 0.05)
     for i in range(count + 1):
         ratio = low + 0.05 * i
-        parts.append(_line(x(ratio), top - 8, x(ratio), bottom, FAINT))
-        parts.append(_text(x(ratio), bottom + 16, f"{ratio:.2f}", anchor="middle"))
+        parts.append(line(x(ratio), top - 8, x(ratio), bottom, FAINT))
+        parts.append(text(x(ratio), bottom + 16, f"{ratio:.2f}", anchor="middle"))
     for i, row in enumerate(rows):
         y = top + step * (i + 0.5)
-        parts.append(_text(left - 8, y + 4, row["model"], anchor="end"))
+        parts.append(text(left - 8, y + 4, row["model"], anchor="end"))
         for k, (n, s) in enumerate(row["segments"].items()):
             spot, ratio = y + 8 * k - 4, s["ratio"]
-            parts.append(_line(x(ratio["p25"]), spot, x(ratio["p75"]), spot, COLOURS[k], 2))
-            parts.append(_dot(x(ratio["median"]), spot, COLOURS[k], f"{row['model']}, {n}"))
+            parts.append(line(x(ratio["p25"]), spot, x(ratio["p75"]), spot, COLOURS[k], 2))
+            parts.append(dot(x(ratio["median"]), spot, COLOURS[k], f"{row['model']}, {n}"))
     for k, (n, limit) in enumerate((("2", 1.05), ("4", 1.10))):
-        parts.append(_line(x(limit), top - 8, x(limit), bottom, COLOURS[k], 1, "4 3"))
+        parts.append(line(x(limit), top - 8, x(limit), bottom, COLOURS[k], 1, "4 3"))
         parts.append(
-            _text(x(limit) + 3, top - 12 - 12 * k, f"goal, {n} segments", COLOURS[k], size=10)
+            text(x(limit) + 3, top - 12 - 12 * k, f"goal, {n} segments", COLOURS[k], size=10)
         )
-    return _document(right + 30, bottom + 30, parts)
+    return document(right + 30, bottom + 30, parts)
 
 
 def latency(result: Mapping[str, Any]) -> str:
@@ -59,33 +57,33 @@ def latency(result: Mapping[str, Any]) -> str:
     def y(seconds: float) -> float:
         return top + side - at(seconds)
 
-    parts = [_text(left, 18, "Latency of one request, emulated devices; dashed: within 10%")]
+    parts = [text(left, 18, "Latency of one request, emulated devices; dashed: within 10%")]
     for exponent in range(math.floor(low), math.ceil(high) + 1):
         for digit in (1, 2, 5):
             seconds = digit * 10.0**exponent
             if not low <= math.log10(seconds) <= high:
                 continue
             label = f"{seconds:g} s" if seconds >= 1 else f"{1e3 * seconds:g} ms"
-            parts.append(_line(x(seconds), top, x(seconds), top + side, FAINT))
-            parts.append(_line(left, y(seconds), left + side, y(seconds), FAINT))
-            parts.append(_text(x(seconds), top + side + 16, label, anchor="middle", size=10))
-            parts.append(_text(left - 6, y(seconds) + 4, label, anchor="end", size=10))
+            parts.append(line(x(seconds), top, x(seconds), top + side, FAINT))
+            parts.append(line(left, y(seconds), left + side, y(seconds), FAINT))
+            parts.append(text(x(seconds), top + side + 16, label, anchor="middle", size=10))
+            parts.append(text(left - 6, y(seconds) + 4, label, anchor="end", size=10))
     first, last = 10**low, 10**high
-    parts.append(_line(x(first), y(first), x(last), y(last), INK))
+    parts.append(line(x(first), y(first), x(last), y(last), INK))
     for factor in (0.9, 1.1):
         begin, end = max(first, first / factor), min(last, last / factor)
-        parts.append(_line(x(begin), y(begin * factor), x(end), y(end * factor), GOAL, 1, "4 3"))
+        parts.append(line(x(begin), y(begin * factor), x(end), y(end * factor), GOAL, 1, "4 3"))
     models = list(dict.fromkeys(row["model"] for row in rows))
     for row in rows:
         colour = COLOURS[models.index(row["model"]) % len(COLOURS)]
         label = f"{row['model']}, {row['plan']}, {row['bandwidth_bps'] / 1e6:g} Mbit/s"
-        parts.append(_dot(x(row["measured_s"]), y(row["predicted_s"]), colour, label))
+        parts.append(dot(x(row["measured_s"]), y(row["predicted_s"]), colour, label))
     for i, model in enumerate(models):
-        parts.append(_dot(left + side + 22, top + 12 + 18 * i, COLOURS[i % len(COLOURS)], model))
-        parts.append(_text(left + side + 30, top + 16 + 18 * i, model))
-    parts.append(_text(left + side / 2, top + side + 34, "measured (median)", anchor="middle"))
-    parts.append(_text(left + 6, top + 14, "predicted"))
-    return _document(left + side + 170, top + side + 44, parts)
+        parts.append(dot(left + side + 22, top + 12 + 18 * i, COLOURS[i % len(COLOURS)], model))
+        parts.append(text(left + side + 30, top + 16 + 18 * i, model))
+    parts.append(text(left + side / 2, top + side + 34, "measured (median)", anchor="middle"))
+    parts.append(text(left + 6, top + 14, "predicted"))
+    return document(left + side + 170, top + side + 44, parts)
 
 
 def runtime(result: Mapping[str, Any]) -> str:
@@ -110,64 +108,29 @@ def runtime(result: Mapping[str, Any]) -> str:
         def y(ratio: float, upper: float = upper) -> float:
             return upper + (high - min(max(ratio, low), high)) / (high - low) * height
 
-        parts.append(_text(left, upper - 12, title))
+        parts.append(text(left, upper - 12, title))
         for i in range(round((high - low) / 0.05) + 1):
             ratio = low + 0.05 * i
-            parts.append(_line(left, y(ratio), left + width, y(ratio), FAINT))
+            parts.append(line(left, y(ratio), left + width, y(ratio), FAINT))
             if i % 2 == 0:
-                parts.append(_text(left - 6, y(ratio) + 4, f"{ratio:.2f}", anchor="end", size=10))
+                parts.append(text(left - 6, y(ratio) + 4, f"{ratio:.2f}", anchor="end", size=10))
         for limit in goal:
-            parts.append(_line(left, y(limit), left + width, y(limit), GOAL, 1, "4 3"))
+            parts.append(line(left, y(limit), left + width, y(limit), GOAL, 1, "4 3"))
         for i, row in enumerate(rows):
             rate = row["bandwidth_bps"]
             link = "unshaped" if rate is None else f"{rate / 1e6:g} Mbit/s"
             label = f"{row['model']}, {row['devices']} devices, {link}, {row['plan']}"
             x = left + (i + 0.5) / len(rows) * width
             colour = COLOURS[kinds.index(row["plan"])]
-            parts.append(_dot(x, y(row[key] + offset), colour, label))
+            parts.append(dot(x, y(row[key] + offset), colour, label))
     for i, kind in enumerate(kinds):
-        parts.append(_dot(left + width + 22, top + 12 + 18 * i, COLOURS[i], kind))
-        parts.append(_text(left + width + 30, top + 16 + 18 * i, kind))
+        parts.append(dot(left + width + 22, top + 12 + 18 * i, COLOURS[i], kind))
+        parts.append(text(left + width + 30, top + 16 + 18 * i, kind))
     parts.append(
-        _text(
+        text(
             left,
             top + 2 * height + 80,
             "one dot a plan, in the table's order; dashed: the goal; beyond the axis: at its edge",
         )
     )
-    return _document(left + width + 120, top + 2 * height + 96, parts)
-
-
-def _text(
-    x: float, y: float, text: str, colour: str = INK, anchor: str = "start", size: int = 12
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" font-size="{size}"'
-        f' text-anchor="{anchor}">{escape(text)}</text>'
-    )
-
-
-def _line(
-    x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1, dash: str = ""
-) -> str:
-    dashes = f' stroke-dasharray="{dash}"' if dash else ""
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-        f' stroke="{colour}" stroke-width="{width:g}"{dashes}/>'
-    )
-
-
-def _dot(x: float, y: float, colour: str, title: str) -> str:
-    return (
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}" fill-opacity="0.8">'
-        f"<title>{escape(title)}</title></circle>"
-    )
-
-
-def _document(width: float, height: float, parts: Sequence[str]) -> str:
-    body = "\n".join(parts)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}"'
-        f' viewBox="0 0 {width:.0f} {height:.0f}" font-family="sans-serif">\n'
-        f'<rect width="100%" height="100%" fill="#ffffff"/>\n{body}\n</svg>\n'
-    )
+    return document(left + width + 120, top + 2 * height + 96, parts)

@@ -9,13 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import plots
-import tables
+import sections
 from common import RESULTS
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
-PLOTS = {"segments": plots.segments, "latency": plots.latency, "runtime": plots.runtime}
 
 
 def run(names: list[str], quick: bool) -> list[str]:
@@ -35,26 +33,26 @@ def run(names: list[str], quick: bool) -> list[str]:
 def document(text: str, results: Path) -> tuple[str, dict[str, str]]:
     """docs/benchmarks.md with every section made anew, and the plots by file name."""
     drawn = {}
-    for name in tables.SECTIONS:
+    for name in sections.TABLES:
         result = json.loads((results / f"{name}.json").read_text())
-        text = tables.fill(text, name, result)
-        if name in PLOTS:
-            drawn[f"benchmark-{name}.svg"] = PLOTS[name](result)
+        text = sections.fill(text, name, result)
+        if name in sections.PLOTS:
+            drawn[f"benchmark-{name}.svg"] = sections.PLOTS[name](result)
     return text, drawn
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(tables.SECTIONS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(sections.TABLES))
     parser.add_argument("--quick", action="store_true", help="small runs that write no results")
     parser.add_argument("--tables", action="store_true", help="only the tables and plots")
     options = parser.parse_args()
-    if unknown := set(options.names) - set(tables.SECTIONS):
+    if unknown := set(options.names) - set(sections.TABLES):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     start_s = time.perf_counter()
     failed = []
     if not options.tables:
-        failed = run(options.names or list(tables.SECTIONS), options.quick)
+        failed = run(options.names or list(sections.TABLES), options.quick)
     if not options.quick:
         text, drawn = document((DOCS / "benchmarks.md").read_text(), RESULTS)
         (DOCS / "benchmarks.md").write_text(text)

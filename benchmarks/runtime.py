@@ -284,8 +284,8 @@ def _where(row: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def apart(*arguments: str) -> Any:
-    """Part of this benchmark in a process of its own: what has entered a namespace stays there."""
-    command = [sys.executable, __file__, *arguments]
+    """Part of a benchmark in a process of its own: what has entered a namespace stays there."""
+    command = [sys.executable, *arguments]
     found = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     return json.loads(found.stdout)
 
@@ -297,11 +297,11 @@ def main(quick: bool = False) -> None:
     labs = [(count, rate) for count in SHARES for rate in RATES_BPS]
     for number, (count, rate) in enumerate(labs[4:5] if quick else labs):
         print(f"lab {number + 1}/{len(labs)}: {count} devices, {rate} bit/s", flush=True)
-        rows += apart("--lab", str(number), str(count), str(rate or 0))
+        rows += apart(__file__, "--lab", str(number), str(count), str(rate or 0))
     if quick:
         print(json.dumps(summary(rows), indent=1))
         return
-    large = apart("--too-large")
+    large = apart(__file__, "--too-large")
     print(json.dumps(summary(rows), indent=1), f"{time.perf_counter() - start_s:.0f} s")
     write_result(
         "runtime",

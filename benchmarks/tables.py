@@ -1,12 +1,11 @@
-"""Results as Markdown tables, and the generated sections of docs/benchmarks.md.
+"""Results as Markdown tables: the sections of docs/benchmarks.md about measuring and running.
 
-A section stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; the words around are kept.
+Those of the planner's benchmarks stand beside them, in NAME_table.py.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Result = Mapping[str, Any]
@@ -334,25 +333,3 @@ def workers(result: Result) -> str:
             ("throughput", f"{result['throughput_per_s']:.0f} requests/s"),
         ),
     )
-
-
-SECTIONS: Mapping[str, Callable[[Result], str]] = {
-    "envelope": envelope,
-    "segments": segments,
-    "latency": latency,
-    "calibration": calibration,
-    "runtime": runtime,
-    "transport": transport,
-    "workers": workers,
-    "worker": worker,
-}
-
-
-def fill(document: str, name: str, result: Result) -> str:
-    """The document with section `name` made anew. Raises ValueError without its markers."""
-    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    if len(pattern.findall(document)) != 1:
-        raise ValueError(f"the document needs {begin} and {end}, once")
-    text = f"{begin}\n{origin(result)}\n\n{SECTIONS[name](result)}\n{end}"
-    return pattern.sub(lambda _: text, document)

@@ -83,7 +83,7 @@ def test_a_links_reason_is_its_rate_or_its_losses() -> None:
 
 
 def test_a_devices_reason_needs_all_its_stages() -> None:
-    assert "throttled" in str(device_reason("pi", [(0.1, 0.2), (0.1, 0.15)]))
-    assert "profile pi again" in str(device_reason("pi", [(0.1, 0.05)]))
-    assert device_reason("pi", [(0.1, 0.2), (0.1, 0.09)]) is None
-    assert device_reason("pi", [(None, 0.2)]) is None
+    assert "throttled" in str(device_reason("pi", 0.1, 0.2))
+    assert "profile pi again" in str(device_reason("pi", 0.1, 0.05))
+    assert device_reason("pi", 0.1, 0.104) is None
+    assert device_reason("pi", None, 0.2) is None

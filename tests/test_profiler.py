@@ -13,11 +13,12 @@ import pytest
 
 from cutset import api, engine, profile_store, profiler, zoo
 from cutset.cluster import Cluster, Device
-from cutset.engine import KernelTimes
+from cutset.engine import KernelTimes, Submodel
 from cutset.errors import ProfileError
 from cutset.feeds import random_feeds
 from cutset.onnx_io import Model
 from cutset.profiles import LinkMeasurement, Profile
+from cutset.runtime import measuring
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +144,18 @@ def test_a_profile_here_is_of_this_model(model: Model, cache: Path) -> None:
     times = np.array(list(found.compute_s["local"].values()))
     assert times.sum() == pytest.approx(found.whole[0].latency_s)
     assert (times >= 0).all()
+
+
+def test_what_an_edge_costs_is_what_two_stages_take_longer_than_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    probes = profiler._probes()
+    took = {probes.once.digest: 0.003, probes.twice.digest: 0.004}
+
+    def run_s(_coordinator: object, _device: str, piece: Submodel, *_: object) -> float:
+        return took[piece.digest]
+
+    monkeypatch.setattr(measuring, "_median_run_s", run_s)
+    edge = measuring.edge_s_per_byte(None, "pi", probes)  # type: ignore[arg-type]
+    assert probes.edge_bytes == 4 * 16 * 128 * 128
+    assert edge == pytest.approx((2 * 0.003 - 0.004) / (2 * probes.edge_bytes))

@@ -164,17 +164,15 @@ def link_reason(
     return f"it carried {format_rate(measured_bps)}, planned with {format_rate(predicted_bps)}"
 
 
-def device_reason(device: str, stages: Sequence[tuple[float | None, float | None]]) -> str | None:
-    """Why a device's stages, as (predicted, measured), are off: all of them by one direction."""
-    ratios = [m / p for p, m in stages if p and m is not None]
-    if not ratios:
+def device_reason(device: str, predicted_s: float | None, measured_s: float | None) -> str | None:
+    """Why a device's stages took longer or shorter than predicted."""
+    if not predicted_s or measured_s is None:
         return None
-    several = "all its stages are" if len(ratios) > 1 else "its stages are"
-    if min(ratios) > 1 + NOTABLE:
+    if measured_s > predicted_s * (1 + NOTABLE):
         return (
-            f"{several} slower than profiled; if {device} is loaded or throttled by heat,"
+            f"its stages are slower than profiled; if {device} is loaded or throttled by heat,"
             " profile it as it is"
         )
-    if max(ratios) < 1 - NOTABLE:
-        return f"{several} faster than profiled; profile {device} again"
+    if measured_s < predicted_s * (1 - NOTABLE):
+        return f"its stages are faster than profiled; profile {device} again"
     return None

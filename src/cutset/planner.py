@@ -22,6 +22,7 @@ from cutset.problem import (
     check_memory,
 )
 from cutset.solvers.break_even import break_evens
+from cutset.solvers.scopes import FULL
 from cutset.solvers.search import best_single, value_of
 
 TOLERANCE = 1e-9  # relative: value and bound closer than this are equal
@@ -132,16 +133,15 @@ def certify(problem: Problem, proposal: Proposal, strategy: str, elapsed_s: floa
     scored = estimate(problem, plan)
     check_memory(problem, scored.memory_bytes)
     value, bound = scored.value_s(problem.objective), proposal.bound_s
-    if not bound <= value + TOLERANCE * abs(value):
+    if not max(bound, proposal.full_bound_s) <= value + TOLERANCE * abs(value):
         raise PlanningError(
             f"strategy {strategy!r} claims a lower bound above the value of its own plan",
             field="bound_s",
             value=f"{bound!r} s, value {value!r} s",
             remedy="this is a bug in the strategy: report it to its author",
         )
-    bound = min(max(bound, 0.0), value)
-    if value - bound <= _ROUNDING * value:
-        bound = value
+    full = max(proposal.full_bound_s, bound if proposal.scope == FULL else 0.0)
+    bound, full = _cleaned(bound, value), _cleaned(full, value)
     return Solution(
         plan=plan,
         estimate=scored,
@@ -151,9 +151,16 @@ def certify(problem: Problem, proposal: Proposal, strategy: str, elapsed_s: floa
         scope=proposal.scope or "",
         strategy=strategy,
         elapsed_s=elapsed_s,
+        full_bound_s=full,
         alternatives=proposal.alternatives,
         verdict=verdict(problem, plan, value),
     )
+
+
+def _cleaned(bound_s: float, value_s: float) -> float:
+    """A bound between 0 and the value, equal to it where only rounding is between."""
+    bound_s = min(max(bound_s, 0.0), value_s)
+    return value_s if value_s - bound_s <= _ROUNDING * value_s else bound_s
 
 
 def _proof(value: float, bound: float) -> Proof:

@@ -115,12 +115,14 @@ class Alternative:
 class Proposal:
     """What a strategy returns. `bound_s` is a proven lower bound for the plans `scope` describes.
 
-    `scope` is "full" when bound and proof hold for any untiled plan of the problem.
+    `scope` is "full" when bound and proof hold for any untiled plan of the problem; where it is
+    not, `full_bound_s` may still be a lower bound for those.
     """
 
     plan: Plan
     bound_s: float = 0.0
     scope: str | None = None
+    full_bound_s: float = 0.0
     alternatives: tuple[Alternative, ...] = ()
 
 
@@ -152,6 +154,8 @@ Proof = Literal["optimal", "bound", "none"]
 
 @dataclass(frozen=True)
 class Solution:
+    """`bound_s` holds for the plans that `scope` describes, `full_bound_s` for any untiled plan."""
+
     plan: Plan
     estimate: Estimate
     objective: Objective
@@ -160,6 +164,7 @@ class Solution:
     scope: str
     strategy: str
     elapsed_s: float
+    full_bound_s: float = 0.0
     verdict: Verdict | None = None
     break_even: tuple[BreakEven, ...] = ()
     alternatives: tuple[Alternative, ...] = ()

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import onnx
 
 from cutset import engine, zoo
 from cutset.cluster import Cluster, Device, Engine
@@ -29,6 +30,7 @@ from cutset.report import percentile
 from cutset.runtime import growth, machine_info, measuring
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.growth import Grown
+from cutset.runtime.measuring import Probes
 from cutset.runtime.messages import Status
 from cutset.runtime.routing import engine_spec
 
@@ -112,18 +114,31 @@ def profile_links(
 ) -> Profile:
     """Every link of the cluster, and what its devices take for transfers and for any stage."""
     note("measuring the links")
-    links, devices = measuring.measure_links(coordinator, *_small_stage())
+    links, devices = measuring.measure_links(coordinator, _probes())
     return Profile(graph_digest, links=links, devices=devices)
 
 
 @cache
-def _small_stage() -> tuple[Submodel, Feeds]:
-    """About the smallest stage that anyone would place, and its inputs."""
-    model = zoo.build("squeezenet", side=64, width=0.5)
+def _probes() -> Probes:
+    """A small convolutional network, and one and two convolutions of a tensor of 1 MB."""
+    small, once, twice = (
+        _submodel(model)
+        for model in (
+            zoo.build("squeezenet", side=64, width=0.5),
+            *(zoo.build("pointwise", side=128, layers=n) for n in (1, 2)),
+        )
+    )
+
+    def ones(submodel: Submodel, *shape: int) -> Feeds:
+        return {submodel.inputs[0]: np.ones(shape, np.float32)}
+
+    return Probes(small, ones(small, 1, 3, 64, 64), once, twice, ones(once, 1, 16, 128, 128))
+
+
+def _submodel(model: onnx.ModelProto) -> Submodel:
     inputs, outputs = (tuple(v.name for v in x) for x in (model.graph.input, model.graph.output))
     data = model.SerializeToString()
-    submodel = Submodel("small", inputs, outputs, data, {}, hashlib.sha256(data).hexdigest())
-    return submodel, dict.fromkeys(inputs, np.zeros((1, 3, 64, 64), np.float32))
+    return Submodel(model.graph.name, inputs, outputs, data, {}, hashlib.sha256(data).hexdigest())
 
 
 def _measure_on(

@@ -325,7 +325,7 @@ def _parts(
                 f"device {device}",
                 row.predicted_s,
                 row.measured_s,
-                device_reason(device, [(row.predicted_s, row.measured_s)]),
+                device_reason(device, row.predicted_s, row.measured_s),
             )
     for link in links:
         predicted_bps = link.stated_bps

@@ -21,13 +21,18 @@ def _load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         return importlib.import_module(name)
     finally:
         # Names as common as these must not stay for other tests.
-        for own in ("common", "plots", "tables", "run_all", "models"):
-            sys.modules.pop(own, None)
+        for file in FOLDER.glob("*.py"):
+            sys.modules.pop(file.stem, None)
 
 
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return _load("tables", monkeypatch)
+
+
+@pytest.fixture
+def sections(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return _load("sections", monkeypatch)
 
 
 @pytest.fixture
@@ -45,9 +50,9 @@ def test_document_holds_the_tables_of_the_committed_results(run_all: ModuleType)
         ElementTree.fromstring(svg)
 
 
-def test_every_section_states_kind_and_machine(tables: ModuleType) -> None:
+def test_every_section_states_kind_and_machine(sections: ModuleType) -> None:
     text = (ROOT / "docs" / "benchmarks.md").read_text()
-    for name in tables.SECTIONS:
+    for name in sections.TABLES:
         section = text.partition(f"<!-- begin {name} -->")[2].partition(f"<!-- end {name} -->")[0]
         result = json.loads((FOLDER / "results" / f"{name}.json").read_text())
         assert f"Kind: **{result['kind']}**" in section
@@ -55,20 +60,20 @@ def test_every_section_states_kind_and_machine(tables: ModuleType) -> None:
         assert result["date"] in section
 
 
-def test_fill_replaces_one_section_and_keeps_the_words(tables: ModuleType) -> None:
+def test_fill_replaces_one_section_and_keeps_the_words(sections: ModuleType) -> None:
     result = json.loads((FOLDER / "results" / "worker.json").read_text())
     text = "before\n<!-- begin worker -->\nold\n<!-- end worker -->\nafter\n"
-    filled = tables.fill(text, "worker", result)
+    filled = sections.fill(text, "worker", result)
     assert filled.startswith("before\n<!-- begin worker -->\n")
     assert filled.endswith("<!-- end worker -->\nafter\n")
     assert "old" not in filled
-    assert tables.fill(filled, "worker", result) == filled
+    assert sections.fill(filled, "worker", result) == filled
 
 
-def test_fill_refuses_a_document_without_the_section(tables: ModuleType) -> None:
+def test_fill_refuses_a_document_without_the_section(sections: ModuleType) -> None:
     result = json.loads((FOLDER / "results" / "worker.json").read_text())
     with pytest.raises(ValueError, match="begin worker"):
-        tables.fill("no markers", "worker", result)
+        sections.fill("no markers", "worker", result)
 
 
 def test_what_misses_its_goal_is_marked(tables: ModuleType) -> None:

@@ -21,8 +21,8 @@ import pytest
 
 from cutset import api, lab, zoo
 from cutset.cluster import Cluster
-from cutset.errors import InfeasibleError, TransportError, UsageError
-from cutset.lab import Lab, places, traffic
+from cutset.errors import CutsetError, InfeasibleError, TransportError, UsageError
+from cutset.lab import Lab, commands, namespaces, places, traffic
 from cutset.lab.state import LabState
 from cutset.serde.cluster_file import parse_cluster
 
@@ -302,6 +302,21 @@ def test_bad_changes_change_nothing(up: Lab) -> None:
             up.set(*bad)
         if os.cpu_count() == 2 or "nope" in bad[1]:
             assert up.state == before
+
+
+def test_what_the_kernel_refuses_is_undone(up: Lab) -> None:
+    before = up.state
+    server = up.open_namespace("server")
+    try:  # the shapers of the second device go, so that theirs cannot be changed
+        drop = [f"qdisc del dev {commands.DEVICE_PORT} root"]
+        namespaces.inside(server, lambda: namespaces.batch("tc", drop))
+    finally:
+        os.close(server)
+    with pytest.raises(CutsetError):
+        up.set("link:pi>server=5Mbit/s", "link:server>pi=5Mbit/s")
+    assert up.state == before
+    assert rate_bps(up, "pi", "server", 1_000_000) == pytest.approx(20e6, rel=0.2)
+    assert rate_bps(up, "server", "pi", 1_000_000) == pytest.approx(20e6, rel=0.2)
 
 
 # --- devices

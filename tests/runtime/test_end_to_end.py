@@ -193,7 +193,9 @@ def test_measured_link_is_the_emulated_one(tmp_path: Path) -> None:
     cluster = toy.cluster(bandwidth_bps=20e6, latency_s=0.02)
     with Coordinator(cluster, cache_dir=tmp_path) as coordinator:
         feeds = {"x": toy.inputs(1)[0]}
-        links, devices = measuring.measure_links(coordinator, toy.submodel("s", 0, 0), feeds)
+        small, twice = toy.submodel("s", 0, 0), toy.submodel("t", 0, 1)
+        probes = measuring.Probes(small, feeds, small, twice, feeds)
+        links, devices = measuring.measure_links(coordinator, probes)
     assert all(d.stage_overhead_s > 0 for d in devices)
     assert [(m.source, m.target) for m in links] == [("pi", "server"), ("server", "pi")]
     for link in links:

@@ -25,7 +25,7 @@ class Mine:
 
 
 def test_own_strategies_are_found_by_file() -> None:
-    ours = {"auto", "dads", "envelope", "loadpart", "neurosurgeon", "single_device"}
+    ours = {"auto", "brute_force", "dads", "envelope", "loadpart", "neurosurgeon", "single_device"}
     assert ours <= set(strategies.available())
 
 

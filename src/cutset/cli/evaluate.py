@@ -102,7 +102,7 @@ def check_claims(
         claims.append(
             Claim("gap", document.gap, gap, math.isclose(document.gap, gap, abs_tol=1e-6))
         )
-    solution = _solve_again(problem, time_limit_s)
+    solution = _solve_again(document.strategy, problem, time_limit_s)
     found = None if solution is None else solution.value_s
     claims.append(Claim("bound_s", bound, found, _bound_holds(document, bound, value_s, solution)))
     if document.proof is not None:
@@ -113,11 +113,14 @@ def check_claims(
     return claims
 
 
-def _solve_again(problem: Problem, time_limit_s: float) -> Solution | None:
+def _solve_again(strategy: str | None, problem: Problem, time_limit_s: float) -> Solution | None:
+    """By the strategy that the file names, so that scopes are the same, where it is installed."""
+    from cutset import strategies
     from cutset.planner import solve
 
+    name = strategy if strategy in strategies.available() else "auto"
     try:
-        return solve(problem, "auto", time_limit_s=time_limit_s)
+        return solve(problem, name, time_limit_s=time_limit_s)
     except PlanningError:
         return None
 

@@ -1,8 +1,7 @@
 """The lab's process: holds its namespaces, starts its workers, changes what it is told to change.
 
-Started by `cutset.lab.up` with its settings as one JSON line on standard input; it answers with
-one line when the lab is up, or says why it is not. Then it serves a socket in the lab's folder: one
-request and one answer a connection, each a JSON line. Everything it holds ends with it.
+Started by `cutset.lab.up` (keeper_main.py). It serves a socket in the lab's folder: one request and
+one answer a connection, each a JSON line. Everything it holds ends with it.
 """
 
 from __future__ import annotations
@@ -11,15 +10,13 @@ import contextlib
 import json
 import os
 import selectors
-import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -121,7 +118,7 @@ class Keeper:
 
     def build(self) -> None:
         """Make everything; first written down is what could be left, and guarded."""
-        self._write()
+        self.write()
         self._guardian = guardian.start(
             self.files.state, self.files.socket, self.state.folders, self._held_fd
         )
@@ -243,7 +240,7 @@ class Keeper:
     def _ended(self, name: str) -> None:
         if name in self._children:
             self._set_pid(name, None)
-            self._write()
+            self.write()
 
     def _set_pid(self, name: str, pid: int | None) -> None:
         with self._changed:
@@ -252,7 +249,7 @@ class Keeper:
             found[index] = msgspec.structs.replace(found[index], pid=pid)
             self.state = msgspec.structs.replace(self.state, places=tuple(found))
 
-    def _write(self) -> None:
+    def write(self) -> None:
         with self._changed:
             places.write_state(self.files, self.state)
 
@@ -324,7 +321,7 @@ class Keeper:
             self.state = msgspec.structs.replace(
                 self.state, spec=after, notes=requirements.notes(after)
             )
-        self._write()
+        self.write()
 
     def _change_network(self, before: LabSpec, after: LabSpec) -> None:
         for i, place in enumerate(self.state.places):
@@ -377,77 +374,3 @@ class Keeper:
             with contextlib.suppress(OSError):
                 self._guardian.stdin.write(guardian.DOWN)
                 self._guardian.stdin.flush()
-
-
-def _listen(path: Path) -> socket.socket:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen(8)
-    return listener
-
-
-def main() -> int:
-    settings = msgspec.json.decode(_first_line(), type=Settings)
-    if not settings.tied and os.fork():  # nobody's child; no thread and no Zenoh is there yet
-        os._exit(0)
-    files = places.files(settings.folder)
-    held_fd = places.lock(files)
-    keeper: Keeper | None = None
-
-    def say(answer: Answer) -> bool:
-        """Whether who started us is still there to hear it."""
-        with contextlib.suppress(OSError):
-            os.write(1, msgspec.json.encode(answer) + b"\n")
-            return True
-        return False
-
-    if held_fd is None:
-        say(Answer(to_failure(in_use(files))))
-        return 1
-    wake: list[Callable[[], None]] = []
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: [call() for call in wake])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's that started us
-    try:
-        keeper = Keeper(settings, held_fd, requirements.probe())
-        wake.append(keeper.wake)
-        keeper.build()
-        keeper._write()
-        listener = _listen(files.socket)
-    except (CutsetError, OSError) as error:
-        if keeper is not None:
-            keeper.close()
-        say(Answer(to_failure(error)))
-        return 1
-    if not say(Answer()):
-        keeper.close()
-        return 1
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)  # nobody reads any more
-    try:
-        keeper.serve(listener, 0 if settings.tied else None)
-    finally:
-        keeper.close()
-    return 0
-
-
-def in_use(files: places.Files) -> UsageError:
-    """The refusal of a second lab."""
-    return UsageError(
-        "a lab is up on this machine already, and there is one at a time",
-        field="lab",
-        value=str(files.folder),
-        remedy="see `cutset lab status`; end it with `cutset lab down`",
-    )
-
-
-def _first_line() -> bytes:
-    """One line of standard input, unbuffered, so that `serve` sees its end."""
-    line = b""
-    while not line.endswith(b"\n"):
-        if not (piece := os.read(0, 1 << 16)):
-            break
-        line += piece
-    return line

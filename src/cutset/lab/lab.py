@@ -17,7 +17,8 @@ import msgspec
 from cutset.cluster import Cluster
 from cutset.errors import LocalProtocolError, RuntimeFault, UsageError
 from cutset.lab import cgroups, namespaces, places, requirements
-from cutset.lab.keeper import Answer, Request, Settings, in_use
+from cutset.lab.keeper import Answer, Request, Settings
+from cutset.lab.keeper_main import in_use
 from cutset.lab.state import LabState, Place, difference, spec_of
 from cutset.runtime.failures import from_failure
 
@@ -48,7 +49,7 @@ def up(
     settings = Settings(spec, str(files.folder.absolute()), cache, tied)
     with open(files.log, "wb") as log:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "cutset.lab", "keeper"],
+            [sys.executable, "-m", "cutset.lab", "keeper_main"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -50,6 +50,25 @@ class RawProfile:
 
 
 @dataclass(frozen=True)
+class Probes:
+    """Submodels that any device is measured with, and their inputs.
+
+    `small` is about the smallest stage that anyone would place. `twice` does what `once` does two
+    times over, on a tensor in and a tensor out of `edge_bytes` each.
+    """
+
+    small: Submodel
+    small_feeds: Mapping[str, Array]
+    once: Submodel
+    twice: Submodel
+    edge_feeds: Mapping[str, Array]
+
+    @property
+    def edge_bytes(self) -> int:
+        return sum(array.nbytes for array in self.edge_feeds.values())
+
+
+@dataclass(frozen=True)
 class LinkReport:
     """A measured link, and the CPU seconds per byte that its two ends spend on a transfer.
 
@@ -137,39 +156,54 @@ def measure_link(
     return LinkReport(measured, send, recv, handover_s)
 
 
-def stage_overhead(
-    coordinator: Coordinator, device: str, submodel: Submodel, feeds: Mapping[str, Array]
+def _median_run_s(
+    coordinator: Coordinator,
+    device: str,
+    piece: Submodel,
+    feeds: Mapping[str, Array],
+    pause_s: float,
 ) -> float:
+    found = profile(
+        coordinator, device, piece, feeds, kernel_runs=0, whole_runs=IDLE_RUNS, pause_s=pause_s
+    )
+    return statistics.median(found.whole_s)
+
+
+def stage_overhead(coordinator: Coordinator, device: str, probes: Probes) -> float:
     """Seconds that a stage takes beside its operators, on a device that waited for the request.
 
-    That is a call of the engine, and what `submodel`, a small one, takes longer after a pause
-    than at once: what the processor held of it is gone.
+    That is a call of the engine, and what a small submodel takes longer after a pause than at
+    once: what the processor held of it is gone.
     """
-
-    def median_s(piece: Submodel, inputs: Mapping[str, Array], pause_s: float) -> float:
-        found = profile(
-            coordinator,
-            device,
-            piece,
-            inputs,
-            kernel_runs=0,
-            whole_runs=IDLE_RUNS,
-            pause_s=pause_s,
-        )
-        return statistics.median(found.whole_s)
-
-    call_s = median_s(TINY, {"x": np.zeros(1, np.float32)}, 0.0)
-    longer_s = median_s(submodel, feeds, IDLE_S) - median_s(submodel, feeds, 0.0)
+    call_s = _median_run_s(coordinator, device, TINY, {"x": np.zeros(1, np.float32)}, 0.0)
+    small = probes.small, probes.small_feeds
+    longer_s = _median_run_s(coordinator, device, *small, IDLE_S) - _median_run_s(
+        coordinator, device, *small, 0.0
+    )
     return call_s + max(0.0, longer_s)
 
 
+def edge_s_per_byte(coordinator: Coordinator, device: str, probes: Probes) -> float:
+    """Seconds per byte that a tensor costs the engine where it enters or leaves a stage.
+
+    Two stages of one operator have an output and an input more than one stage of two, and the
+    engine takes them out of the layout and the memory that its kernels share.
+    """
+    once_s, twice_s = (
+        _median_run_s(coordinator, device, piece, probes.edge_feeds, IDLE_S)
+        for piece in (probes.once, probes.twice)
+    )
+    return max(0.0, 2 * once_s - twice_s) / (2 * probes.edge_bytes)
+
+
 def measure_links(
-    coordinator: Coordinator, submodel: Submodel, feeds: Mapping[str, Array]
+    coordinator: Coordinator, probes: Probes
 ) -> tuple[tuple[LinkMeasurement, ...], tuple[DeviceMeasurement, ...]]:
     """Every link of the cluster, one at a time, and what its devices spend on transfers and stages.
 
     The devices' `stage_overhead_s` is the median hand-over of their incoming links, as a stage
-    starts so much later than the evaluator's link says, and `stage_overhead` of the submodel.
+    starts so much later than the evaluator's link says, and `stage_overhead`. Sending and receiving
+    cost what the two ends of a link spend on a byte, and `edge_s_per_byte`.
     """
     reports = [
         measure_link(coordinator, link.source, link.target) for link in coordinator.cluster.pairs()
@@ -180,13 +214,14 @@ def measure_links(
         assert isinstance(status, Status)
         sends = [r.send_s_per_byte for r in reports if r.link.source == device.name]
         incoming = [r for r in reports if r.link.target == device.name]
+        edge = edge_s_per_byte(coordinator, device.name, probes)
         devices.append(
             DeviceMeasurement(
                 device.name,
                 _median([r.handover_s for r in incoming])
-                + stage_overhead(coordinator, device.name, submodel, feeds),
-                _median(sends),
-                _median([r.recv_s_per_byte for r in incoming]),
+                + stage_overhead(coordinator, device.name, probes),
+                _median(sends) + edge,
+                _median([r.recv_s_per_byte for r in incoming]) + edge,
                 status.cpu,
                 status.memory_bytes,
             )

@@ -69,6 +69,7 @@ class PlanDocument(msgspec.Struct, omit_defaults=True):
     gap: float | None = None
     proof: Literal["optimal", "bound", "none"] | None = None
     proof_scope: str | None = None
+    full_bound_s: float | None = None
     elapsed_s: float | None = None
     verdict: VerdictDocument | None = None
     break_even: list[BreakEvenDocument] | None = None
@@ -128,6 +129,7 @@ def plan_document(solution: Solution, graph: Graph, cluster: Cluster) -> PlanDoc
         gap=solution.gap,
         proof=solution.proof,
         proof_scope=solution.scope,
+        full_bound_s=solution.full_bound_s,
         elapsed_s=solution.elapsed_s,
         verdict=None
         if verdict is None

@@ -5,11 +5,46 @@ Every untiled plan is a topological order cut into runs, each run a stage on som
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Iterator
 
+from cutset.errors import InvalidFileError
 from cutset.graph import Graph
 from cutset.plan import Plan, Stage
 from cutset.problem import Problem
+from cutset.solvers import scopes
+from cutset.solvers.all_plans import (
+    one_stage_plans,
+    pipeline_plans,
+    stage_per_device_plans,
+    untiled_plans,
+)
+from cutset.solvers.search import value_of
+from cutset.testing.problems import two_stage_plans
+
+
+def plans_of(problem: Problem, scope: str) -> Iterator[Plan] | None:
+    """All plans that a scope's words describe, or enough of them to hold the best; None where the
+    words are not known. Some may not be able to run (`value_s` says inf)."""
+    if scope.startswith("plans of at most two stages"):  # search.scope_of
+        return two_stage_plans(problem)
+    if scope == scopes.ONE_STAGE or scope.startswith("plans of one stage on "):
+        return one_stage_plans(problem)
+    known = {
+        scopes.FULL: untiled_plans,
+        scopes.STAGE_PER_DEVICE: stage_per_device_plans,
+        scopes.PIPELINES: pipeline_plans,
+    }
+    return known[scope](problem) if scope in known else None
+
+
+def value_s(problem: Problem, plan: Plan) -> float:
+    """The evaluator's value in seconds; inf where the plan is not valid, cannot run or fit."""
+    try:
+        return value_of(problem, plan)
+    except InvalidFileError:  # tears a colocate group apart
+        return math.inf
 
 
 def random_plan(problem: Problem, seed: int, merge: float = 0.6) -> Plan:

@@ -272,6 +272,18 @@ def detector(side: int = 320, width: float = 1.0, seed: int = 0) -> onnx.ModelPr
     return model
 
 
+def pointwise(
+    side: int = 128, width: float = 1.0, seed: int = 0, layers: int = 2
+) -> onnx.ModelProto:
+    """A chain of 1x1 convolutions of 16 channels: hardly more work than moving their tensors."""
+    channels = _scaled(16, width)
+    b = Builder("pointwise", seed)
+    x = b.input("x", (1, channels, side, side))
+    for _ in range(layers):
+        x = b.conv(x, channels, 1, norm=False, act=None)
+    return b.model(x)
+
+
 def branching(side: int = 64, width: float = 1.0, seed: int = 0) -> onnx.ModelProto:
     """A model with an If whose branches capture tensors from around it, early and late ones."""
     b, x = _image("branching", side, seed)
@@ -310,6 +322,7 @@ ARCHITECTURES: Mapping[str, Callable[..., onnx.ModelProto]] = {
         vit_s,
         unet,
         detector,
+        pointwise,
         branching,
     )
 }

@@ -1,0 +1,46 @@
+"""The section of docs/benchmarks.md about the predicted and the measured order of plans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tables import Result, table
+
+
+def section(result: Result) -> str:
+    """Every plan that ran, in the predicted order of its case, and Kendall's tau of the case."""
+    s = result["summary"]
+    head = (
+        f"Kendall's τ-b of a case: mean {s['mean_tau']:.2f}, least {s['least_tau']:.2f}. Of the"
+        f" {s['clear_pairs']} pairs of plans predicted to differ by more than"
+        f" {result['close']:.0%}, {s['in_order']} ran in the predicted order.\n\n"
+    )
+    heads = ("case", "τ", "strategy", "stages", "predicted", "measured", "off by", "best possible")
+    return head + table(heads, [row for case in result["cases"] for row in _rows(case)])
+
+
+def _rows(case: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    memory = case["memory_bytes"]
+    limit = f", {memory / 2**20:.0f} MiB each" if memory else ""
+    name = f"{case['model']}, {case['objective']}, {len(case['shares'])} devices{limit}"
+    ran = sorted((r for r in case["rows"] if "failed" not in r), key=lambda r: r["predicted_s"])
+    for i, r in enumerate(ran):
+        proven = {"optimal": "proven", "bound": f"≥ {_shown(r['bound_s'])}", "none": "–"}
+        yield (
+            name if i == 0 else "",
+            f"{case['tau']:.2f}" if i == 0 else "",
+            r["strategy"],
+            str(len(r["stages"])),
+            _shown(r["predicted_s"]),
+            _shown(r["measured_s"]),
+            f"{r['measured_s'] / r['predicted_s'] - 1:+.1%}",
+            proven[r["proof"]],
+        )
+    for r in case["rows"]:
+        if "failed" in r:
+            yield "", "", r["strategy"], "–", "no plan", "–", "–", "–"
+
+
+def _shown(seconds: float) -> str:
+    return f"{1e3 * seconds:.1f} ms"

@@ -1,0 +1,41 @@
+"""What docs/benchmarks.md shows of each result: its table, and its plot where it has one.
+
+A section stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; the words around are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import plots
+import s3_table
+import tables
+
+TABLES: Mapping[str, Callable[[tables.Result], str]] = {
+    "envelope": tables.envelope,
+    "segments": tables.segments,
+    "latency": tables.latency,
+    "calibration": tables.calibration,
+    "runtime": tables.runtime,
+    "transport": tables.transport,
+    "workers": tables.workers,
+    "worker": tables.worker,
+    "s3": s3_table.section,
+}
+PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "segments": plots.segments,
+    "latency": plots.latency,
+    "runtime": plots.runtime,
+}
+
+
+def fill(document: str, name: str, result: tables.Result) -> str:
+    """The document with section `name` made anew. Raises ValueError without its markers."""
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    if len(pattern.findall(document)) != 1:
+        raise ValueError(f"the document needs {begin} and {end}, once")
+    text = f"{begin}\n{tables.origin(result)}\n\n{TABLES[name](result)}\n{end}"
+    return pattern.sub(lambda _: text, document)

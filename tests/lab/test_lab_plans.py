@@ -40,6 +40,11 @@ def after(*texts: str, spec: LabSpec = SPEC) -> LabSpec:
     return spec
 
 
+def test_a_load_is_refused_with_the_share_as_remedy() -> None:
+    with pytest.raises(UsageError, match=r"for simulation.*device:pi\.cpu=SHARE"):
+        after("device:pi.load=3")
+
+
 def test_a_device_without_a_share_counts_one_core() -> None:
     assert [d.cpu_share for d in SPEC.devices] == [0.25, 1.0, 1.0, 1.0]
 

@@ -113,7 +113,8 @@ def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
 
 
 def table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A short table; columns of numbers with units are aligned to the right."""
+    """A short table; columns of numbers with units are aligned to the right. Cells are text, or
+    rich's Text where they have a style."""
     from rich.table import Table
     from rich.text import Text
 
@@ -123,7 +124,7 @@ def table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[obje
         numeric = bool(cells) and all(c[:1].isdigit() or c[:1] in "-–" for c in cells)
         made.add_column(Text(column, style="bold"), justify="right" if numeric else "left")
     for row in rows:
-        made.add_row(*(Text(str(cell)) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     console.print(made)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shlex
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +16,9 @@ from cutset.errors import InfeasibleError, InvalidFileError, PlanningError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
+    from cutset.cluster import Cluster
     from cutset.problem import Estimate
     from cutset.simulation import Simulation
 
@@ -85,10 +89,10 @@ def simulate(
         except (InvalidFileError, PlanningError) as error:
             raise error.located(file=str(plan)) from None
         after = None
+        final = what_if(problem, parsed)
         if parsed:
-            changed = what_if(problem, parsed)
             try:
-                after = judge(changed)
+                after = judge(final)
             except InfeasibleError as error:
                 raise InfeasibleError(
                     f"the plan cannot run after this: {error.message}",
@@ -101,9 +105,8 @@ def simulate(
 
             from cutset.trace import trace_document
 
-            shown, shape = (before[1], problem) if after is None else (after[1], changed)
-            text = msgspec.json.encode(trace_document(shown, shape.cluster)).decode()
-            write_text(trace, text)
+            events = trace_document((after or before)[1], final.cluster)
+            write_text(trace, msgspec.json.encode(events).decode())
     result = {
         "graph_digest": loaded.graph.digest,
         "requests": requests,
@@ -115,13 +118,19 @@ def simulate(
     }
     options = [output.quoted(target), output.quoted(plan), "--cluster", output.quoted(cluster)]
     options += ["--profile", output.quoted(profile)] if profile else []
-    again = f"{output.program()} simulate {' '.join(options)}"
+    asked = [*texts, _next_change((after or before)[1], final.cluster)]
+    options += [f"--set {shlex.quote(text)}" for text in asked]
 
     def show(console: Console) -> None:
-        _show(console, before, after, texts)
+        why = "it waits for other work, as transfers hold both their ends at once"
+        if not all(device.overlap for device in final.cluster.devices):
+            why = "it waits for other work, as devices do not compute while they transfer"
+        if in_flight is not None:
+            why = f"it idles with {in_flight} in flight"
+        _show(console, before, after, texts, lambda e, s: _remark(e, s, why))
         if trace is not None:
             console.print(f"trace: {trace} (open it in https://ui.perfetto.dev)")
-        console.print(f"next: {again} {_next_change(before[1], problem)}")
+        console.print(f"next: {output.program()} simulate {' '.join(options)}")
 
     output.emit(json, result, show)
 
@@ -143,32 +152,41 @@ def _document(scored: Estimate, found: Simulation) -> dict[str, Any]:
     }
 
 
-def _next_change(found: Simulation, problem: Any) -> str:
-    """A change of the bottleneck worth asking about."""
+def _next_change(found: Simulation, cluster: Cluster) -> str:
+    """A change of the bottleneck worth asking about: twice the rate, or half the load."""
     from cutset.units import format_rate
 
     family, _, name = found.bottleneck.partition(":")
-    if family == "link":
-        link = problem.cluster.link(*name.split(">"))
-        rate = format_rate(2 * link.bandwidth_bps).replace(" ", "")
-        return f'--set "link:{name}={rate}"'
-    if family in ("egress", "ingress") and math.isfinite(
-        limit := getattr(problem.device(name), f"{family}_bps")
-    ):
-        return f'--set "device:{name}.{family}={format_rate(2 * limit).replace(" ", "")}"'
-    device = name if family == "device" else problem.cluster.source
-    return f'--set "device:{device}.load=0.5"'
+    source, _, target = name.partition(">")
+    if family != "device":
+        sender, receiver = cluster.by_name.get(source), cluster.by_name.get(target or name)
+        rates = {}
+        if family in ("link", "egress") and sender is not None:
+            rates[f"device:{source}.egress"] = sender.egress_bps
+        if family in ("link", "ingress") and receiver is not None:
+            rates[f"device:{target or name}.ingress"] = receiver.ingress_bps
+        link = cluster.link(source, target)
+        if link is not None and link.bandwidth_bps is not None:
+            rates[f"link:{name}"] = link.bandwidth_bps
+        slowest = min(rates, key=lambda key: rates[key])
+        if math.isfinite(rates[slowest]):
+            rate = format_rate(2 * rates[slowest]).replace(" ", "")
+            return f"{slowest}={rate}"
+    device = name if family == "device" else cluster.source
+    return f"device:{device}.load=0.5"
 
 
-_BAR = 24
+_BAR = 20  # characters
 
 
-def _bar(fraction: float) -> str:
-    """A bar of eighths of a character, and the percentage."""
-    eighths = round(fraction * _BAR * 8)
-    full, part = divmod(eighths, 8)
-    drawn = "█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "")
-    return f"{drawn:<{_BAR}} {fraction:>4.0%}"
+def _bar(fraction: float, blocks: bool) -> Text:
+    """A bar in eighths of a character (or of # where the terminal has no blocks), and percent."""
+    from rich.text import Text
+
+    full, part = divmod(round(fraction * _BAR * 8), 8)
+    drawn = "█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "") if blocks else "#" * full
+    colour = "red" if fraction > 0.9995 else "yellow" if fraction > 0.8 else "green"
+    return Text.assemble((f"{drawn:<{_BAR}}", colour), f" {fraction:>4.0%}")
 
 
 def _show(
@@ -176,51 +194,81 @@ def _show(
     before: tuple[Estimate, Simulation],
     after: tuple[Estimate, Simulation] | None,
     changes: list[str],
+    remark: Callable[[Estimate, Simulation], str],
 ) -> None:
     from cutset.units import format_time
 
     both = [before] if after is None else [before, after]
-    columns = ["", "simulated", "evaluator"]
-    if after is not None:
+    if after is None:
+        scored, found = before
+        rows = [
+            ("latency", format_time(found.latency_s), format_time(scored.latency_s)),
+            ("period", _about(found), format_time(scored.period_s)),
+            ("throughput", _rate(found.period_s), _rate(scored.period_s)),
+        ]
+        output.table(console, ("", "simulated", "evaluator"), rows)
+    else:
         console.print(f"what if: {', '.join(changes)}")
         console.print()
-        columns = ["", "unchanged", "evaluator", "changed", "evaluator", "change"]
-    rows = []
-    for name in ("latency", "period"):
-        row = [name]
-        for scored, found in both:
-            row += [format_time(getattr(x, f"{name}_s")) for x in (found, scored)]
-            row[-2] = "≈ " * (name == "period" and not found.exact) + row[-2]
-        if after is not None:
-            row.append(_change(getattr(before[1], f"{name}_s"), getattr(after[1], f"{name}_s")))
-        rows.append(row)
-    rates = ["throughput"]
-    for scored, found in both:
-        rates += [_rate(x.period_s) for x in (found, scored)]
-    rows.append([*rates, *[""] * (len(columns) - len(rates))])
-    output.table(console, columns, rows)
+        lines: list[tuple[str, Callable[[Estimate, Simulation], str], float | None]] = [
+            ("latency", lambda _, s: format_time(s.latency_s), _change(both, "latency_s")),
+            ("by the evaluator", lambda e, _: format_time(e.latency_s), None),
+            ("period", lambda _, s: _about(s), _change(both, "period_s")),
+            ("by the evaluator", lambda e, _: format_time(e.period_s), None),
+            ("throughput", lambda _, s: _rate(s.period_s), None),
+        ]
+        output.table(
+            console,
+            ("", "unchanged", "changed", ""),
+            [
+                (name, *(cell(*one) for one in both), "" if by is None else f"{by:+.1%}")
+                for name, cell, by in lines
+            ],
+        )
     console.print()
     _show_busy(console, both)
     console.print()
     for words, (scored, found) in zip(("unchanged", "changed"), both, strict=False):
-        head = f"{words}: " if after is not None else ""
+        if after is not None:
+            console.print(f"{words}:")
         summary = found.latency_summary
         console.print(
-            f"{head}{found.requests} requests, {found.in_flight} in flight: latency"
-            f" p50 {format_time(summary.p50)}, p95 {format_time(summary.p95)},"
-            f" all answered in {format_time(found.makespan_s)}"
+            f"{found.requests} requests, {found.in_flight} in flight: all in"
+            f" {format_time(found.makespan_s)}; each takes {format_time(summary.p50)} (p50),"
+            f" {format_time(summary.p95)} (p95) with waiting"
         )
-        console.print(f"{head}bottleneck {found.bottleneck}; {_in_words(scored, found)}")
+        console.print(f"bottleneck {found.bottleneck}: {remark(scored, found)}")
+
+
+def _about(found: Simulation) -> str:
+    """The period; "about" where no state recurred, so that it is measured on a sample."""
+    from cutset.units import format_time
+
+    return "about " * (not found.exact) + format_time(found.period_s)
 
 
 def _show_busy(console: Console, both: list[tuple[Estimate, Simulation]]) -> None:
-    """What is held for which part of the time, the busiest first."""
-    names = dict.fromkeys(name for _, found in both for name in found.utilisation)
-    order = sorted(names, key=lambda n: -max(f.utilisation.get(n, 0.0) for _, f in both))
-    labels = ["busy"] if len(both) == 1 else ["unchanged", "changed"]
+    """What is held for which part of the time, the busiest first.
+
+    An interface that carries one link only is left out: it is held whenever that link is.
+    """
+    names = list(dict.fromkeys(name for _, found in both for name in found.utilisation))
+    links = [name.removeprefix("link:").split(">") for name in names if name.startswith("link:")]
+    senders, receivers = [pair[0] for pair in links], [pair[1] for pair in links]
+
+    def tells(name: str) -> bool:
+        family, _, device = name.partition(":")
+        ends = {"egress": senders, "ingress": receivers}.get(family)
+        return ends is None or ends.count(device) > 1
+
+    shown = [name for name in names if tells(name)]
+    shown.sort(key=lambda n: -max(found.utilisation.get(n, 0.0) for _, found in both))
+    blocks = console.encoding.lower().startswith("utf")
     rows = [
-        (name, *(_bar(found.utilisation.get(name, 0.0)) for _, found in both)) for name in order
+        (name, *(_bar(found.utilisation.get(name, 0.0), blocks) for _, found in both))
+        for name in shown
     ]
+    labels = ["busy"] if len(both) == 1 else ["busy, unchanged", "busy, changed"]
     output.table(console, ("resource", *labels), rows)
 
 
@@ -228,16 +276,14 @@ def _rate(period_s: float) -> str:
     return f"{1 / period_s:.3g}/s" if period_s > 0 else "unlimited"
 
 
-def _change(before_s: float, after_s: float) -> str:
-    return f"{after_s / before_s - 1:+.1%}" if before_s > 0 else ""
+def _change(both: list[tuple[Estimate, Simulation]], name: str) -> float | None:
+    before_s, after_s = (float(getattr(found, name)) for _, found in both)
+    return after_s / before_s - 1 if before_s > 0 else None
 
 
-def _in_words(scored: Estimate, found: Simulation) -> str:
-    """How the simulated period compares with the evaluator's, and why."""
+def _remark(scored: Estimate, found: Simulation, why: str) -> str:
+    """How the simulated period compares with the evaluator's; `why` it may be above."""
     excess = found.period_s / scored.period_s - 1 if scored.period_s > 0 else 0.0
-    if excess < 1e-6:
-        return "it is never idle, so that the period is the evaluator's"
-    return (
-        f"the period is {excess:.2%} above the evaluator's, which no resource alone prevents:"
-        " activities wait for one another"
-    )
+    if excess > 1e-6:
+        return f"{why}, so that the period is {excess:.2%} above the evaluator's"
+    return "busy all the time, so that the period is the evaluator's"

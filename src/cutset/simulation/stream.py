@@ -157,8 +157,10 @@ def _check(requests: int, in_flight: int | None, activities: int, dispatch: str)
 
 
 def _held(busy: Network) -> dict[str, float]:
-    """For how long one request holds each resource, in the network's units."""
-    total = dict.fromkeys(busy.resources, 0.0)
+    """For how long one request holds each resource, in the network's units; devices first."""
+    families = ("device", "link", "egress", "ingress")
+    names = sorted(busy.resources, key=lambda name: families.index(name.partition(":")[0]))
+    total = dict.fromkeys(names, 0.0)
     for activity in busy.activities:
         for effect in activity.effects:
             for resource in effect.resources:

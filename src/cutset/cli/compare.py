@@ -131,11 +131,9 @@ def _next_step(
     options += f" --objective {found.problem.objective.value}" + " --lab" * lab
     if page is None:
         return f"{output.program()} compare {quoted(target)}{options} -o report.html"
-    best = (
-        f" --strategy {found.best.strategy}"
-        if found.best and ":" not in found.best.strategy
-        else ""
-    )
+    best = ""
+    if found.best is not None and found.best.given:
+        best = f" --strategy {quoted(Path(found.best.given))}"
     return f"{output.program()} plan {quoted(target)}{options}{best} -o plan.json"
 
 
@@ -169,6 +167,7 @@ def _table(console: Console, found: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from cutset.explanation import gap_in_words
     from cutset.units import format_time
 
     planned = [row for row in found.rows if row.solution is not None]
@@ -200,7 +199,7 @@ def _table(console: Console, found: Comparison) -> None:
             _bar(found.ratio(row), _scale(found), bar, console.encoding),
             f"{found.ratio(row):.2f}",
             format_time(solution.bound_s) if solution.bound_s > 0 else "–",
-            f"{solution.gap:.1%}" if solution.bound_s > 0 else "–",
+            gap_in_words(solution.gap) if solution.bound_s > 0 else "–",
             solution.proof + _mark(scopes, solution.scope, solution.proof),
             format_time(row.elapsed_s) + ("" if solution.finished else " *"),
             _devices(devices) if wide else str(len(devices)),
@@ -250,19 +249,5 @@ def _devices(names: Sequence[str], most: int = 4) -> str:
 
 def _footnotes(console: Console, found: Comparison) -> None:
     """Those without a plan, and those that claim what cannot be, a line for each reason."""
-    from cutset.comparison import Outcome
-
-    words = {
-        Outcome.INFEASIBLE: "no plan",
-        Outcome.NO_PLAN: "no plan in time",
-        Outcome.FAILED: "FAILED",
-        Outcome.DECLINED: "does not apply",
-        Outcome.NOT_RUN: "not run",
-    }
-    for outcome, text in words.items():
-        reasons: dict[str, list[str]] = {}
-        for row in found.rows:
-            if row.outcome is outcome:
-                reasons.setdefault(row.reason or "", []).append(row.strategy)
-        for reason, names in reasons.items():
-            console.print(f"{text}: {', '.join(names)} ({reason})")
+    for said, names, why in found.left_out:
+        console.print(f"{said}: {', '.join(names)} ({why})")

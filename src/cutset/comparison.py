@@ -17,7 +17,7 @@ from cutset.errors import (
     UnsupportedProblemError,
     UsageError,
 )
-from cutset.planner import TOLERANCE, solve
+from cutset.planner import TOLERANCE, flips, solve
 from cutset.problem import Problem, Solution, Strategy
 
 #: Always there: what every split has to beat.
@@ -149,7 +149,11 @@ def compare(
         row = run(problem, label, strategy, time_limit_s, seed)
         interrupted = row.interrupted
         rows.append(replace(row, given=given))
-    return Comparison(problem, _ordered(_checked(rows)), time_limit_s, seed, interrupted)
+    ordered = _ordered(_checked(rows))
+    if not interrupted:
+        note("break-evens of the best plan")
+        ordered = _explained(problem, ordered)
+    return Comparison(problem, ordered, time_limit_s, seed, interrupted)
 
 
 def run(
@@ -182,6 +186,15 @@ def run(
         )
     interrupted = not solution.finished and solution.elapsed_s < time_limit_s
     return Row(label, Outcome.PLANNED, solution, solution.elapsed_s, interrupted=interrupted)
+
+
+def _explained(problem: Problem, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The best plan with its break-evens against the others."""
+    if not rows or rows[0].solution is None:
+        return rows
+    others = [(f"the plan of {r.strategy}", r.solution.plan) for r in rows[1:] if r.solution]
+    best = replace(rows[0].solution, break_even=flips(problem, rows[0].solution, others))
+    return (replace(rows[0], solution=best), *rows[1:])
 
 
 def _wanted(

@@ -5,6 +5,8 @@ The same words in every command and page. Plain text; whoever shows it escapes i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from cutset.problem import BreakEven, Estimate, Objective, Problem, Solution
 from cutset.units import format_rate, format_time
 
@@ -49,6 +51,15 @@ def flip_in_words(flip: BreakEven) -> str:
     assert at is not None
     shown = format_rate(at) if flip.change.startswith("link:") else f"{at:.3g}"
     return f"{flip.change} {side} {shown}: {flip.then}"
+
+
+def flips_in_words(flips: Sequence[BreakEven], most: int = 8) -> list[tuple[str, str]]:
+    """Break-evens as (what it is, words), and which plans were compared where not all were."""
+    lines = [("break-even", flip_in_words(flip)) for flip in flips[:most]]
+    scopes = list(dict.fromkeys(flip.scope for flip in flips if flip.scope))
+    if len(flips) > most:
+        lines.append(("", f"and {len(flips) - most} more"))
+    return lines + [("", f"({scope} only; one parameter is moved at a time)") for scope in scopes]
 
 
 def value_in_words(objective: Objective, value_s: float) -> str:
@@ -169,9 +180,9 @@ def _inputs(problem: Problem, operator: str) -> tuple[str, ...]:
     return problem.graph.operators[problem.graph.positions[operator]].inputs
 
 
-def _merged(steps: object) -> tuple[tuple[str, float], ...]:
+def _merged(steps: Iterable[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
     merged: list[tuple[str, float]] = []
-    for name, seconds in steps:  # type: ignore[attr-defined]
+    for name, seconds in steps:
         if merged and merged[-1][0] == name:
             merged[-1] = (name, merged[-1][1] + seconds)
         else:

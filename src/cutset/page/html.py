@@ -11,7 +11,7 @@ from cutset.comparison import Comparison, Row
 from cutset.explanation import (
     bottleneck_in_words,
     critical_path,
-    flip_in_words,
+    flips_in_words,
     gap_in_words,
     path_in_words,
     proof_in_words,
@@ -215,7 +215,7 @@ def _section(comparison: Comparison, shown: _Shown, colours: Mapping[str, str]) 
     path = critical_path(problem, solution)
     if path:
         facts.append(("critical path", path_in_words(path, most=14)))
-    facts += [("break-even", flip_in_words(flip)) for flip in solution.break_even]
+    facts += flips_in_words(solution.break_even)
     listed = "".join(tag("dt", words(a)) + tag("dd", words(b)) for a, b in facts)
     return tag(
         "section",

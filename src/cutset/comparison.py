@@ -152,7 +152,10 @@ def compare(
     ordered = _ordered(_checked(rows))
     if not interrupted:
         note("break-evens of the best plan")
-        ordered = _explained(problem, ordered)
+        try:
+            ordered = _explained(problem, ordered)
+        except KeyboardInterrupt:  # everything else is there
+            interrupted = True
     return Comparison(problem, ordered, time_limit_s, seed, interrupted)
 
 

@@ -118,7 +118,9 @@ def test_what_fails_is_a_row_with_the_reason(problem: Problem) -> None:
 
 def test_objectives_that_a_strategy_does_not_cover_are_not_run(problem: Problem) -> None:
     found = compare(replace(problem, objective=Objective.THROUGHPUT), ["dads"])
-    assert row(found, "dads") == Row("dads", Outcome.DECLINED, reason="covers latency only")
+    assert row(found, "dads") == Row(
+        "dads", Outcome.DECLINED, reason="covers latency only", given="dads"
+    )
 
 
 def test_a_wrong_bound_is_found_out_by_a_better_plan(problem: Problem) -> None:

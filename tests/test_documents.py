@@ -137,6 +137,23 @@ def test_the_example_strategy_runs_as_it_stands(
     assert [c["message"] for c in checks if c["result"] == "fail"] == []
 
 
+def test_the_guides_strategy_is_compared_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = examples("docs/planning.md", "python")
+    Path("fastest.py").write_text(code)
+    Path("workload.json").write_text(json.dumps(WORKLOAD))
+    Path("cluster.yaml").write_text(
+        "schema: cutset/cluster/1\nsource: pi\ndevices: {pi: {}, server: {}}\n"
+        "default_link: {bandwidth: 1Mbit/s}\n"
+    )
+    options = ["--strategies", "auto", "--strategy", "./fastest.py:Fastest", "--json"]
+    assert cli.run(["compare", "workload.json", *options]) == 0
+    rows = {r["strategy"]: r for r in json.loads(capsys.readouterr().out)["strategies"]}
+    assert rows["fastest.py:Fastest"]["devices"] == ["server"]
+
+
 def test_what_plan_writes_conforms(tmp_path: Path) -> None:
     from cutset.planner import solve
     from cutset.problem import Problem
@@ -171,7 +188,7 @@ def commands_of(document: str) -> list[list[str]]:
     return [words[1:] for words in split if words and words[0].rpartition("/")[2] == "cutset"]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/deploy.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/deploy.md", "docs/planning.md"])
 def test_commands_in_documents_are_understood(document: str) -> None:
     group = typer.main.get_command(cli.make_app())
     typed = commands_of(document)

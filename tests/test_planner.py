@@ -17,6 +17,7 @@ from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.break_even import with_bandwidth
 from cutset.solvers.search import single_stage
+from cutset.solvers.ties import AMONG
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem
 
@@ -71,7 +72,10 @@ def test_golden_throughput() -> None:
     assert solution.estimate.bottleneck == "device:server"
     assert solution.value_s == pytest.approx(0.02)
     assert solution.proof == "optimal"
-    assert solution.break_even == ()
+    # The server alone waits 80 kbit at 1 Mbit/s for its input: as long as pi's 10 ms, 8 times.
+    (flip,) = solution.break_even
+    assert (flip.change, flip.then, flip.scope) == ("device:pi.load", "server alone", AMONG)
+    assert flip.above == pytest.approx(8, rel=1e-3)
 
 
 def test_break_evens_are_where_the_verdict_flips() -> None:

@@ -17,7 +17,7 @@ from cutset.errors import (
     UnsupportedProblemError,
     UsageError,
 )
-from cutset.planner import TOLERANCE, solve
+from cutset.planner import TOLERANCE, flips, solve
 from cutset.problem import Problem, Solution, Strategy
 
 #: Always there: what every split has to beat.
@@ -36,9 +36,21 @@ class Outcome(StrEnum):
     NOT_RUN = "not run"  # interrupted before
 
 
+_SAID = {
+    Outcome.INFEASIBLE: "no plan",
+    Outcome.NO_PLAN: "no plan in time",
+    Outcome.FAILED: "FAILED",
+    Outcome.DECLINED: "does not apply",
+    Outcome.NOT_RUN: "not run",
+}
+
+
 @dataclass(frozen=True)
 class Row:
-    """One strategy's turn. `reason` says in a line why there is no plan, or what is wrong."""
+    """One strategy's turn. `reason` says in a line why there is no plan, or what is wrong.
+
+    `strategy` is its name for people; `given` is what `cutset plan --strategy` takes.
+    """
 
     strategy: str
     outcome: Outcome
@@ -47,6 +59,7 @@ class Row:
     reason: str | None = None
     error: CutsetError | None = None
     interrupted: bool = False
+    given: str = ""
 
     @property
     def value_s(self) -> float:
@@ -73,6 +86,16 @@ class Comparison:
         """Seconds that no untiled plan beats, as far as any strategy proved it; 0 if none did."""
         found = [r.solution for r in self.rows if r.solution and r.outcome is Outcome.PLANNED]
         return max((solution.full_bound_s for solution in found), default=0.0)
+
+    @property
+    def left_out(self) -> tuple[tuple[str, tuple[str, ...], str], ...]:
+        """In words why strategies have no plan, or are not to be believed: what, which, why."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for outcome, said in _SAID.items():
+            for row in self.rows:
+                if row.outcome is outcome:
+                    found.setdefault((said, row.reason or ""), []).append(row.strategy)
+        return tuple((said, tuple(names), why) for (said, why), names in found.items())
 
     @property
     def failure(self) -> CutsetError:
@@ -118,15 +141,22 @@ def compare(
     wanted = _wanted(chosen, added)
     rows: list[Row] = []
     interrupted = False
-    for i, (label, strategy) in enumerate(wanted):
+    for i, (label, given, strategy) in enumerate(wanted):
         if interrupted:
             rows.append(Row(label, Outcome.NOT_RUN, reason="interrupted before its turn"))
             continue
         note(_progress(i, len(wanted), label, rows))
         row = run(problem, label, strategy, time_limit_s, seed)
         interrupted = row.interrupted
-        rows.append(row)
-    return Comparison(problem, _ordered(_checked(rows)), time_limit_s, seed, interrupted)
+        rows.append(replace(row, given=given))
+    ordered = _ordered(_checked(rows))
+    if not interrupted:
+        note("break-evens of the best plan")
+        try:
+            ordered = _explained(problem, ordered)
+        except KeyboardInterrupt:  # everything else is there
+            interrupted = True
+    return Comparison(problem, ordered, time_limit_s, seed, interrupted)
 
 
 def run(
@@ -161,28 +191,45 @@ def run(
     return Row(label, Outcome.PLANNED, solution, solution.elapsed_s, interrupted=interrupted)
 
 
+def _explained(problem: Problem, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The best plan with its break-evens against the others."""
+    if not rows or rows[0].solution is None:
+        return rows
+    others = [(f"the plan of {r.strategy}", r.solution.plan) for r in rows[1:] if r.solution]
+    best = replace(rows[0].solution, break_even=flips(problem, rows[0].solution, others))
+    return (replace(rows[0], solution=best), *rows[1:])
+
+
 def _wanted(
     chosen: Sequence[str | Strategy] | None, added: Sequence[str]
-) -> list[tuple[str, Strategy | CutsetError]]:
-    """Label and strategy; the baseline first, so that even an early Ctrl-C has it."""
+) -> list[tuple[str, str, Strategy | CutsetError]]:
+    """Name, what it was given as, and strategy; the baseline first: an early Ctrl-C has it too.
+
+    Names are made different where strategies share one, as one with other options does.
+    """
     known = strategies.available()
     names: list[str | Strategy] = [*(known if chosen is None else chosen), *added]
     names = [BASELINE, *(n for n in names if n != BASELINE)]
-    wanted: list[tuple[str, Strategy | CutsetError]] = []
+    wanted: list[tuple[str, str, Strategy | CutsetError]] = []
     for name in dict.fromkeys(names):
         if not isinstance(name, str):
-            wanted.append((strategies.name_of(name), name))
+            wanted.append((strategies.name_of(name), "", name))
             continue
         label = name.replace("\\", "/").rpartition("/")[2] if ":" in name else name
         try:
-            wanted.append((label, strategies.load(name)))
+            wanted.append((label, name, strategies.load(name)))
         except UsageError as error:
             if name not in known:
                 raise
-            wanted.append((label, error))
+            wanted.append((label, name, error))
         except Exception as error:  # a third party's package may raise anything when imported
             text = f"it cannot be loaded: {type(error).__name__}: {error}"
-            wanted.append((label, PlanningError(text, field="strategy")))
+            wanted.append((label, name, PlanningError(text, field="strategy")))
+    seen: dict[str, int] = {}
+    for i, (label, given, strategy) in enumerate(wanted):
+        seen[label] = seen.get(label, 0) + 1
+        if seen[label] > 1:
+            wanted[i] = (f"{label} ({seen[label]})", given, strategy)
     return wanted
 
 

@@ -5,6 +5,8 @@ The same words in every command and page. Plain text; whoever shows it escapes i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from cutset.problem import BreakEven, Estimate, Objective, Problem, Solution
 from cutset.units import format_rate, format_time
 
@@ -51,11 +53,25 @@ def flip_in_words(flip: BreakEven) -> str:
     return f"{flip.change} {side} {shown}: {flip.then}"
 
 
+def flips_in_words(flips: Sequence[BreakEven], most: int = 8) -> list[tuple[str, str]]:
+    """Break-evens as (what it is, words), and which plans were compared where not all were."""
+    lines = [("break-even", flip_in_words(flip)) for flip in flips[:most]]
+    scopes = list(dict.fromkeys(flip.scope for flip in flips if flip.scope))
+    if len(flips) > most:
+        lines.append(("", f"and {len(flips) - most} more"))
+    return lines + [("", f"({scope} only; one parameter is moved at a time)") for scope in scopes]
+
+
 def value_in_words(objective: Objective, value_s: float) -> str:
     """The value with its rate where that is what was asked for."""
     if objective is Objective.LATENCY or value_s <= 0:
         return format_time(value_s)
     return f"{format_time(value_s)} per request, {1 / value_s:.3g} requests/s"
+
+
+def gap_in_words(gap: float) -> str:
+    """A gap in percent; one that is open does not read as closed."""
+    return "<0.1%" if 0 < gap < 0.0005 else f"{gap:.1%}"
 
 
 def resource_in_words(resource: str) -> str:
@@ -74,12 +90,24 @@ def bottleneck_in_words(estimate: Estimate, objective: Objective) -> str:
     if objective is Objective.LATENCY:
         share = estimate.period_s / estimate.latency_s if estimate.latency_s > 0 else 0.0
         return f"{what} is busy longest: {busy}, {share:.0%} of a request"
-    others = sorted(
-        (s for name, s in estimate.busy_s.items() if name != estimate.bottleneck), reverse=True
-    )
-    if not others or estimate.period_s <= 0:
-        return f"{what} sets the period: {busy}"
-    return f"{what} sets the period: {busy}; what is busy next, {others[0] / estimate.period_s:.0%}"
+    same = _interfaces(estimate.bottleneck)
+    others = [
+        (-seconds, name)
+        for name, seconds in estimate.busy_s.items()
+        if name != estimate.bottleneck and name not in same
+    ]
+    said = f"{what} sets the period: busy {busy} per request"
+    if others and estimate.period_s > 0:
+        seconds, name = min(others)
+        said += f"; next is {resource_in_words(name)} with {-seconds / estimate.period_s:.0%}"
+    return said
+
+
+def _interfaces(resource: str) -> tuple[str, ...]:
+    """The interfaces that a link goes through: they are busy whenever it is."""
+    family, _, name = resource.partition(":")
+    start, _, end = name.partition(">")
+    return (f"egress:{start}", f"ingress:{end}") if family == "link" else ()
 
 
 def critical_path(problem: Problem, solution: Solution) -> tuple[tuple[str, float], ...]:
@@ -152,9 +180,9 @@ def _inputs(problem: Problem, operator: str) -> tuple[str, ...]:
     return problem.graph.operators[problem.graph.positions[operator]].inputs
 
 
-def _merged(steps: object) -> tuple[tuple[str, float], ...]:
+def _merged(steps: Iterable[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
     merged: list[tuple[str, float]] = []
-    for name, seconds in steps:  # type: ignore[attr-defined]
+    for name, seconds in steps:
         if merged and merged[-1][0] == name:
             merged[-1] = (name, merged[-1][1] + seconds)
         else:
@@ -163,10 +191,13 @@ def _merged(steps: object) -> tuple[tuple[str, float], ...]:
 
 
 def path_in_words(steps: tuple[tuple[str, float], ...], most: int = 9) -> str:
-    """A critical path in one line; the middle of a long one is left out."""
-    shown = [f"{name} {format_time(seconds)}" for name, seconds in steps]
-    if len(shown) > most:
-        left = len(shown) - most + 1
-        half = most // 2
-        shown = [*shown[:half], f"({left} more)", *shown[len(shown) - (most - 1 - half) :]]
-    return " → ".join(shown)
+    """A critical path in one line; a long one as what its steps add up to."""
+    if len(steps) <= most:
+        return " → ".join(f"{name} {format_time(seconds)}" for name, seconds in steps)
+    sums: dict[str, float] = {}
+    for name, seconds in steps:
+        kind = "links" if name.startswith("link ") else name
+        sums[kind] = sums.get(kind, 0.0) + seconds
+    parts = sorted(sums.items(), key=lambda part: -part[1])
+    shown = " + ".join(f"{name} {format_time(seconds)}" for name, seconds in parts)
+    return f"{shown}, in {len(steps)} steps"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Real
 
@@ -13,6 +14,7 @@ from cutset.errors import CutsetError, InputError, InvalidFileError, PlanningErr
 from cutset.estimate import estimate
 from cutset.plan import Plan, check_plan
 from cutset.problem import (
+    BreakEven,
     Budget,
     Problem,
     Proof,
@@ -25,6 +27,7 @@ from cutset.problem import (
 from cutset.solvers.break_even import break_evens
 from cutset.solvers.scopes import FULL
 from cutset.solvers.search import best_single, value_of
+from cutset.solvers.ties import ties
 
 TOLERANCE = 1e-9  # relative: value and bound closer than this are equal
 _ROUNDING = 1e-12  # relative: sums in another order
@@ -67,7 +70,29 @@ def solve(
     solution = replace(certify(problem, proposal, name, elapsed_s), finished=finished)
     if not explain or not finished or elapsed_s >= time_limit_s:
         return solution  # who is in a hurry does not wait for break-evens
-    return replace(solution, break_even=break_evens(problem, solution.plan))
+    return replace(solution, break_even=flips(problem, solution))
+
+
+def flips(
+    problem: Problem, solution: Solution, others: Sequence[tuple[str, Plan]] = ()
+) -> tuple[BreakEven, ...]:
+    """Where another plan would be best: exact for two devices, else among the plans that are known.
+
+    Those are the solution's alternatives, the best single device, and `others` with their names.
+    """
+    exact = break_evens(problem, solution.plan)
+    if exact:
+        return exact
+    single, _ = best_single(problem, required=False)
+    known = [] if single is None else [(f"{single.devices[0]} alone", single)]
+    for other in solution.alternatives:
+        if other.plan is not None:
+            known.append((_name_of(other.family, other.plan), other.plan))
+    return ties(problem, solution.plan, [*known, *others])
+
+
+def _name_of(family: str, plan: Plan) -> str:
+    return f"{plan.devices[0]} alone" if len(plan.devices) == 1 else family
 
 
 def _state(problem: Problem) -> tuple[object, ...]:

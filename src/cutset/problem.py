@@ -142,13 +142,15 @@ class Verdict:
 class BreakEven:
     """Where the verdict flips: `change` crossing `below` or `above`, then `then` is best.
 
-    Bandwidths in bits per second, loads and speeds as factors.
+    Bandwidths in bits per second, loads and speeds as factors. `scope` says which plans were
+    compared where it was not every plan of those families.
     """
 
     change: str
     then: str
     below: float | None = None
     above: float | None = None
+    scope: str | None = None
 
 
 Proof = Literal["optimal", "bound", "none"]

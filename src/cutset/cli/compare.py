@@ -66,7 +66,9 @@ def compare(
             write_page(out, found)
     if found.best is None and not found.interrupted:
         raise found.failure
-    step = _next_step(target, cluster, profile, found, out, lab)
+    best = found.best.given if found.best is not None else ""
+    again = targets.options_again(input_shape, objective.value, best if out else "auto")
+    step = _next_step(target, cluster, profile, out, lab, again)
     output.emit(json, document(found), lambda console: _show(console, found, step))
     if found.interrupted:
         raise typer.Exit(130)
@@ -119,28 +121,23 @@ def _row(found: Comparison, row: Row) -> dict[str, Any]:
 
 
 def _next_step(
-    target: Path,
-    cluster: Path,
-    profile: Path | None,
-    found: Comparison,
-    page: Path | None,
-    lab: bool,
+    target: Path, cluster: Path, profile: Path | None, page: Path | None, lab: bool, again: str
 ) -> str:
     quoted = output.quoted
     options = f" --cluster {quoted(cluster)}" + (f" --profile {quoted(profile)}" if profile else "")
-    options += f" --objective {found.problem.objective.value}" + " --lab" * lab
+    options += again + " --lab" * lab
     if page is None:
         return f"{output.program()} compare {quoted(target)}{options} -o report.html"
-    best = (
-        f" --strategy {found.best.strategy}"
-        if found.best and ":" not in found.best.strategy
-        else ""
-    )
-    return f"{output.program()} plan {quoted(target)}{options}{best} -o plan.json"
+    return f"{output.program()} plan {quoted(target)}{options} -o plan.json"
 
 
 def _show(console: Console, found: Comparison, next_step: str) -> None:
-    from cutset.explanation import value_in_words, verdict_in_words
+    from cutset.explanation import (
+        bottleneck_in_words,
+        flips_in_words,
+        value_in_words,
+        verdict_in_words,
+    )
     from cutset.units import format_time
 
     best = found.best
@@ -156,9 +153,14 @@ def _show(console: Console, found: Comparison, next_step: str) -> None:
             f"best {'latency' if objective.value == 'latency' else 'period'} {value}"
             + (proven if found.proven_s > 0 else "")
         )
+        console.print(f"bottleneck: {bottleneck_in_words(best.solution.estimate, objective)}")
         console.print()
         _table(console, found)
     _footnotes(console, found)
+    if best is not None and best.solution is not None and best.solution.break_even:
+        console.print()
+        for name, text in flips_in_words(best.solution.break_even, most=4):
+            console.print(f"{name:<11} {text}")
     console.print()
     if found.interrupted:
         console.print("interrupted: this is what there was")
@@ -169,6 +171,7 @@ def _table(console: Console, found: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from cutset.explanation import gap_in_words
     from cutset.units import format_time
 
     planned = [row for row in found.rows if row.solution is not None]
@@ -200,7 +203,7 @@ def _table(console: Console, found: Comparison) -> None:
             _bar(found.ratio(row), _scale(found), bar, console.encoding),
             f"{found.ratio(row):.2f}",
             format_time(solution.bound_s) if solution.bound_s > 0 else "–",
-            f"{solution.gap:.1%}" if solution.bound_s > 0 else "–",
+            gap_in_words(solution.gap) if solution.bound_s > 0 else "–",
             solution.proof + _mark(scopes, solution.scope, solution.proof),
             format_time(row.elapsed_s) + ("" if solution.finished else " *"),
             _devices(devices) if wide else str(len(devices)),
@@ -250,19 +253,5 @@ def _devices(names: Sequence[str], most: int = 4) -> str:
 
 def _footnotes(console: Console, found: Comparison) -> None:
     """Those without a plan, and those that claim what cannot be, a line for each reason."""
-    from cutset.comparison import Outcome
-
-    words = {
-        Outcome.INFEASIBLE: "no plan",
-        Outcome.NO_PLAN: "no plan in time",
-        Outcome.FAILED: "FAILED",
-        Outcome.DECLINED: "does not apply",
-        Outcome.NOT_RUN: "not run",
-    }
-    for outcome, text in words.items():
-        reasons: dict[str, list[str]] = {}
-        for row in found.rows:
-            if row.outcome is outcome:
-                reasons.setdefault(row.reason or "", []).append(row.strategy)
-        for reason, names in reasons.items():
-            console.print(f"{text}: {', '.join(names)} ({reason})")
+    for said, names, why in found.left_out:
+        console.print(f"{said}: {', '.join(names)} ({why})")

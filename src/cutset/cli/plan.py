@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cutset.problem import Problem, Solution
 
 
+_MOST_ROWS = 24  # of stages and of transfers; the plan file has them all
+
+
 def plan(
     target: targets.TargetArgument,
     cluster: targets.ClusterOption = targets.DEFAULT_CLUSTER,
@@ -52,7 +55,9 @@ def plan(
         write_plan(out, solution, problem.graph, problem.cluster)
     document = msgspec.to_builtins(plan_document(solution, problem.graph, problem.cluster))
     document["alternatives"] = others
-    step = _next_step(target, cluster, profile, out, loaded.model is not None, lab)
+    document["families"] = families(solution)
+    again = targets.options_again(input_shape, objective.value, strategy)
+    step = _next_step(target, cluster, profile, out, loaded.model is not None, lab, again)
     output.emit(json, document, lambda console: _show(console, problem, solution, others, step))
 
 
@@ -77,18 +82,56 @@ def alternatives(problem: Problem) -> list[dict[str, Any]]:
     return found
 
 
+def families(solution: Solution) -> list[dict[str, Any]]:
+    """What each other family of plans would give, where the strategy looked at several."""
+    return [
+        {
+            "family": other.family,
+            "strategy": other.strategy,
+            "value_s": other.value_s,
+            "bound_s": other.bound_s,
+            "scope": other.scope,
+            "elapsed_s": other.elapsed_s,
+            "reason": other.reason,
+        }
+        for other in solution.alternatives
+    ]
+
+
 def _next_step(
-    target: Path, cluster: Path, profile: Path | None, out: Path | None, model: bool, lab: bool
+    target: Path,
+    cluster: Path,
+    profile: Path | None,
+    out: Path | None,
+    model: bool,
+    lab: bool,
+    again: str,
 ) -> str:
     quoted = output.quoted
     options = f" --cluster {quoted(cluster)}" + (f" --profile {quoted(profile)}" if profile else "")
     name = quoted(target)
     if out is None:
-        return f"{output.program()} plan {name}{options}{' --lab' * lab} -o plan.json"
+        return f"{output.program()} plan {name}{options}{again}{' --lab' * lab} -o plan.json"
     if model:
         options += " --lab" * lab
         return f"{output.program()} run {name}{options} --plan {quoted(out)} --input FILE --verify"
     return f"{output.program()} evaluate {name} {quoted(out)}{options}"
+
+
+def _more(console: Console, count: int, what: str) -> None:
+    if count > _MOST_ROWS:
+        console.print(f"and {count - _MOST_ROWS} {what} more")
+
+
+def _bound(solution: Solution) -> str:
+    from cutset.units import format_time
+
+    if solution.bound_s <= 0:
+        return "none"
+    said = f"{format_time(solution.bound_s)}, gap {solution.gap:.2%}"
+    if solution.scope != "full" and solution.full_bound_s > 0:
+        said += f"; {format_time(solution.full_bound_s)} for any untiled plan"
+    return said
 
 
 def _show(
@@ -98,7 +141,15 @@ def _show(
     others: list[dict[str, Any]],
     next_step: str,
 ) -> None:
-    from cutset.explanation import flip_in_words, proof_in_words, value_in_words, verdict_in_words
+    from cutset.explanation import (
+        bottleneck_in_words,
+        critical_path,
+        flips_in_words,
+        path_in_words,
+        proof_in_words,
+        value_in_words,
+        verdict_in_words,
+    )
     from cutset.problem import Objective
     from cutset.units import format_bytes, format_time
 
@@ -109,11 +160,14 @@ def _show(
     value = value_in_words(problem.objective, solution.value_s)
     rows = [
         ("latency" if latency else "period", value),
-        ("bound", f"{format_time(solution.bound_s)}, gap {solution.gap:.2%}"),
+        ("bound", _bound(solution)),
         ("proof", proof_in_words(solution.proof, solution.scope)),
-        ("bottleneck", f"{estimate.bottleneck}, {format_time(estimate.period_s)} per request"),
+        ("bottleneck", bottleneck_in_words(estimate, problem.objective)),
         ("strategy", f"{solution.strategy}, planned in {format_time(solution.elapsed_s)}"),
     ]
+    path = critical_path(problem, solution) if latency else ()
+    if len(path) > 1:
+        rows.insert(-1, ("waits for", path_in_words(path)))
     for name, text in rows:
         console.print(f"{name:<11} {text}")
     console.print()
@@ -131,9 +185,10 @@ def _show(
                 max(s.operators, key=sizes.__getitem__),
                 format_time(timing[s.name].end_s - timing[s.name].start_s),
             )
-            for s in solution.plan.stages
+            for s in solution.plan.stages[:_MOST_ROWS]
         ],
     )
+    _more(console, len(solution.plan.stages), "stages")
     if estimate.transfers:
         console.print()
         output.table(
@@ -147,9 +202,10 @@ def _show(
                     format_bytes(t.transfer.bytes),
                     format_time(t.end_s - t.start_s),
                 )
-                for t in estimate.transfers
+                for t in estimate.transfers[:_MOST_ROWS]
             ],
         )
+        _more(console, len(estimate.transfers), "transfers")
     console.print()
     output.table(
         console,
@@ -164,7 +220,27 @@ def _show(
             for o in others
         ],
     )
-    for flip in solution.break_even:
-        console.print(f"break-even: {flip_in_words(flip)}")
+    if solution.alternatives:
+        console.print()
+        output.table(
+            console,
+            ("family of plans", "strategy", "takes", "at least", "within"),
+            [
+                (
+                    other.family,
+                    other.strategy,
+                    other.reason or "no plan"
+                    if other.value_s is None
+                    else value_in_words(problem.objective, other.value_s),
+                    format_time(other.bound_s) if other.bound_s > 0 else "–",
+                    format_time(other.elapsed_s),
+                )
+                for other in solution.alternatives
+            ],
+        )
+    if solution.break_even:
+        console.print()
+    for name, text in flips_in_words(solution.break_even):
+        console.print(f"{name:<11} {text}")
     console.print()
     console.print(f"next: {next_step}")

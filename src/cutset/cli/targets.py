@@ -98,6 +98,18 @@ def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def options_again(
+    shapes: Sequence[str] | None, objective: str = "latency", strategy: str = "auto"
+) -> str:
+    """Options of a command that the next one needs too, where they are not the default."""
+    from cutset.cli.output import quoted
+
+    given = [("--input-shape", shape) for shape in shapes or ()]
+    given += [("--objective", objective)] if objective != "latency" else []
+    given += [("--strategy", strategy)] if strategy not in ("", "auto") else []
+    return "".join(f" {option} {quoted(Path(value))}" for option, value in given)
+
+
 def is_workload(path: Path) -> bool:
     """Whether the file is JSON: by its first byte, or by its name where it cannot be read."""
     try:

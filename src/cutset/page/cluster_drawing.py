@@ -10,29 +10,30 @@ from cutset.page.markup import box, clipped, label, picture, tag, title
 from cutset.problem import Objective, Problem, Solution
 from cutset.units import format_bytes, format_rate, format_time
 
-_CARD = (146.0, 78.0)
-_MANY = 7  # devices: from here on cards are smaller, and links have no labels
-_MOST = 24  # unused devices are drawn up to so many devices in all
+_CARD, _SMALL = (166.0, 78.0), (130.0, 46.0)
+_MANY = 7  # devices: from here on cards are smaller
+_LABELLED = 8  # links: more than these have no words beside them
+MOST_LINKS = 60  # the busiest are drawn
 
 
 def draw_cluster(problem: Problem, solution: Solution, colours: Mapping[str, str]) -> str:
     """Devices on a ring, the source at its left; the links that the plan uses between them."""
     cluster, plan = problem.cluster, solution.plan
-    used = dict.fromkeys([cluster.source, *plan.devices, cluster.sink])
-    names = list(used)
-    if len(cluster.devices) <= _MOST:
-        names += [d.name for d in cluster.devices if d.name not in used]
+    names = list(dict.fromkeys([cluster.source, *plan.devices, cluster.sink]))
     places, width, height = _ring(len(names))
     at = dict(zip(names, places, strict=True))
-    labels = len(names) < _MANY
-    parts = []
-    for resource, seconds in solution.estimate.busy_s.items():
-        family, _, link = resource.partition(":")
-        if family == "link":
-            parts.append(_link(problem, solution, link, seconds, at, colours, labels))
-    parts += [
-        _card(problem, solution, name, at[name], colours, name in used, labels) for name in names
+    large = len(names) < _MANY
+    links = [
+        (resource.partition(":")[2], seconds)
+        for resource, seconds in solution.estimate.busy_s.items()
+        if resource.startswith("link:")
     ]
+    links = sorted(links, key=lambda link: -link[1])[:MOST_LINKS]
+    labels = large and len(links) <= _LABELLED
+    drawn = [_link(problem, solution, *link, at, colours, large, labels) for link in links]
+    parts = [path for path, _ in drawn]
+    parts += [_card(problem, solution, name, at[name], colours, large) for name in names]
+    parts += [text for _, text in drawn]
     about = f"{len(plan.devices)} of {len(cluster.devices)} devices compute"
     return picture(width, height, *parts, about=about)
 
@@ -46,16 +47,12 @@ def share_of(problem: Problem, solution: Solution) -> tuple[float, str]:
 
 def _ring(count: int) -> tuple[list[tuple[float, float]], float, float]:
     """Centres of the cards, width and height of the picture."""
-    width, height = (
-        1060.0,
-        (230.0, 360.0, 430.0, 640.0)[(count > 2) + (count > 4) + (count >= _MANY)],
-    )
+    width, height = 1060.0, 220.0
+    if count > 2:
+        height = 380.0 if count < 5 else 480.0 if count < _MANY else 640.0
     across = (width - _CARD[0]) / 2 - 20
     along = (height - _CARD[1]) / 2 - 8
-    if count > 2:
-        across *= 0.72 if count < _MANY else 1.0
-    else:
-        across *= 0.62
+    across *= 0.62 if count == 2 else 0.8 if count < _MANY else 1.0
     turn = 2 * math.pi / count
     return (
         [
@@ -73,11 +70,10 @@ def _card(
     name: str,
     centre: tuple[float, float],
     colours: Mapping[str, str],
-    used: bool,
     large: bool,
 ) -> str:
     device, estimate = problem.device(name), solution.estimate
-    width, height = _CARD if large else (_CARD[0] * 0.78, 46.0)
+    width, height = _CARD if large else _SMALL
     x, y = centre[0] - width / 2, centre[1] - height / 2
     whole = math.fsum(problem.compute_s(name))
     speed = "cannot run it all" if math.isinf(whole) else f"alone: {format_time(whole)} compute"
@@ -111,8 +107,8 @@ def _card(
         parts.append(_meter(x + 7, y + 38, width - 14, f"memory {held}", _part(memory, limit)))
         parts.append(_meter(x + 7, y + 57, width - 14, load, share))
     else:
-        parts.append(_meter(x + 7, y + 23, width - 14, load if used else "not used", share))
-    return tag("g", *parts, class_=None if used else "idle")
+        parts.append(_meter(x + 7, y + 23, width - 14, load, share))
+    return tag("g", *parts)
 
 
 def _part(part: float, whole: float) -> float:
@@ -134,8 +130,10 @@ def _link(
     seconds: float,
     at: Mapping[str, tuple[float, float]],
     colours: Mapping[str, str],
+    large: bool,
     labels: bool,
-) -> str:
+) -> tuple[str, str]:
+    """The arrow, and what stands beside it."""
     link = next(x for x in problem.cluster.links if x.name == name)
     (x1, y1), (x2, y2) = at[link.source], at[link.target]
     whole_s, of = share_of(problem, solution)
@@ -145,7 +143,7 @@ def _link(
     bend = min(44.0, length * 0.14)
     cx = (x1 + x2) / 2 - (y2 - y1) / length * bend
     cy = (y1 + y2) / 2 + (x2 - x1) / length * bend
-    width, height = _CARD if labels else (_CARD[0] * 0.78, 46.0)
+    width, height = _CARD if large else _SMALL
     sx, sy = _rim(x1, y1, cx, cy, width, height)
     tx, ty = _rim(x2, y2, cx, cy, width, height)
     rate = format_rate(problem.bandwidth_bps(link))
@@ -160,10 +158,13 @@ def _link(
         marker_end="url(#arrow)",
     )
     if not labels:
-        return drawn
-    mx, my = (sx + 2 * cx + tx) / 4, (sy + 2 * cy + ty) / 4
-    return drawn + label(
-        mx, my + 4, f"{rate}, {share:.0%} busy", text_anchor="middle", class_="note"
+        return drawn, ""
+    part = 0.42  # of the way: that of the way back is elsewhere
+    near, far, middle = (1 - part) ** 2, part**2, 2 * part * (1 - part)
+    mx, my = near * sx + middle * cx + far * tx, near * sy + middle * cy + far * ty
+    style = {"text_anchor": "middle", "class_": "note"}
+    return drawn, label(mx, my - 2, rate, **style) + label(
+        mx, my + 12, f"{share:.0%} busy", **style
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from cutset.graph import Graph
 from cutset.page.colours import ink
 from cutset.page.groups import Group, edges
 from cutset.page.markup import box, clipped, label, picture, tag, title, words
@@ -15,11 +16,13 @@ from cutset.units import format_bytes, format_time
 _BOX = (98.0, 36.0)
 _WIRE = 14.0  # height of a lane that a passing edge takes
 _GAP, _LABELLED_GAP = 26.0, 92.0
-_GUTTER, _PAD = 108.0, 10.0
+_GUTTER, _PAD = 108.0, 12.0
+MOST_EDGES = 200  # between boxes
+_LABELS = 10  # transfers with their words beside them: the longest
 _NAMES = 12  # operators named when the pointer rests on a box
 
 
-@dataclass
+@dataclass(eq=False)
 class _Item:
     """A box, or where an edge passes a layer. Mutable while it is placed."""
 
@@ -32,12 +35,13 @@ class _Item:
     order: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Edge:
     points: tuple[_Item, ...]
     text: str = ""
     about: str = ""
     crosses: bool = False
+    seconds: float = 0.0
 
 
 def draw_graph(
@@ -64,10 +68,11 @@ def draw_graph(
             path.append(wire)
         end.before.append(path[-1])
         crosses = start.lane != end.lane
-        text = about = ""
+        text, about, seconds = "", "", 0.0
         if crosses:
-            text, about = _transfer(solution, tensors, lanes[start.lane], lanes[end.lane], labelled)
-        made.append(_Edge((*path, end), text, about, crosses))
+            ends = (lanes[start.lane], lanes[end.lane])
+            text, about, seconds = _transfer(solution, tensors, *ends, labelled)
+        made.append(_Edge((*path, end), text, about, crosses, seconds))
 
     readers: dict[int, list[str]] = {}
     for tensor in graph.inputs:
@@ -76,7 +81,8 @@ def draw_graph(
             readers.setdefault(b, []).append(tensor)
     for b, tensors in readers.items():
         join(request, nodes[b], tensors)
-    for (a, b), found in sorted(edges(graph, boxes).items()):
+    between = edges(graph, boxes)
+    for (a, b), found in sorted(_largest(graph, between).items()):
         join(nodes[a], nodes[b], found)
     makers: dict[int, list[str]] = {}
     box_of = {i: b for b, g in enumerate(boxes) for i in g.operators}
@@ -85,6 +91,9 @@ def draw_graph(
             makers.setdefault(box_of[graph.producers[tensor]], []).append(tensor)
     for b, tensors in makers.items():
         join(nodes[b], result, tensors)
+    noted = [e for e in made if e.text and e.points[-1].layer > e.points[0].layer]
+    longest = sorted(noted, key=lambda e: -e.seconds)[:_LABELS]
+    made = [e if e in longest else replace(e, text="") for e in made]
     width, tops = _place(items, made, len(lanes))
     parts = [_lane(name, tops, i, width, colours, problem) for i, name in enumerate(lanes)]
     parts += [_line(e) for e in sorted(made, key=lambda e: e.crosses)]
@@ -96,10 +105,23 @@ def draw_graph(
     return picture(width, tops[-1], *parts, about=about)
 
 
+def _largest(
+    graph: Graph, between: Mapping[tuple[int, int], tuple[str, ...]]
+) -> Mapping[tuple[int, int], tuple[str, ...]]:
+    """Those with the most bytes, where there are more than anybody can follow."""
+    if len(between) <= MOST_EDGES:
+        return between
+    size = {
+        pair: sum(graph.tensors[t].size_bytes for t in tensors) for pair, tensors in between.items()
+    }
+    kept = sorted(between, key=lambda pair: (-size[pair], pair))[:MOST_EDGES]
+    return {pair: between[pair] for pair in kept}
+
+
 def _transfer(
     solution: Solution, tensors: Sequence[str], start: str, end: str, done: set[tuple[str, str]]
-) -> tuple[str, str]:
-    """Words for what crosses here; a tensor that goes to a device once is named there once."""
+) -> tuple[str, str, float]:
+    """Words and seconds of what crosses here; a tensor goes to a device once, and counts once."""
     moves = [
         t
         for t in solution.estimate.transfers
@@ -108,12 +130,13 @@ def _transfer(
         and (t.transfer.tensor, end) not in done
     ]
     if not moves:
-        return "", f"{', '.join(tensors[:_NAMES])}: on {end} already"
+        return "", f"{', '.join(tensors[:_NAMES])}: on {end} already", 0.0
     done.update((t.transfer.tensor, end) for t in moves)
     size = format_bytes(sum(t.transfer.bytes for t in moves))
-    seconds = format_time(sum(t.end_s - t.start_s for t in moves))
+    wire_s = sum(t.end_s - t.start_s for t in moves)
+    took = format_time(wire_s)
     names = ", ".join(clipped(t.transfer.tensor, 40) for t in moves[:_NAMES])
-    return f"{size}, {seconds}", f"{names}: {size} from {start} to {end} in {seconds}"
+    return f"{size}, {took}", f"{names}: {size} from {start} to {end} in {took}", wire_s
 
 
 def _place(items: list[_Item], made: Sequence[_Edge], lanes: int) -> tuple[float, list[float]]:
@@ -141,12 +164,17 @@ def _place(items: list[_Item], made: Sequence[_Edge], lanes: int) -> tuple[float
             item.y = y + item.height / 2
             y += item.height + _PAD
     layers = max(item.layer for item in items) + 1
-    wide = {e.points[0].layer for e in made if e.text}
+    # Between neighbouring lanes words have their place under one box and over the other.
+    wide = {e.points[0].layer for e in made if e.text and abs(_climb(e)) > 1}
     gaps = [_LABELLED_GAP if layer in wide else _GAP for layer in range(layers)]
     lefts = list(itertools.accumulate((_BOX[0] + gap for gap in gaps), initial=_GUTTER))
     for item in items:
         item.x = lefts[item.layer]
     return lefts[-1] - gaps[-1] + _PAD, tops
+
+
+def _climb(edge: _Edge) -> int:
+    return edge.points[-1].lane - edge.points[0].lane
 
 
 def _lane(
@@ -173,10 +201,10 @@ def _box(problem: Problem, group: Group, item: _Item, colours: Mapping[str, str]
     seconds = sum(problem.compute_s(group.device)[i] for i in group.operators)
     first, last = operators[0], operators[-1]
     many = len(operators) > 1
-    head = f"{len(operators)} operators" if many else clipped(first.name, 14)
+    head = f"{len(operators)} operators" if many else clipped(first.name, 13)
     tail = format_time(seconds)
     if not many and first.op_type:
-        tail = f"{clipped(first.op_type, 9)}, {tail}"
+        tail = f"{clipped(first.op_type, 13 - len(tail))} {tail}"
     names = ", ".join(clipped(op.name, 60) for op in operators[:_NAMES])
     more = f" and {len(operators) - _NAMES} more" if len(operators) > _NAMES else ""
     about = f"{names}{more}: {tail} on {group.device}"
@@ -228,8 +256,6 @@ def _note(edge: _Edge) -> str:
     start, following = edge.points[0], edge.points[1]
     x = (start.x + _BOX[0] + following.x) / 2
     y = (start.y + following.y) / 2
-    if edge.points[-1].layer <= start.layer:
-        x = start.x + _BOX[0] / 2
     return tag(
         "text",
         title(edge.about),

@@ -11,14 +11,16 @@ from cutset.plan import Plan
 
 @dataclass(frozen=True)
 class Limits:
-    """How many boxes, and how many one after another, a picture may have."""
+    """How many boxes, and how many one after another, a picture may have; `stages` is how many one
+    after another where each is a stage, which cannot be drawn as less without losing its shape."""
 
     boxes: int
     layers: int
+    stages: int
 
 
-OVERVIEW = Limits(boxes=36, layers=9)
-DETAIL = Limits(boxes=110, layers=110)
+OVERVIEW = Limits(boxes=36, layers=8, stages=20)
+DETAIL = Limits(boxes=110, layers=110, stages=110)
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,16 @@ def groups(graph: Graph, plan: Plan, limits: Limits) -> tuple[Group, ...]:
     stage_of = [place[op.name] for op in graph.operators]
     devices = [plan.stages[i].device for i in stage_of]
     every = [[i] for i in range(len(graph.operators))]
-    for members in (
-        every,
-        _chains(graph, stage_of),
-        _blocks(graph, stage_of, devices),
-        _by_key(stage_of),
+    for members, most in (
+        (every, limits.layers),
+        (_chains(graph, stage_of), limits.layers),
+        (_blocks(graph, stage_of, devices), limits.layers),
+        (_by_key(stage_of), limits.stages),
     ):
         if len(members) > limits.boxes:
             continue
         layers = _layers(graph, members)
-        if max(layers) < limits.layers:
+        if max(layers) < most:
             return tuple(
                 Group(tuple(m), devices[m[0]], layer)
                 for m, layer in zip(members, layers, strict=True)
@@ -141,10 +143,11 @@ def _bands(graph: Graph, devices: Sequence[str], limits: Limits) -> tuple[Group,
     depth = [0] * len(devices)
     for i, before in enumerate(graph.predecessors):
         depth[i] = max((depth[j] + 1 for j in before), default=0)
+    deepest = max(depth) + 1
     for bands in range(limits.layers, 0, -1):
         keys: dict[tuple[int, str], list[int]] = {}
         for i, device in enumerate(devices):
-            band = depth[i] * bands // (max(depth) + 1)
+            band = depth[i] * bands // deepest
             keys.setdefault((band, device), []).append(i)
         if len(keys) <= limits.boxes or bands == 1:
             return tuple(

@@ -7,21 +7,22 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from cutset.comparison import Comparison, Outcome, Row
+from cutset.comparison import Comparison, Row
 from cutset.explanation import (
     bottleneck_in_words,
     critical_path,
-    flip_in_words,
+    flips_in_words,
+    gap_in_words,
     path_in_words,
     proof_in_words,
     value_in_words,
     verdict_in_words,
 )
 from cutset.page.bars import busy_table
-from cutset.page.cluster_drawing import draw_cluster
+from cutset.page.cluster_drawing import MOST_LINKS, draw_cluster
 from cutset.page.colours import device_colours
-from cutset.page.graph_drawing import draw_graph
-from cutset.page.groups import DETAIL, OVERVIEW, groups
+from cutset.page.graph_drawing import MOST_EDGES, draw_graph
+from cutset.page.groups import DETAIL, OVERVIEW, edges, groups
 from cutset.page.markup import tag, words
 from cutset.page.timeline import draw_timeline
 from cutset.problem import Objective, Problem, Solution
@@ -37,6 +38,7 @@ _ARROW = (
     '<path d="M0 0L8 4L0 8z" fill="context-stroke"/></marker></defs></svg>'
 )
 _MOST_ROWS = 40  # of a plan's stages or transfers in a table
+_FITS = 10  # columns of boxes that are still readable when they are scaled to the page
 _WIDEST = 5.0  # values this many times the best one fill the bar
 
 
@@ -160,7 +162,7 @@ def _table(comparison: Comparison, shown: Sequence[_Shown]) -> str:
             tag("td", f'<div class="bar"><i style="width:{share:.1f}%"></i></div>', class_="wide"),
             tag("td", f"{ratio:.2f}×", class_="n"),
             tag("td", words(format_time(solution.bound_s)) if bound else "–", class_="n"),
-            tag("td", f"{solution.gap:.1%}" if bound else "–", class_="n"),
+            tag("td", words(gap_in_words(solution.gap)) if bound else "–", class_="n"),
             tag("td", words(solution.proof), title=proof),
             tag("td", words(format_time(row.elapsed_s) + ended), class_="n"),
             tag("td", words(", ".join(devices[:6]) + (" …" if len(devices) > 6 else ""))),
@@ -193,17 +195,8 @@ def _notes(comparison: Comparison) -> str:
             text = proof_in_words(row.solution.proof, row.solution.scope)
             scopes.setdefault(text, []).append(row.strategy)
     lines = [tag("p", tag("b", words(", ".join(n))), words(f": {s}")) for s, n in scopes.items()]
-    said = {
-        Outcome.INFEASIBLE: "no plan",
-        Outcome.NO_PLAN: "no plan in time",
-        Outcome.FAILED: "failed",
-        Outcome.DECLINED: "does not apply",
-        Outcome.NOT_RUN: "not run",
-    }
-    for row in comparison.rows:
-        if row.outcome in said:
-            text = f": {said[row.outcome]} ({row.reason})"
-            lines.append(tag("p", tag("b", words(row.strategy)), words(text)))
+    for said, names, why in comparison.left_out:
+        lines.append(tag("p", tag("b", words(", ".join(names))), words(f": {said} ({why})")))
     limit = f"Each strategy had at most {format_time(comparison.time_limit_s)}; seed"
     lines.append(tag("p", words(f"{limit} {comparison.seed}.")))
     return tag("div", *lines, class_="notes")
@@ -221,8 +214,8 @@ def _section(comparison: Comparison, shown: _Shown, colours: Mapping[str, str]) 
     ]
     path = critical_path(problem, solution)
     if path:
-        facts.append(("critical path", path_in_words(path)))
-    facts += [("break-even", flip_in_words(flip)) for flip in solution.break_even]
+        facts.append(("critical path", path_in_words(path, most=14)))
+    facts += flips_in_words(solution.break_even)
     listed = "".join(tag("dt", words(a)) + tag("dd", words(b)) for a, b in facts)
     return tag(
         "section",
@@ -231,7 +224,7 @@ def _section(comparison: Comparison, shown: _Shown, colours: Mapping[str, str]) 
         tag("h3", "What runs where"),
         _caption(
             "A lane for each device; from left to right as operators depend on each other. Arrows"
-            " between lanes are transfers: bytes, and seconds on the link."
+            " between lanes are transfers: bytes, and seconds on the link, written at the longest."
         ),
         _graph(problem, solution, colours),
         tag("h3", "One request over time"),
@@ -244,8 +237,12 @@ def _section(comparison: Comparison, shown: _Shown, colours: Mapping[str, str]) 
         _caption("Seconds per request; with many requests, the longest bar sets the rate."),
         busy_table(problem, solution, colours),
         tag("h3", "The cluster under this plan"),
-        _caption("Arrows are the links that the plan uses: the thicker, the busier."),
-        tag("div", draw_cluster(problem, solution, colours), class_="view"),
+        _caption(
+            "Arrows are the links that the plan uses"
+            f" (at most the {MOST_LINKS} busiest): the thicker, the busier."
+        ),
+        tag("div", draw_cluster(problem, solution, colours), class_="view fit"),
+        _unused(problem, solution),
         _devices(problem, solution),
         class_=f"plan {shown.key}",
     )
@@ -255,15 +252,30 @@ def _graph(problem: Problem, solution: Solution, colours: Mapping[str, str]) -> 
     """An overview that fits the page, and a finer picture where there is one."""
     overview = groups(problem.graph, solution.plan, OVERVIEW)
     finer = groups(problem.graph, solution.plan, DETAIL)
-    drawn = tag("div", draw_graph(problem, solution, colours, overview), class_="view fit")
-    if len(finer) > len(overview):
+    fits = max(box.layer for box in overview) < _FITS
+    style = "view fit" if fits else "view"
+    drawn = tag("div", draw_graph(problem, solution, colours, overview), class_=style)
+    if len(edges(problem.graph, overview)) > MOST_EDGES:
+        drawn += _caption(f"Only the {MOST_EDGES} connections with the most bytes are drawn.")
+    if len(finer) > len(overview) and len(edges(problem.graph, finer)) <= MOST_EDGES:
+        every = len(finer) == len(problem.graph.operators)
+        summary = "Every operator" if every else f"In more detail ({len(finer)} boxes)"
         inside = tag("div", draw_graph(problem, solution, colours, finer), class_="view")
-        drawn += tag("details", tag("summary", f"In {len(finer)} boxes"), inside)
+        drawn += tag("details", tag("summary", summary), inside)
     return drawn
 
 
 def _caption(text: str) -> str:
     return tag("p", words(text), class_="notes")
+
+
+def _unused(problem: Problem, solution: Solution) -> str:
+    used = {*solution.plan.devices, problem.cluster.source, problem.cluster.sink}
+    names = [d.name for d in problem.cluster.devices if d.name not in used]
+    if not names:
+        return ""
+    more = f" and {len(names) - _MOST_ROWS} more" if len(names) > _MOST_ROWS else ""
+    return _caption(f"Not used: {', '.join(names[:_MOST_ROWS])}{more}.")
 
 
 def _devices(problem: Problem, solution: Solution) -> str:

@@ -14,6 +14,8 @@ from cutset.units import format_bytes, format_time
 _WIDTH, _GUTTER, _RIGHT = 1060.0, 150.0, 66.0
 _LANE, _AXIS = 24.0, 22.0
 _LEAST = 0.6  # pixels: bars closer than this are drawn as one
+_MOST_LINKS = 24  # lanes: of more links, those of a sender share one
+_MOST_BARS = 250  # with more, bars are merged sooner
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ def draw_timeline(problem: Problem, solution: Solution, colours: Mapping[str, st
         about = f"{stage.name} on {stage.device}: {sizes[stage.name]} operators, {took}"
         bar = _Bar(stage.start_s, stage.end_s, about)
         lanes.setdefault((stage.device, ""), []).append(bar)
+    links = {(t.transfer.source_device, t.transfer.target_device) for t in estimate.transfers}
     for move in estimate.transfers:
         sent = move.transfer
         about = (
@@ -43,7 +46,8 @@ def draw_timeline(problem: Problem, solution: Solution, colours: Mapping[str, st
         if move.start_s > move.ready_s:
             about += f", after waiting {format_time(move.start_s - move.ready_s)}"
         bar = _Bar(move.start_s, move.end_s, about, move.arrive_s)
-        lanes.setdefault((sent.source_device, sent.target_device), []).append(bar)
+        to = sent.target_device if len(links) <= _MOST_LINKS else "all"
+        lanes.setdefault((sent.source_device, to), []).append(bar)
     order = sorted(
         lanes, key=lambda lane: (min(b.start_s for b in lanes[lane]), lane[1] != "", lane)
     )
@@ -51,9 +55,10 @@ def draw_timeline(problem: Problem, solution: Solution, colours: Mapping[str, st
     end = max(end, estimate.latency_s)
     scale = (_WIDTH - _GUTTER - _RIGHT) / end if end > 0 else 0.0
     height = _LANE * len(order) + _AXIS + 4
+    least = _LEAST * max(1.0, sum(map(len, lanes.values())) / _MOST_BARS)
     parts = [_axis(end, scale, height)]
     for i, lane in enumerate(order):
-        parts.append(_lane(lane, lanes[lane], i * _LANE, scale, colours))
+        parts.append(_lane(lane, _merged(lanes[lane], scale, least), i * _LANE, scale, colours))
     x = _GUTTER + estimate.latency_s * scale
     parts.append(tag("line", x1=x, x2=x, y1=0, y2=height - _AXIS, class_="finish"))
     parts.append(label(x + 5, 14, format_time(estimate.latency_s), class_="strong"))
@@ -95,7 +100,7 @@ def _lane(
     parts = [label(8, top + 16, name, class_="faint" if target else "strong")]
     high = 8.0 if target else 18.0
     y = top + (_LANE - high) / 2
-    for bar in _merged(bars, scale):
+    for bar in bars:
         x, width = _GUTTER + bar.start_s * scale, max((bar.end_s - bar.start_s) * scale, _LEAST)
         parts.append(box(x, y, width, high, title(bar.about), fill=colour, class_="box"))
         if bar.arrive_s is not None and (bar.arrive_s - bar.end_s) * scale > 2:
@@ -108,13 +113,13 @@ def _lane(
     return "".join(parts)
 
 
-def _merged(bars: list[_Bar], scale: float) -> list[_Bar]:
+def _merged(bars: list[_Bar], scale: float, least: float) -> list[_Bar]:
     """Bars that touch on the screen as one, so that thousands of them stay a small picture."""
     merged: list[tuple[_Bar, int]] = []
     for bar in sorted(bars, key=lambda b: (b.start_s, b.end_s)):
-        if merged and (bar.start_s - merged[-1][0].end_s) * scale < _LEAST:
+        if merged and (bar.start_s - merged[-1][0].end_s) * scale < least:
             last, count = merged[-1]
-            small = min(last.end_s - last.start_s, bar.end_s - bar.start_s) * scale < 3
+            small = min(last.end_s - last.start_s, bar.end_s - bar.start_s) * scale < 5 * least
             if small:
                 end = max(last.end_s, bar.end_s)
                 arrive = max(last.arrive_s or 0.0, bar.arrive_s or 0.0) or None

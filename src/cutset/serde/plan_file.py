@@ -54,6 +54,7 @@ class BreakEvenDocument(msgspec.Struct, omit_defaults=True):
     then: str
     below: float | None = None
     above: float | None = None
+    scope: str | None = None
 
 
 class PlanDocument(msgspec.Struct, omit_defaults=True):
@@ -140,7 +141,8 @@ def plan_document(solution: Solution, graph: Graph, cluster: Cluster) -> PlanDoc
             _finite(verdict.gain),
         ),
         break_even=[
-            BreakEvenDocument(b.change, b.then, b.below, b.above) for b in solution.break_even
+            BreakEvenDocument(b.change, b.then, b.below, b.above, b.scope)
+            for b in solution.break_even
         ],
         estimate=estimate_document(solution.estimate),
         stages=[

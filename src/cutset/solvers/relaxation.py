@@ -48,7 +48,7 @@ def infeasible(
     without `tried_all` the message admits that not every plan was looked at.
     """
     reason = impossible(problem)
-    if reason is not None:
+    if reason is not None and not (reason.field or "").endswith(".memory"):
         return reason
     admitted = "" if tried_all else " (not every plan was tried)"
     found = sorted(ways)
@@ -62,6 +62,8 @@ def infeasible(
     if not found:
         if blocked is not None and not others_fit:
             return blocked
+        if reason is not None:
+            return reason
         return InfeasibleError(
             f"none of the {scope} can run{admitted}",
             field="links",
@@ -72,12 +74,13 @@ def infeasible(
     parts = " and ".join(f"device {name!r} needs {n:.0f} bytes" for name, n in least.needs)
     shorts = " and ".join(f"{n - limits[name]:.0f} bytes" for name, n in least.needs)
     several = len(least.needs) > 1
+    cause = f"the model fits in none of the {scope}" if reason is None else reason.message
     worst = max(least.needs, key=lambda need: need[1] - limits[need[0]])[0]
     more = (
         f"{'they are' if several else 'it is'} {shorts} short: state more memory, or add a device"
     )
     return InfeasibleError(
-        f"the model fits in none of the {scope}: at best {parts} for"
+        f"{cause}: at best {parts} for"
         f" {'their parts' if several else 'its part'}{admitted}",
         field=f"devices.{worst}.memory",
         value=f"{limits[worst]:.0f} bytes",
@@ -92,14 +95,11 @@ def impossible(problem: Problem) -> InfeasibleError | None:
     which an operator could get what the source has, or give what the sink wants.
     """
     parts = _parts(problem)
-    for name, operators in parts:
-        error = _nowhere_to_run(problem, name, operators)
-        if error is None:
-            error = _nowhere_to_fit(problem, name, operators)
-        if error is None:
-            error = _out_of_reach(problem, name, operators)
-        if error is not None:
-            return error
+    for check in (_nowhere_to_run, _nowhere_to_fit, _out_of_reach):
+        for name, operators in parts:
+            error = check(problem, name, operators)
+            if error is not None:
+                return error
     graph, devices = problem.graph, problem.cluster.devices
     total = sum(op.memory_bytes for op in graph.operators)
     room = sum(_room(problem, d) for d in devices)
@@ -109,18 +109,12 @@ def impossible(problem: Problem) -> InfeasibleError | None:
         f" beside {graph.stage_memory_bytes} bytes for a stage" if graph.stage_memory_bytes else ""
     )
     largest = max(devices, key=lambda d: d.memory_bytes)
-    ways = ways_with_more_memory(problem)
-    name = ways[0].needs[0][0] if ways else largest.name
-    with_more = (
-        f"; with {ways[0].short_bytes:.0f} bytes more on {name!r} a plan exists" if ways else ""
-    )
     return InfeasibleError(
         f"the operators take {total} bytes, and the {_count(len(devices), 'device')} together"
         f" {'has' if len(devices) == 1 else 'have'} {room:.0f}{each}",
-        field=f"devices.{name}.memory",
-        value=f"{problem.device(name).memory_bytes:.0f} bytes",
-        remedy=f"they are {total - room:.0f} bytes short{with_more}: state more memory, or add a"
-        " device",
+        field=f"devices.{largest.name}.memory",
+        value=f"{largest.memory_bytes:.0f} bytes",
+        remedy=f"they are {total - room:.0f} bytes short: state more memory, or add a device",
     )
 
 

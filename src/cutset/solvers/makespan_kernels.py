@@ -30,8 +30,15 @@ def move_s(x, y, size, wire, lat, send, recv):
 
 
 @njit(cache=True, nogil=True)
-def heads(c, real, release, in_at, in_u, in_b, wire, lat, send, recv, ov, found):
-    """found[v, y] = earliest start of v on y if every operator it needs may run on any devices."""
+def heads(
+    c, real, release, in_at, in_u, in_b, into_at, into_u, into_i, table,
+    wire, lat, send, recv, ov, found,
+):  # fmt: skip
+    """found[v, y] = earliest start of v on y if every operator it needs may run on any devices.
+
+    `table[i, x, y]` is known time from the end of an operator on x to the end of another on y:
+    rows `into` list them by the later operator.
+    """
     count, devices = c.shape
     for v in range(count):
         for y in range(devices):
@@ -53,12 +60,25 @@ def heads(c, real, release, in_at, in_u, in_b, wire, lat, send, recv, ov, found)
                         best = at
                 if best > start:
                     start = best
+            for k in range(into_at[v], into_at[v + 1]):
+                u = into_u[k]
+                best = INF
+                for x in range(devices):
+                    if c[u, x] < INF:
+                        best = min(best, found[u, x] + c[u, x] + table[into_i[k], x, y])
+                start = max(start, best - c[v, y])
             found[v, y] = start
 
 
 @njit(cache=True, nogil=True)
-def tails(c, real, out_at, out_w, out_b, wire, lat, send, recv, ov, found):
-    """found[v, y] = least time from the end of v on y to the end of the block's exit."""
+def tails(
+    c, real, out_at, out_w, out_b, from_at, from_w, from_i, table,
+    wire, lat, send, recv, ov, found,
+):  # fmt: skip
+    """found[v, y] = least time from the end of v on y to the end of the block's exit.
+
+    `table` as in `heads`, rows `from` list it by the earlier operator.
+    """
     count, devices = c.shape
     for v in range(count - 1, -1, -1):
         for y in range(devices):
@@ -79,19 +99,32 @@ def tails(c, real, out_at, out_w, out_b, wire, lat, send, recv, ov, found):
                         best = at
                 if best > worst:
                     worst = best
+            for k in range(from_at[v], from_at[v + 1]):
+                w = from_w[k]
+                best = INF
+                for z in range(devices):
+                    if c[w, z] < INF:
+                        best = min(best, table[from_i[k], y, z] + found[w, z])
+                worst = max(worst, best)
             found[v, y] = worst
 
 
 @njit(cache=True, nogil=True)
 def narrow(
-    c, real, release, in_at, in_u, in_b, out_at, out_w, out_b, wire, lat, send, recv, ov, cutoff,
-    head, tail,
+    c, real, release, in_at, in_u, in_b, out_at, out_w, out_b, into_at, into_u, into_i,
+    from_at, from_w, from_i, table, wire, lat, send, recv, ov, cutoff, head, tail,
 ):  # fmt: skip
     """Forbid in `c` what cannot be part of a schedule below `cutoff`; the bound that is left."""
     count, devices = c.shape
     while True:
-        heads(c, real, release, in_at, in_u, in_b, wire, lat, send, recv, ov, head)
-        tails(c, real, out_at, out_w, out_b, wire, lat, send, recv, ov, tail)
+        heads(
+            c, real, release, in_at, in_u, in_b, into_at, into_u, into_i, table,
+            wire, lat, send, recv, ov, head,
+        )  # fmt: skip
+        tails(
+            c, real, out_at, out_w, out_b, from_at, from_w, from_i, table,
+            wire, lat, send, recv, ov, tail,
+        )  # fmt: skip
         changed = False
         bound = 0.0
         for v in range(count):
@@ -110,15 +143,49 @@ def narrow(
             if least > bound:
                 bound = least
         if not changed:
-            return bound
+            break
+    h, p, q = np.empty((3, count))
+    for y in range(devices):
+        jobs = 0
+        for v in range(count):
+            if real[v] > 0 and c[v, y] < INF and only(c, v):
+                h[jobs], p[jobs], q[jobs] = head[v, y], c[v, y], tail[v, y]
+                jobs += 1
+        load = one_machine(jobs, h, p, q)
+        if load >= cutoff:
+            return INF
+        bound = max(bound, load)
+    return bound
+
+
+@njit(cache=True, nogil=True)
+def only(c, v):
+    """Whether one device is left for an operator."""
+    left = 0
+    for y in range(c.shape[1]):
+        if c[v, y] < INF:
+            left += 1
+    return left == 1
 
 
 @njit(cache=True, nogil=True)
 def one_machine(count, h, p, t):
     """A lower bound on doing `count` jobs one after another: head, time, tail of each.
 
-    For any set of jobs: the least head, all their times, the least tail. Sorts in place.
+    For any set of jobs: the least head, all their times, the least tail. Of many jobs, only those
+    up to one and those from one on are looked at; of a few, all that matter. Sorts in place.
     """
+    if count > 40:
+        bound = 0.0
+        least, done, rest = INF, 0.0, INF
+        for i in range(count):
+            least, done, rest = min(least, h[i]), done + p[i], min(rest, t[i])
+            bound = max(bound, least + done + rest)
+        least, done, rest = INF, 0.0, INF
+        for i in range(count - 1, -1, -1):
+            least, done, rest = min(least, h[i]), done + p[i], min(rest, t[i])
+            bound = max(bound, least + done + rest)
+        return bound
     for i in range(1, count):  # by tail, longest first
         a, b, z = h[i], p[i], t[i]
         j = i - 1
@@ -933,7 +1000,7 @@ def realise(
 @njit(cache=True, nogil=True)
 def search(
     c, real, release, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank, reach,
-    wire, lat, send, recv, ov, rank, kin, multicast, tail, cutoff, max_nodes,
+    wire, lat, send, recv, ov, rank, kin, multicast, head, tail, cutoff, max_nodes,
     state, place, order, options, device, end, used, first, best_device, best_label, best_place,
 ):  # fmt: skip
     """Depth-first search over the operators' devices, in pieces of `max_nodes`.
@@ -955,6 +1022,10 @@ def search(
     starts = np.empty(count)
     label = np.empty(count, np.int64)
     where = np.empty(count, np.int64)
+    fixed = np.full(count, -1, np.int64)
+    for v in range(count):
+        if only(c, v):
+            fixed[v] = np.argmin(c[v])
     free = True  # no stage costs anything
     for y in range(devices):
         if ov[y] > 0:
@@ -1025,6 +1096,10 @@ def search(
         for w in range(v + 1):
             if device[w] == y and real[w] > 0:
                 h[jobs], p[jobs], q[jobs] = end[w] - c[w, y], c[w, y], tail[w, y]
+                jobs += 1
+        for w in range(v + 1, count):
+            if fixed[w] == y and real[w] > 0:
+                h[jobs], p[jobs], q[jobs] = head[w, y], c[w, y], tail[w, y]
                 jobs += 1
         if jobs > 1 and one_machine(jobs, h, p, q) >= cutoff:
             continue

@@ -178,7 +178,7 @@ class BlockSearch:
 
     def solve(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> None:
         """Make cell (d, e) exact, or raise its bound to `cutoff`, within the limits."""
-        from cutset.solvers.makespan_kernels import search
+        from cutset.solvers.makespan_kernels import probe
 
         b, a = self.block, self.cluster
         cell = self.cells[d, e]
@@ -198,23 +198,21 @@ class BlockSearch:
         cell.low = max(cell.low, low)
         kin = self._kin(c, d, e)
         state = np.array([1.0, 0.0, np.inf, np.inf])
-        place = np.full(b.count, -1, dtype=np.int64)
-        order = np.zeros((b.count, count), dtype=np.int64)
-        options = np.zeros(b.count, dtype=np.int64)
-        device = np.zeros(b.count, dtype=np.int64)
-        device[0] = d
-        end = np.zeros(b.count)
-        used = np.zeros(count, dtype=np.int64)
-        used[d] = 1
         best = np.zeros((3, b.count), dtype=np.int64)
         spent, limit = 0, cutoff
+        piece = max(1, _PIECE // b.count)
+        depth = b.count * count + 2
+        levels = np.empty((min(depth, 2 * b.count + 40), b.count, count))
+        levels[0] = c
+        done = np.zeros((len(levels), 3), dtype=np.int64)
         while not state[1] and spent < max_nodes and not budget.exhausted():
-            limit = search(
-                c, b.real, release, b.in_at, b.in_u, b.in_b, b.tin_at, b.tin_t, b.tprod,
-                b.tbytes, b.trank, b.reach, *self._rates(), self.rank, kin, a.multicast, head, tail,
-                limit, _PIECE, state, place, order, options, device, end, used, b.first, best[0], best[1], best[2],
+            limit = probe(
+                levels, done, b.real, release, b.in_at, b.in_u, b.in_b, b.out_at, b.out_w,
+                b.out_b, *self.into, *self.from_, self.table, b.tin_at, b.tin_t, b.tprod,
+                b.tbytes, b.trank, b.reach, *self._rates(), self.rank, kin, a.multicast, limit,
+                piece, state, b.first, best[0], best[1], best[2],
             )  # fmt: skip
-            spent += _PIECE
+            spent += piece
         if state[2] < cell.high:
             cell.high = float(state[2])
             cell.device, cell.label, cell.place = best

@@ -15,6 +15,12 @@ from cutset.graph import Graph
 from cutset.solvers.arrays import Bools, Floats, Ints
 
 
+#: Blocks of more operators have regions.
+LARGE = 16
+#: Operators inside a region at most.
+REGION = 18
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """Operators between two articulations, with an entry before and an exit at the end.
@@ -63,6 +69,58 @@ class Block:
                 found[:, v] |= found[:, u]
                 found[u, v] = True
         return found
+
+    @cached_property
+    def regions(self) -> tuple[tuple[int, int], ...]:
+        """Pairs (u, v): an operator with several to wait for, and the last one before it that all
+        paths to it come through, with at most `REGION` operators between."""
+        if self.count <= LARGE:
+            return ()
+        # Immediate dominators, walking up both chains; a smaller number is never a descendant.
+        above = [0] * self.count
+        found = []
+        for v in range(1, self.count):
+            before = [int(u) for u in self.in_u[self.in_at[v] : self.in_at[v + 1]]] or [0]
+            u = before[0]
+            for w in before[1:]:
+                while u != w:
+                    if u < w:
+                        w = above[w]
+                    else:
+                        u = above[u]
+            above[v] = u
+            inside = int(np.count_nonzero(self.reach[u] & self.reach[:, v]))
+            if len(before) > 1 and 0 < inside <= min(REGION, self.count - 3):
+                found.append((u, v))
+        return tuple(found)
+
+    def region(self, u: int, v: int) -> Block:
+        """The operators between two as a block of its own; side tensors are left out."""
+        inside = [int(w) for w in np.flatnonzero(self.reach[u] & self.reach[:, v])]
+        members = [u, *inside, v]
+        local = {w: k for k, w in enumerate(members)}
+        reads: list[list[int]] = [[]]
+        for w in members[1:]:
+            mine = self.tin_t[self.tin_at[w] : self.tin_at[w + 1]]
+            reads.append([int(t) for t in mine if int(self.tprod[t]) in local])
+        number: dict[int, int] = {}
+        for row in reads:
+            for t in row:
+                number.setdefault(t, len(number))
+        made_by = [local[int(self.tprod[t])] for t in number]
+        sizes = [float(self.tbytes[t]) for t in number]
+        kept = [int(self.trank[t]) for t in number]
+        rank = np.argsort(np.argsort(np.array(kept, dtype=np.int64), kind="stable"), kind="stable")
+        return _assembled(
+            tuple(self.positions[w] for w in members),
+            self.first and u == 0,
+            self.last and v == self.count - 1,
+            [[number[t] for t in row] for row in reads],
+            made_by,
+            sizes,
+            rank.astype(np.int64),
+            False,
+        )
 
     @cached_property
     def key(self) -> bytes:
@@ -145,12 +203,34 @@ def _block(part: Graph, live: tuple[int, ...], begin: int, end: int) -> Block:
             number.setdefault(tensor, len(number))
     made_by = [local[part.producers.get(t, -1)] for t in number]
     sizes = [float(part.tensors[t].size_bytes) for t in number]
+    return _assembled(
+        positions,
+        first,
+        last,
+        [[number[t] for t in names] for names in reads],
+        made_by,
+        sizes,
+        ranks(tuple(number)),
+        whole,
+    )
+
+
+def _assembled(
+    positions: tuple[int, ...],
+    first: bool,
+    last: bool,
+    reads: list[list[int]],
+    made_by: list[int],
+    sizes: list[float],
+    rank: Ints,
+    whole: bool,
+) -> Block:
+    """A block from the tensors that each operator reads, and who makes them."""
     edges: list[dict[int, float]] = []
-    for names in reads:
+    for row in reads:
         before: dict[int, float] = {}
-        for tensor in names:
-            u = made_by[number[tensor]]
-            before[u] = max(before.get(u, 0.0), sizes[number[tensor]])
+        for t in row:
+            before[made_by[t]] = max(before.get(made_by[t], 0.0), sizes[t])
         edges.append(before)
     after: list[dict[int, float]] = [{} for _ in reads]
     for v, before in enumerate(edges):
@@ -162,10 +242,10 @@ def _block(part: Graph, live: tuple[int, ...], begin: int, end: int) -> Block:
         last,
         *_edge_rows(edges),
         *_edge_rows(after),
-        *_rows([[number[t] for t in names] for names in reads]),
+        *_rows(reads),
         np.array(made_by, dtype=np.int64),
         np.array(sizes, dtype=np.float64),
-        ranks(tuple(number)),
+        rank,
         whole,
     )
 

@@ -81,6 +81,51 @@ class BlockSearch:
         return release
 
     @cached_property
+    def regions(self) -> list[BlockSearch]:
+        """The searches of the block's regions."""
+        found = []
+        for u, v in self.block.regions:
+            part = self.block.region(u, v)
+            inside = np.flatnonzero(self.block.reach[u] & self.block.reach[:, v])
+            search = BlockSearch(part, self.cluster, self.compute_s[[u, *inside, v]])
+            search.open_cells()
+            found.append(search)
+        return found
+
+    @cached_property
+    def into(self) -> tuple[Ints, Ints, Ints]:
+        """Regions by their last operator, in rows: where they begin, first operator, number."""
+        return self._region_rows([v for _, v in self.block.regions], 0)
+
+    @cached_property
+    def from_(self) -> tuple[Ints, Ints, Ints]:
+        return self._region_rows([u for u, _ in self.block.regions], 1)
+
+    def _region_rows(self, keys: list[int], other: int) -> tuple[Ints, Ints, Ints]:
+        at = np.zeros(self.block.count + 1, dtype=np.int64)
+        np.cumsum(np.bincount(keys, minlength=self.block.count) if keys else at[1:], out=at[1:])
+        number = np.argsort(np.array(keys, dtype=np.int64), kind="stable").astype(np.int64)
+        ends = [self.block.regions[i][other] for i in number]
+        return at, np.array(ends, dtype=np.int64), number
+
+    @cached_property
+    def table(self) -> Floats:
+        """[R, D, D]: what is known of the time of each region; raised as the search goes on."""
+        count = len(self.cluster.names)
+        found = np.full((len(self.block.regions), count, count), np.inf)
+        for i, search in enumerate(self.regions):
+            for (d, e), cell in search.cells.items():
+                found[i, d, e] = cell.low
+        return found
+
+    def open_cells(self) -> Floats:
+        """Begin a cell wherever there is a way; their lower bounds."""
+        low = self.bounds()
+        for d, e in zip(*np.nonzero(np.isfinite(low)), strict=True):
+            self.cells[int(d), int(e)] = Cell(float(low[d, e]))
+        return low
+
+    @cached_property
     def rank(self) -> Ints:
         """The devices' places in the order of their names."""
         return ranks(self.cluster.names)
@@ -99,8 +144,8 @@ class BlockSearch:
         entries = [self.cluster.source] if b.first else range(count)
         for d in entries:
             c = self.allowed(d, None)
-            args = (c, b.real, self.release(d), b.in_at, b.in_u, b.in_b, *self._rates())
-            heads(*args, head)
+            args = (c, b.real, self.release(d), b.in_at, b.in_u, b.in_b)
+            heads(*args, *self.into, self.table, *self._rates(), head)
             found[d] = head[-1] + c[-1]
         return found
 
@@ -133,19 +178,19 @@ class BlockSearch:
 
     def solve(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> None:
         """Make cell (d, e) exact, or raise its bound to `cutoff`, within the limits."""
-        from cutset.solvers.makespan_kernels import narrow, search
+        from cutset.solvers.makespan_kernels import probe
 
         b, a = self.block, self.cluster
         cell = self.cells[d, e]
         count = len(a.names)
         cutoff = min(cutoff, cell.high)
-        c = self.allowed(d, e)
-        release = self.release(d)
         head, tail = np.empty((2, b.count, count))
-        low = narrow(
-            c, b.real, release, b.in_at, b.in_u, b.in_b, b.out_at, b.out_w, b.out_b,
-            *self._rates(), cutoff, head, tail,
-        )  # fmt: skip
+        release = self.release(d)
+        if b.regions:
+            self._raise_regions(d, e, cutoff, budget, max_nodes)
+            cell.low = max(cell.low, self._least(d, e, cell.low, cutoff))
+        c = self.allowed(d, e)
+        low = self._narrowed(c, release, cutoff, head, tail)
         if math.isinf(low):
             cell.low = max(cell.low, cutoff)
             cell.solved = cell.low >= cell.high
@@ -153,30 +198,80 @@ class BlockSearch:
         cell.low = max(cell.low, low)
         kin = self._kin(c, d, e)
         state = np.array([1.0, 0.0, np.inf, np.inf])
-        place = np.full(b.count, -1, dtype=np.int64)
-        order = np.zeros((b.count, count), dtype=np.int64)
-        options = np.zeros(b.count, dtype=np.int64)
-        device = np.zeros(b.count, dtype=np.int64)
-        device[0] = d
-        end = np.zeros(b.count)
-        used = np.zeros(count, dtype=np.int64)
-        used[d] = 1
         best = np.zeros((3, b.count), dtype=np.int64)
         spent, limit = 0, cutoff
+        piece = max(1, _PIECE // b.count)
+        depth = b.count * count + 2
+        levels = np.empty((min(depth, 2 * b.count + 40), b.count, count))
+        levels[0] = c
+        done = np.zeros((len(levels), 3), dtype=np.int64)
         while not state[1] and spent < max_nodes and not budget.exhausted():
-            limit = search(
-                c, b.real, release, b.in_at, b.in_u, b.in_b, b.tin_at, b.tin_t, b.tprod,
-                b.tbytes, b.trank, b.reach, *self._rates(), self.rank, kin, a.multicast, tail, limit,
-                _PIECE,
-                state, place, order, options, device, end, used, b.first, best[0], best[1], best[2],
+            limit = probe(
+                levels, done, b.real, release, b.in_at, b.in_u, b.in_b, b.out_at, b.out_w,
+                b.out_b, *self.into, *self.from_, self.table, b.tin_at, b.tin_t, b.tprod,
+                b.tbytes, b.trank, b.reach, *self._rates(), self.rank, kin, a.multicast, limit,
+                piece, state, b.first, best[0], best[1], best[2],
             )  # fmt: skip
-            spent += _PIECE
+            spent += piece
         if state[2] < cell.high:
             cell.high = float(state[2])
             cell.device, cell.label, cell.place = best
         if state[1]:
             cell.low = max(cell.low, min(float(state[3]), cell.high, cutoff))
         cell.solved = cell.low >= cell.high
+
+    def _narrowed(
+        self, c: Floats, release: Floats, cutoff: float, head: Floats, tail: Floats
+    ) -> float:
+        """Forbid in `c` what no schedule below the cutoff holds; a bound, inf where there is none."""
+        from cutset.solvers.makespan_kernels import narrow
+
+        b = self.block
+        low = narrow(
+            c, b.real, release, b.in_at, b.in_u, b.in_b, b.out_at, b.out_w, b.out_b, *self.into,
+            *self.from_, self.table, *self._rates(), cutoff, head, tail,
+        )  # fmt: skip
+        return float(low)
+
+    def _raise_regions(
+        self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int
+    ) -> None:
+        """Solve the regions' cells that a schedule below the cutoff may come through."""
+        head, tail = np.empty((2, self.block.count, len(self.cluster.names)))
+        for _ in range(8):
+            changed = False
+            for i, (u, v) in enumerate(self.block.regions):
+                c = self.allowed(d, e)
+                if math.isinf(self._narrowed(c, self.release(d), cutoff, head, tail)):
+                    return
+                before = head[u] + c[u]
+                through = before[:, None] + self.table[i] + tail[v][None, :]
+                through[~np.isfinite(c[u]), :] = np.inf
+                through[:, ~np.isfinite(c[v])] = np.inf
+                for x, y in zip(*np.nonzero(through < cutoff), strict=True):
+                    cell = self.regions[i].cells[int(x), int(y)]
+                    if cell.solved or budget.exhausted():
+                        continue
+                    rest = cutoff - before[x] - tail[v, y]
+                    self.regions[i].solve(int(x), int(y), rest, budget, max_nodes)
+                    if cell.low > self.table[i, x, y]:
+                        self.table[i, x, y] = cell.low
+                        changed = True
+            if not changed or budget.exhausted():
+                return
+
+    def _least(self, d: int, e: int, low: float, high: float) -> float:
+        """The highest time found below which no schedule can be, by halving."""
+        head, tail = np.empty((2, self.block.count, len(self.cluster.names)))
+        if math.isinf(high):
+            return low
+        for _ in range(20):
+            middle = (low + high) / 2
+            if math.isinf(self._narrowed(self.allowed(d, e), self.release(d), middle, head, tail)):
+                low = middle
+            else:
+                high = middle
+        return low
 
     def _kin(self, c: Floats, d: int, e: int) -> Ints:
         """Classes of devices that can be exchanged without changing anything; −1: no other."""
@@ -282,12 +377,7 @@ def _prepare(run: _Search, blocks: Iterable[Block], cluster: ClusterArrays) -> N
         key = block.key + compute.tobytes()
         if key not in known:
             search = BlockSearch(block, cluster, compute)
-            known[key] = search, search.bounds()
-            low = known[key][1]
-            for d in range(len(cluster.names)):
-                for e in range(len(cluster.names)):
-                    if math.isfinite(low[d, e]):
-                        search.cells[d, e] = Cell(float(low[d, e]))
+            known[key] = search, search.open_cells()
         run.blocks.append(known[key][0])
         run.low.append(known[key][1])
 

@@ -30,8 +30,15 @@ def move_s(x, y, size, wire, lat, send, recv):
 
 
 @njit(cache=True, nogil=True)
-def heads(c, real, release, in_at, in_u, in_b, wire, lat, send, recv, ov, found):
-    """found[v, y] = earliest start of v on y if every operator it needs may run on any devices."""
+def heads(
+    c, real, release, in_at, in_u, in_b, into_at, into_u, into_i, table,
+    wire, lat, send, recv, ov, found,
+):  # fmt: skip
+    """found[v, y] = earliest start of v on y if every operator it needs may run on any devices.
+
+    `table[i, x, y]` is known time from the end of an operator on x to the end of another on y:
+    rows `into` list them by the later operator.
+    """
     count, devices = c.shape
     for v in range(count):
         for y in range(devices):
@@ -53,12 +60,25 @@ def heads(c, real, release, in_at, in_u, in_b, wire, lat, send, recv, ov, found)
                         best = at
                 if best > start:
                     start = best
+            for k in range(into_at[v], into_at[v + 1]):
+                u = into_u[k]
+                best = INF
+                for x in range(devices):
+                    if c[u, x] < INF:
+                        best = min(best, found[u, x] + c[u, x] + table[into_i[k], x, y])
+                start = max(start, best - c[v, y])
             found[v, y] = start
 
 
 @njit(cache=True, nogil=True)
-def tails(c, real, out_at, out_w, out_b, wire, lat, send, recv, ov, found):
-    """found[v, y] = least time from the end of v on y to the end of the block's exit."""
+def tails(
+    c, real, out_at, out_w, out_b, from_at, from_w, from_i, table,
+    wire, lat, send, recv, ov, found,
+):  # fmt: skip
+    """found[v, y] = least time from the end of v on y to the end of the block's exit.
+
+    `table` as in `heads`, rows `from` list it by the earlier operator.
+    """
     count, devices = c.shape
     for v in range(count - 1, -1, -1):
         for y in range(devices):
@@ -79,19 +99,32 @@ def tails(c, real, out_at, out_w, out_b, wire, lat, send, recv, ov, found):
                         best = at
                 if best > worst:
                     worst = best
+            for k in range(from_at[v], from_at[v + 1]):
+                w = from_w[k]
+                best = INF
+                for z in range(devices):
+                    if c[w, z] < INF:
+                        best = min(best, table[from_i[k], y, z] + found[w, z])
+                worst = max(worst, best)
             found[v, y] = worst
 
 
 @njit(cache=True, nogil=True)
 def narrow(
-    c, real, release, in_at, in_u, in_b, out_at, out_w, out_b, wire, lat, send, recv, ov, cutoff,
-    head, tail,
+    c, real, release, in_at, in_u, in_b, out_at, out_w, out_b, into_at, into_u, into_i,
+    from_at, from_w, from_i, table, wire, lat, send, recv, ov, cutoff, head, tail,
 ):  # fmt: skip
     """Forbid in `c` what cannot be part of a schedule below `cutoff`; the bound that is left."""
     count, devices = c.shape
     while True:
-        heads(c, real, release, in_at, in_u, in_b, wire, lat, send, recv, ov, head)
-        tails(c, real, out_at, out_w, out_b, wire, lat, send, recv, ov, tail)
+        heads(
+            c, real, release, in_at, in_u, in_b, into_at, into_u, into_i, table,
+            wire, lat, send, recv, ov, head,
+        )  # fmt: skip
+        tails(
+            c, real, out_at, out_w, out_b, from_at, from_w, from_i, table,
+            wire, lat, send, recv, ov, tail,
+        )  # fmt: skip
         changed = False
         bound = 0.0
         for v in range(count):
@@ -110,15 +143,49 @@ def narrow(
             if least > bound:
                 bound = least
         if not changed:
-            return bound
+            break
+    h, p, q = np.empty((3, count))
+    for y in range(devices):
+        jobs = 0
+        for v in range(count):
+            if real[v] > 0 and c[v, y] < INF and only(c, v):
+                h[jobs], p[jobs], q[jobs] = head[v, y], c[v, y], tail[v, y]
+                jobs += 1
+        load = one_machine(jobs, h, p, q)
+        if load >= cutoff:
+            return INF
+        bound = max(bound, load)
+    return bound
+
+
+@njit(cache=True, nogil=True)
+def only(c, v):
+    """Whether one device is left for an operator."""
+    left = 0
+    for y in range(c.shape[1]):
+        if c[v, y] < INF:
+            left += 1
+    return left == 1
 
 
 @njit(cache=True, nogil=True)
 def one_machine(count, h, p, t):
     """A lower bound on doing `count` jobs one after another: head, time, tail of each.
 
-    For any set of jobs: the least head, all their times, the least tail. Sorts in place.
+    For any set of jobs: the least head, all their times, the least tail. Of many jobs, only those
+    up to one and those from one on are looked at; of a few, all that matter. Sorts in place.
     """
+    if count > 40:
+        bound = 0.0
+        least, done, rest = INF, 0.0, INF
+        for i in range(count):
+            least, done, rest = min(least, h[i]), done + p[i], min(rest, t[i])
+            bound = max(bound, least + done + rest)
+        least, done, rest = INF, 0.0, INF
+        for i in range(count - 1, -1, -1):
+            least, done, rest = min(least, h[i]), done + p[i], min(rest, t[i])
+            bound = max(bound, least + done + rest)
+        return bound
     for i in range(1, count):  # by tail, longest first
         a, b, z = h[i], p[i], t[i]
         j = i - 1
@@ -157,10 +224,12 @@ def settle(start, tail, cutoff, arcs, arc_from, arc_to, arc_lag):
 
 @njit(cache=True, nogil=True)
 def schedule(
-    device, c, real, release, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
+    device, c, real, head, later, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
     wire, lat, send, recv, ov, rank, kin, multicast, cutoff, max_nodes, best_start,
 ):  # fmt: skip
-    """The best schedule of a block whose operators have devices.
+    """The best schedule of the operators of a block that have devices (−1: none, left out).
+
+    `head[v, y]` and `later[v, y]`: no earlier start, no less time from the end to the exit's end.
 
     Returns (value, proven, nodes): inf where nothing below `cutoff` was found; `proven` says
     whether the search came to its end. `best_start` gets the operators' starts. Branches on which
@@ -183,6 +252,8 @@ def schedule(
         for k in range(tin_at[v], tin_at[v + 1]):
             t = tin_t[k]
             y = device[v]
+            if y < 0 or device[tprod[t]] < 0:
+                continue
             if device[tprod[t]] != y and number[t, y] < 0:
                 if wire[device[tprod[t]], y] == INF:
                     return INF, True, 0
@@ -201,22 +272,28 @@ def schedule(
     arc_lag = np.empty(limit + 2 * depth_limit)
     arcs = 0
     for v in range(count):
-        start[v] = release[device[v]] * real[v]
+        if device[v] < 0:
+            continue
+        start[v] = head[v, device[v]]
         span[v] = c[v, device[v]]
         for k in range(in_at[v], in_at[v + 1]):
+            if device[in_u[k]] < 0:
+                continue
             arc_from[arcs], arc_to[arcs], arc_lag[arcs] = in_u[k], v, c[in_u[k], device[in_u[k]]]
             arcs += 1
         for k in range(tin_at[v], tin_at[v + 1]):
             t = tin_t[k]
-            m = number[t, device[v]]
             x, y = device[tprod[t]], device[v]
-            if x != y:
+            if x >= 0 and x != y:
+                m = number[t, y]
                 span[base_move + m] = tbytes[t] * wire[x, y]
                 after = span[base_move + m] + lat[x, y] + tbytes[t] * recv[y] + ov[y] * real[v]
                 arc_from[arcs], arc_to[arcs], arc_lag[arcs] = base_move + m, v, after
                 arcs += 1
     for t in range(tensors):
         u = tprod[t]
+        if device[u] < 0:
+            continue
         arc_from[arcs], arc_to[arcs] = u, count + t
         arc_lag[arcs] = c[u, device[u]] + tbytes[t] * send[device[u]]
         arcs += 1
@@ -248,9 +325,10 @@ def schedule(
                 arc_from[arcs], arc_to[arcs] = base_move + m, base_move + n
                 arc_lag[arcs] = egress[m]
                 arcs += 1
-    last = count - 1
     tail = np.full(size, -INF)
-    tail[last] = c[last, device[last]]
+    for v in range(count):
+        if device[v] >= 0:
+            tail[v] = c[v, device[v]] + later[v, device[v]]
     for _ in range(size + 1):
         changed = False
         for k in range(arcs):
@@ -273,7 +351,7 @@ def schedule(
             a, b = 0.0, 0.0
             clash = False
             if i < count and j < count:
-                if device[i] == device[j] and real[i] > 0 and real[j] > 0 and not reach[i, j]:
+                if device[i] >= 0 and device[i] == device[j] and real[i] > 0 and real[j] > 0 and not reach[i, j]:
                     clash, a, b = True, span[i], span[j]
             elif i >= base_move and j >= base_move:
                 m, n = i - base_move, j - base_move
@@ -323,7 +401,10 @@ def schedule(
                     if early < when:
                         worst, when = k, early
             if worst < 0:
-                best = at[last] + c[last, device[last]]
+                best = 0.0
+                for v in range(count):
+                    if device[v] >= 0:
+                        best = max(best, at[v] + tail[v])
                 cutoff = min(cutoff, best)
                 for v in range(count):
                     best_start[v] = at[v]
@@ -931,9 +1012,179 @@ def realise(
 
 
 @njit(cache=True, nogil=True)
+def leaf(
+    device, first, free, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank,
+    reach, wire, lat, send, recv, ov, rank, kin, multicast, head, tail, cutoff, least,
+    best_label, best_place,
+):  # fmt: skip
+    """The best stages for devices of all operators: (value, open bound, work), as `realise`.
+
+    `least` is known of them. Where stages cost nothing (`free`) and the best schedule of single
+    operators is what the evaluator makes of it, stages need not be tried.
+    """
+    count = len(device)
+    starts = np.empty(count)
+    label = np.empty(count, np.int64)
+    place = np.empty(count, np.int64)
+    value, proven, taken = schedule(
+        device, c, real, head, tail, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
+        wire, lat, send, recv, ov, rank, kin, multicast, cutoff, 3000, starts,
+    )  # fmt: skip
+    work = 1 + taken // 4
+    if value >= cutoff:
+        return INF, INF if proven else least, work
+    relaxed = value if proven else least
+    found = INF
+    if free:  # every operator a stage, in the order of that schedule
+        for w in range(count):
+            label[w] = w
+        found, _, _ = schedule_stages(
+            label, count, device, c, real, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank,
+            reach, wire, lat, send, recv, ov, rank, kin, multicast, INF, 0, starts, place,
+        )  # fmt: skip
+        best_label[:] = label
+        best_place[:] = place
+    if found <= relaxed * (1 + 1e-12):
+        return found, INF, work
+    staged, left, tries = realise(
+        device, first, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank, reach,
+        wire, lat, send, recv, ov, rank, kin, multicast, tail, min(cutoff, found), relaxed,
+        3000, label, place,
+    )  # fmt: skip
+    if staged < found:
+        found = staged
+        best_label[:] = label
+        best_place[:] = place
+    return found, max(left, relaxed), work + tries
+
+
+@njit(cache=True, nogil=True)
+def alike_here(c, y, z):
+    """Whether two devices are allowed to the same operators at the same times."""
+    for v in range(len(c)):
+        if c[v, y] != c[v, z]:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def probe(
+    levels, done, real, release, in_at, in_u, in_b, out_at, out_w, out_b, into_at, into_u, into_i,
+    from_at, from_w, from_i, table, tin_at, tin_t, tprod, tbytes, trank, reach,
+    wire, lat, send, recv, ov, rank, kin, multicast, cutoff, max_nodes,
+    state, first, best_device, best_label, best_place,
+):  # fmt: skip
+    """Search by narrowing: fix the heaviest operator on its best device, then forbid that.
+
+    `levels[k]` are allowed compute times at depth k; `done[k]`: 0 not looked at, or 1 + the number
+    of branches taken. `state` as in `search`. Every bound is that of `narrow`; of the operators
+    that have one device left, the best schedule must be below the cutoff as well.
+    """
+    count, devices = levels.shape[1], levels.shape[2]
+    depth = int(state[0]) - 1
+    best = state[2]
+    cutoff = min(cutoff, best)
+    head = np.empty((count, devices))
+    tail = np.empty((count, devices))
+    device = np.empty(count, np.int64)
+    starts = np.empty(count)
+    label = np.empty(count, np.int64)
+    place = np.empty(count, np.int64)
+    free = True
+    for y in range(devices):
+        if ov[y] > 0:
+            free = False
+    nodes = 0
+    while depth >= 0 and nodes < max_nodes:
+        c = levels[depth]
+        if done[depth, 0] == 2:
+            done[depth, 0] = 0
+            depth -= 1
+            continue
+        if done[depth, 0] == 1:  # the second branch: not on that device, nor on one like it
+            v, y = done[depth, 1], done[depth, 2]
+            done[depth, 0] = 2
+            below = levels[depth + 1]
+            below[:] = c
+            for z in range(devices):
+                if z == y or (kin[y] >= 0 and kin[z] == kin[y] and alike_here(c, y, z)):
+                    below[v, z] = INF
+            depth += 1
+            done[depth, 0] = 0
+            continue
+        nodes += 1
+        bound = narrow(
+            c, real, release, in_at, in_u, in_b, out_at, out_w, out_b, into_at, into_u, into_i,
+            from_at, from_w, from_i, table, wire, lat, send, recv, ov, cutoff, head, tail,
+        )  # fmt: skip
+        if bound >= cutoff:
+            depth -= 1
+            continue
+        open_ = 0
+        chosen = -1
+        weight = -1.0
+        for v in range(count):
+            device[v] = -1
+            if only(c, v):
+                device[v] = np.argmin(c[v])
+                continue
+            open_ += 1
+            through, lightest = INF, INF
+            for y in range(devices):
+                if c[v, y] < INF:
+                    through = min(through, head[v, y] + c[v, y] + tail[v, y])
+                    lightest = min(lightest, c[v, y])
+            if through >= bound * (1 - 1e-9):
+                lightest += cutoff
+            if lightest > weight:
+                weight, chosen = lightest, v
+        if open_ == 0:
+            value, left, work = leaf(
+                device, first, free, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes,
+                trank, reach, wire, lat, send, recv, ov, rank, kin, multicast, head, tail,
+                cutoff, bound, label, place,
+            )  # fmt: skip
+            nodes += work
+            state[3] = min(state[3], left)
+            if value < cutoff:
+                cutoff = best = value
+                best_device[:] = device
+                best_label[:] = label
+                best_place[:] = place
+            depth -= 1
+            continue
+        value, proven, taken = schedule(
+            device, c, real, head, tail, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
+            wire, lat, send, recv, ov, rank, kin, multicast, cutoff, 100, starts,
+        )  # fmt: skip
+        nodes += taken // 4
+        if proven and value >= cutoff:
+            depth -= 1
+            continue
+        y = -1
+        through = INF
+        for z in range(devices):
+            if c[chosen, z] < INF and head[chosen, z] + c[chosen, z] + tail[chosen, z] < through:
+                y = z
+                through = head[chosen, z] + c[chosen, z] + tail[chosen, z]
+        done[depth, 0], done[depth, 1], done[depth, 2] = 1, chosen, y
+        below = levels[depth + 1]
+        below[:] = c
+        for z in range(devices):
+            if z != y:
+                below[chosen, z] = INF
+        depth += 1
+        done[depth, 0] = 0
+    state[0] = depth + 1
+    state[1] = 1.0 if depth < 0 else 0.0
+    state[2] = best
+    return cutoff
+
+
+@njit(cache=True, nogil=True)
 def search(
     c, real, release, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank, reach,
-    wire, lat, send, recv, ov, rank, kin, multicast, tail, cutoff, max_nodes,
+    wire, lat, send, recv, ov, rank, kin, multicast, head, tail, cutoff, max_nodes,
     state, place, order, options, device, end, used, first, best_device, best_label, best_place,
 ):  # fmt: skip
     """Depth-first search over the operators' devices, in pieces of `max_nodes`.
@@ -952,9 +1203,12 @@ def search(
     h = np.empty(2 * count + len(tin_t))
     p = np.empty(2 * count + len(tin_t))
     q = np.empty(2 * count + len(tin_t))
-    starts = np.empty(count)
     label = np.empty(count, np.int64)
     where = np.empty(count, np.int64)
+    fixed = np.full(count, -1, np.int64)
+    for v in range(count):
+        if only(c, v):
+            fixed[v] = np.argmin(c[v])
     free = True  # no stage costs anything
     for y in range(devices):
         if ov[y] > 0:
@@ -1026,6 +1280,10 @@ def search(
             if device[w] == y and real[w] > 0:
                 h[jobs], p[jobs], q[jobs] = end[w] - c[w, y], c[w, y], tail[w, y]
                 jobs += 1
+        for w in range(v + 1, count):
+            if fixed[w] == y and real[w] > 0:
+                h[jobs], p[jobs], q[jobs] = head[w, y], c[w, y], tail[w, y]
+                jobs += 1
         if jobs > 1 and one_machine(jobs, h, p, q) >= cutoff:
             continue
         # What reaches it, one transfer after another.
@@ -1057,42 +1315,18 @@ def search(
             depth += 1
             place[depth] = -1
             continue
-        value, proven, taken = schedule(
-            device, c, real, release, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
-            wire, lat, send, recv, ov, rank, kin, multicast, cutoff, 3000, starts,
+        value, left, work = leaf(
+            device, first, free, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod,
+            tbytes, trank, reach, wire, lat, send, recv, ov, rank, kin, multicast, head, tail,
+            cutoff, end[v], label, where,
         )  # fmt: skip
-        nodes += 1 + taken // 4
-        if value >= cutoff:
-            if not proven:
-                state[3] = min(state[3], end[v])
-            continue
-        relaxed = value if proven else end[v]
-        real_value = INF
-        if free:  # every operator a stage, in the order of that schedule
-            for w in range(count):
-                label[w] = w
-            real_value, _, _ = schedule_stages(
-                label, count, device, c, real, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank,
-                reach, wire, lat, send, recv, ov, rank, kin, multicast, INF, 0, starts, where,
-            )  # fmt: skip
-            if real_value < cutoff:
-                cutoff = best = real_value
-                best_device[:] = device
-                best_label[:] = label
-                best_place[:] = where
-        if real_value > relaxed * (1 + 1e-12):
-            real_value, left, tries = realise(
-                device, first, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank,
-                reach, wire, lat, send, recv, ov, rank, kin, multicast, tail, cutoff, relaxed,
-                3000, label, where,
-            )  # fmt: skip
-            nodes += tries
-            state[3] = min(state[3], max(left, relaxed))
-            if real_value < cutoff:
-                cutoff = best = real_value
-                best_device[:] = device
-                best_label[:] = label
-                best_place[:] = where
+        nodes += work
+        state[3] = min(state[3], left)
+        if value < cutoff:
+            cutoff = best = value
+            best_device[:] = device
+            best_label[:] = label
+            best_place[:] = where
     state[0] = depth
     state[1] = 1.0 if depth <= 0 else 0.0
     state[2] = best

@@ -351,7 +351,13 @@ def schedule(
             a, b = 0.0, 0.0
             clash = False
             if i < count and j < count:
-                if device[i] >= 0 and device[i] == device[j] and real[i] > 0 and real[j] > 0 and not reach[i, j]:
+                if (
+                    device[i] >= 0
+                    and device[i] == device[j]
+                    and real[i] > 0
+                    and real[j] > 0
+                    and not reach[i, j]
+                ):
                     clash, a, b = True, span[i], span[j]
             elif i >= base_move and j >= base_move:
                 m, n = i - base_move, j - base_move

@@ -51,7 +51,7 @@ def infeasible(
     if reason is not None and not (reason.field or "").endswith(".memory"):
         return reason
     admitted = "" if tried_all else " (not every plan was tried)"
-    found = sorted(ways)
+    found = sorted(known for known in ways if known.needs)
     others = ways_with_more_memory(problem)
     if others and others[0].short_bytes <= 0:
         others_fit = "use a strategy of more stages: some plan fits these devices"
@@ -80,8 +80,7 @@ def infeasible(
         f"{'they are' if several else 'it is'} {shorts} short: state more memory, or add a device"
     )
     return InfeasibleError(
-        f"{cause}: at best {parts} for"
-        f" {'their parts' if several else 'its part'}{admitted}",
+        f"{cause}: at best {parts} for {'their parts' if several else 'its part'}{admitted}",
         field=f"devices.{worst}.memory",
         value=f"{limits[worst]:.0f} bytes",
         remedy=f"{more}; or {others_fit}" if others_fit else more,
@@ -94,6 +93,9 @@ def impossible(problem: Problem) -> InfeasibleError | None:
     An operator or a colocate group that no device can run or hold; the sum of memory; no link by
     which an operator could get what the source has, or give what the sink wants.
     """
+    passed = _passed_on(problem)
+    if passed is not None:
+        return passed
     parts = _parts(problem)
     for check in (_nowhere_to_run, _nowhere_to_fit, _out_of_reach):
         for name, operators in parts:
@@ -234,6 +236,21 @@ def _nowhere_to_fit(
         value=f"{largest.memory_bytes:.0f} bytes",
         remedy=f"it is {needed - largest.memory_bytes:.0f} bytes short: state more memory, or add"
         " a device that holds it",
+    )
+
+
+def _passed_on(problem: Problem) -> InfeasibleError | None:
+    """A graph input that is a result too goes from the source to the sink in every plan."""
+    graph, cluster = problem.graph, problem.cluster
+    both = [t for t in graph.outputs if t in graph.inputs]
+    if not both or cluster.source == cluster.sink or cluster.link(cluster.source, cluster.sink):
+        return None
+    return InfeasibleError(
+        f"no link from {cluster.source!r} to {cluster.sink!r}, and the graph input {both[0]!r} is a"
+        " graph output too",
+        field="links",
+        value=f"{cluster.source}>{cluster.sink}",
+        remedy="add the link or a default_link to the cluster file",
     )
 
 

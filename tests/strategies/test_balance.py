@@ -75,6 +75,23 @@ def test_real_shapes_are_improved_and_reported_on_the_way(shape: str, objective:
     assert strategies.load("balance")(problem, Budget()).plan == plan
 
 
+def test_golden_plan() -> None:
+    """The wide graph's branches, shared out between the fast devices; d0 and d3 are slow."""
+    plan = solve(problem_of("wide", 12), "balance").plan
+    assert [(s.device, s.operators) for s in plan.stages] == [
+        ("d1", ("op0",)),
+        ("d1", ("op5",)),
+        ("d4", ("op10",)),
+        ("d2", ("op1", "op6", "op7")),
+        ("d1", ("op4",)),
+        ("d1", ("op2",)),
+        ("d1", ("op3",)),
+        ("d1", ("op9",)),
+        ("d4", ("op8",)),
+        ("d2", ("op11",)),
+    ]
+
+
 def test_throughput_is_spread_over_many_devices() -> None:
     solution = solve(problem_of("chain", 60, 7, Objective.THROUGHPUT), "balance")
     assert solution.verdict is not None

@@ -9,9 +9,7 @@ import numpy as np
 from cutset.problem import Budget, Objective, Problem
 from cutset.solvers.latency_model import latency_model
 from cutset.solvers.list_schedule import Schedule, rank_order, value_s
-from cutset.solvers.stages_of import stages_of
-
-_PIECE = 400_000  # visits of operators and tensors in one call of compiled code: some 20 ms
+from cutset.solvers.stages_of import PIECE, stages_of
 
 
 def balanced(
@@ -33,7 +31,8 @@ def balanced(
     chain = kernels.chains(m)
     device, order = start.device.copy(), start.order
     best = value_s(problem, start)
-    tries = max(_PIECE // m.work, 1)
+    work = m.work
+    tries = max(PIECE // work, 1)
     while not math.isinf(best):
         before = best
         pool, begin, end = kernels.units(m, device, order, chain, latency)
@@ -44,7 +43,7 @@ def balanced(
             value, first, done = kernels.move(
                 m, device, order, pool, begin, end, first, tries, best, latency
             )
-            effort -= done * m.work
+            effort -= done * work
             if value < best:
                 best = value
                 budget.report(stages_of(problem, device, order, effort=0))

@@ -56,8 +56,11 @@ class LatencyModel(NamedTuple):
 
     @property
     def work(self) -> int:
-        """What one evaluation takes, in visits: of operators, tensors and readers."""
-        return len(self.memory) + len(self.bytes_) + len(self.readers)
+        """What one evaluation takes, in visits: operators, tensors, and a tensor's readers once
+        for each device that they may be on."""
+        readers = np.diff(self.readers_at)
+        arrivals = int((readers * np.minimum(readers, self.devices)).sum())
+        return len(self.memory) + len(self.bytes_) + arrivals
 
 
 @lru_cache(maxsize=8)

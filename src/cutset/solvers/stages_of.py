@@ -17,7 +17,8 @@ from cutset.problem import Budget, Objective, Problem
 from cutset.solvers.arrays import Ints
 from cutset.solvers.latency_model import latency_model
 
-_PIECE = 400_000  # visits of operators and tensors in one call of compiled code: some 20 ms
+#: Visits of operators and tensors in one call of compiled code: some 20 ms.
+PIECE = 400_000
 
 
 def stages_of(
@@ -26,7 +27,7 @@ def stages_of(
     order: Sequence[int] | Ints,
     budget: Budget | None = None,
     *,
-    effort: float = 10_000_000,
+    effort: float = 5_000_000,
 ) -> Plan:
     """The plan of `device` (for each operator an index into the cluster's devices) in `order`.
 
@@ -59,14 +60,15 @@ def _stages(
     best = evaluator.score(m, device, order, stage, latency, False)
     if math.isinf(best):
         return stage
-    tries = max(_PIECE // m.work, 1)
+    work = m.work
+    tries = max(PIECE // work, 1)
     first, made = 0, 0
-    while effort >= m.work and not (budget is not None and budget.exhausted()):
-        part = int(min(tries, effort // m.work))
+    while effort >= work and not (budget is not None and budget.exhausted()):
+        part = int(min(tries, effort // work))
         stage, best, first, joined = kernels.join(
             m, device, order, stage, best, latency, first, part
         )
-        effort, made = effort - part * m.work, made + joined
+        effort, made = effort - part * work, made + joined
         if first < 0 and not made:
             break
         if first < 0:

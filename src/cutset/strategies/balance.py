@@ -11,6 +11,8 @@ from cutset.solvers.list_schedule import list_schedule
 from cutset.solvers.search import single_stage, value_of
 from cutset.solvers.stages_of import stages_of
 
+_JOINING = 1e8  # effort of joining the stages of a plan that may be the last
+
 
 @dataclass(frozen=True)
 class Balance:
@@ -50,6 +52,6 @@ class Balance:
             budget.report(plans[-1])
         for start in reversed(starts):
             found = balanced(problem, start, budget, effort=self.effort / len(starts))
-            plans.append(stages_of(problem, found.device, found.order, budget))
+            plans.append(stages_of(problem, found.device, found.order, budget, effort=_JOINING))
             budget.report(plans[-1])
         return Proposal(min(plans, key=lambda plan: value_of(problem, plan)))

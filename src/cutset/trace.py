@@ -79,31 +79,33 @@ class _Tracks:
         for device in used:
             pid = self._process(f"device {device.name}")
             resource = f"device:{device.name}"
-            self._threads[resource, "stage"] = (pid, 1, "compute")
+            self._thread(pid, resource, "stage", "compute")
             if device.send_s_per_byte or device.recv_s_per_byte:
-                self._threads[resource, "send"] = (pid, 2, "send and receive")
+                self._thread(pid, resource, "send", "send and receive")
             if not device.overlap:
-                self._threads[resource, "held"] = (pid, 3, "held by transfers")
+                self._thread(pid, resource, "held", "held by transfers")
         pid = self._process("network")
-        links = sorted(r.removeprefix("link:") for r in resources if r.startswith("link:"))
+        links = [link.name for link in cluster.pairs() if f"link:{link.name}" in resources]
         for link in links:
-            self._threads[f"link:{link}", "transfer"] = (pid, len(self._threads), f"link {link}")
+            self._thread(pid, f"link:{link}", "transfer", f"link {link}")
         for device in cluster.devices:
-            out = sum(
-                link in {f"{device.name}>{d.name}" for d in cluster.devices} for link in links
-            )
-            into = sum(
-                link in {f"{d.name}>{device.name}" for d in cluster.devices} for link in links
-            )
+            others = [other.name for other in cluster.devices]
+            out = sum(f"{device.name}>{other}" in links for other in others)
+            into = sum(f"{other}>{device.name}" in links for other in others)
             for side, limit, count in (
                 ("egress", device.egress_bps, out),
                 ("ingress", device.ingress_bps, into),
             ):
                 resource = f"{side}:{device.name}"
                 if resource in resources and (math.isfinite(limit) or count > 1):
-                    name = f"{side} {device.name}"
-                    self._threads[resource, "held"] = (pid, len(self._threads), name)
-        self.requests = {"pid": self._process("requests"), "tid": 1}
+                    self._thread(pid, resource, "held", f"{side} {device.name}")
+        pid = self._process("requests")
+        self._thread(pid, "requests", "all", "in flight")
+        self.requests = {"pid": pid, "tid": len(self._threads)}
+
+    def _thread(self, pid: int, resource: str, group: str, name: str) -> None:
+        # Numbers of threads differ over all processes: some readers look at nothing else.
+        self._threads[resource, group] = (pid, len(self._threads) + 1, name)
 
     def _process(self, name: str) -> int:
         self._processes.append(name)
@@ -128,7 +130,6 @@ class _Tracks:
         for pid, tid, name in self._threads.values():
             add("thread_name", pid, tid, {"name": name})
             add("thread_sort_index", pid, tid, {"sort_index": tid})
-        add("thread_name", self.requests["pid"], 1, {"name": "in flight"})
         return events
 
 

@@ -26,7 +26,7 @@ from cutset.testing.problems import random_problem
 
 Case = tuple[Problem, Plan, Estimate]
 some = settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
 )
@@ -75,7 +75,7 @@ def has_rivals_at_both_ends(problem: Problem, plan: Plan) -> bool:
     )
 
 
-@settings(some, max_examples=400)
+@settings(some, max_examples=300)
 @given(cases())
 def test_one_request_alone_takes_what_the_evaluator_says(case: Case) -> None:
     problem, plan, scored = case

@@ -9,16 +9,30 @@ its transfer to what takes it. Format: "Trace Event Format" (Google, 2016); time
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 from cutset.cluster import Cluster
+from cutset.errors import UsageError
 from cutset.simulation import Simulation, Span
 
 Event = dict[str, Any]
 
+#: About 40 MB of JSON.
+MAX_SPANS: Final = 150_000
+
 
 def trace_document(simulation: Simulation, cluster: Cluster) -> dict[str, Any]:
-    """The trace as a JSON document: `{"displayTimeUnit", "traceEvents", "otherData"}`."""
+    """The trace as a JSON document: `{"displayTimeUnit", "traceEvents", "otherData"}`.
+
+    Raises UsageError where it would have more than `MAX_SPANS` slices.
+    """
+    if simulation.span_count > MAX_SPANS:
+        raise UsageError(
+            f"a trace of {simulation.span_count} slices is too large to be drawn",
+            field="requests",
+            value=simulation.requests,
+            remedy=f"give at most {MAX_SPANS * simulation.requests // simulation.span_count}",
+        )
     tracks = _Tracks(cluster, set(simulation.utilisation))
     events: list[Event] = []
     spans = simulation.spans

@@ -213,6 +213,7 @@ def test_a_device_that_is_used_twice_waits_when_requests_are_taken_one_by_one() 
 def test_nothing_is_held_twice_at_a_time(case: Case, in_flight: int, dispatch: Dispatch) -> None:
     problem, plan, _ = case
     found = simulate(problem, plan, requests=6, in_flight=in_flight, dispatch=dispatch)
+    assert len(found.spans) == found.span_count
     held: dict[str, list[tuple[float, float]]] = {}
     for span in found.spans:
         held.setdefault(span.resource, []).append((span.start_s, span.end_s))

@@ -61,6 +61,11 @@ class Simulation:
         assert found is not None  # there is at least one request
         return found
 
+    @property
+    def span_count(self) -> int:
+        """How many `spans` there are."""
+        return self.requests * sum(len(a.resources) for a in self._network.activities)
+
     @cached_property
     def spans(self) -> tuple[Span, ...]:
         """What held which resource when, in the stream."""

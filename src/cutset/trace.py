@@ -9,16 +9,30 @@ its transfer to what takes it. Format: "Trace Event Format" (Google, 2016); time
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 from cutset.cluster import Cluster
+from cutset.errors import UsageError
 from cutset.simulation import Simulation, Span
 
 Event = dict[str, Any]
 
+#: About 40 MB of JSON.
+MAX_SPANS: Final = 150_000
+
 
 def trace_document(simulation: Simulation, cluster: Cluster) -> dict[str, Any]:
-    """The trace as a JSON document: `{"displayTimeUnit", "traceEvents", "otherData"}`."""
+    """The trace as a JSON document: `{"displayTimeUnit", "traceEvents", "otherData"}`.
+
+    Raises UsageError where it would have more than `MAX_SPANS` slices.
+    """
+    if simulation.span_count > MAX_SPANS:
+        raise UsageError(
+            f"a trace of {simulation.span_count} slices is too large to be drawn",
+            field="requests",
+            value=simulation.requests,
+            remedy=f"give at most {MAX_SPANS * simulation.requests // simulation.span_count}",
+        )
     tracks = _Tracks(cluster, set(simulation.utilisation))
     events: list[Event] = []
     spans = simulation.spans
@@ -79,31 +93,33 @@ class _Tracks:
         for device in used:
             pid = self._process(f"device {device.name}")
             resource = f"device:{device.name}"
-            self._threads[resource, "stage"] = (pid, 1, "compute")
+            self._thread(pid, resource, "stage", "compute")
             if device.send_s_per_byte or device.recv_s_per_byte:
-                self._threads[resource, "send"] = (pid, 2, "send and receive")
+                self._thread(pid, resource, "send", "send and receive")
             if not device.overlap:
-                self._threads[resource, "held"] = (pid, 3, "held by transfers")
+                self._thread(pid, resource, "held", "held by transfers")
         pid = self._process("network")
-        links = sorted(r.removeprefix("link:") for r in resources if r.startswith("link:"))
+        links = [link.name for link in cluster.pairs() if f"link:{link.name}" in resources]
         for link in links:
-            self._threads[f"link:{link}", "transfer"] = (pid, len(self._threads), f"link {link}")
+            self._thread(pid, f"link:{link}", "transfer", f"link {link}")
         for device in cluster.devices:
-            out = sum(
-                link in {f"{device.name}>{d.name}" for d in cluster.devices} for link in links
-            )
-            into = sum(
-                link in {f"{d.name}>{device.name}" for d in cluster.devices} for link in links
-            )
+            others = [other.name for other in cluster.devices]
+            out = sum(f"{device.name}>{other}" in links for other in others)
+            into = sum(f"{other}>{device.name}" in links for other in others)
             for side, limit, count in (
                 ("egress", device.egress_bps, out),
                 ("ingress", device.ingress_bps, into),
             ):
                 resource = f"{side}:{device.name}"
                 if resource in resources and (math.isfinite(limit) or count > 1):
-                    name = f"{side} {device.name}"
-                    self._threads[resource, "held"] = (pid, len(self._threads), name)
-        self.requests = {"pid": self._process("requests"), "tid": 1}
+                    self._thread(pid, resource, "held", f"{side} {device.name}")
+        pid = self._process("requests")
+        self._thread(pid, "requests", "all", "in flight")
+        self.requests = {"pid": pid, "tid": len(self._threads)}
+
+    def _thread(self, pid: int, resource: str, group: str, name: str) -> None:
+        # Numbers of threads differ over all processes: some readers look at nothing else.
+        self._threads[resource, group] = (pid, len(self._threads) + 1, name)
 
     def _process(self, name: str) -> int:
         self._processes.append(name)
@@ -128,7 +144,6 @@ class _Tracks:
         for pid, tid, name in self._threads.values():
             add("thread_name", pid, tid, {"name": name})
             add("thread_sort_index", pid, tid, {"sort_index": tid})
-        add("thread_name", self.requests["pid"], 1, {"name": "in flight"})
         return events
 
 

@@ -26,7 +26,7 @@ from cutset.testing.problems import random_problem
 
 Case = tuple[Problem, Plan, Estimate]
 some = settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
 )
@@ -75,7 +75,7 @@ def has_rivals_at_both_ends(problem: Problem, plan: Plan) -> bool:
     )
 
 
-@settings(some, max_examples=400)
+@settings(some, max_examples=300)
 @given(cases())
 def test_one_request_alone_takes_what_the_evaluator_says(case: Case) -> None:
     problem, plan, scored = case
@@ -213,6 +213,7 @@ def test_a_device_that_is_used_twice_waits_when_requests_are_taken_one_by_one() 
 def test_nothing_is_held_twice_at_a_time(case: Case, in_flight: int, dispatch: Dispatch) -> None:
     problem, plan, _ = case
     found = simulate(problem, plan, requests=6, in_flight=in_flight, dispatch=dispatch)
+    assert len(found.spans) == found.span_count
     held: dict[str, list[tuple[float, float]]] = {}
     for span in found.spans:
         held.setdefault(span.resource, []).append((span.start_s, span.end_s))

@@ -33,10 +33,14 @@ def simulate(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file (JSON).")],
     cluster: targets.ClusterOption = targets.DEFAULT_CLUSTER,
     profile: targets.ProfileOption = None,
-    requests: Annotated[int, typer.Option("--requests", help="Requests of the stream.")] = 200,
+    requests: Annotated[
+        int, typer.Option("--requests", min=1, help="Requests of the stream.")
+    ] = 200,
     in_flight: Annotated[
         int | None,
-        typer.Option("--in-flight", help="Requests at a time; default: until more hardly helps."),
+        typer.Option(
+            "--in-flight", min=1, help="Requests at a time; default: until more hardly helps."
+        ),
     ] = None,
     dispatch: Annotated[
         DispatchName,
@@ -74,6 +78,7 @@ def simulate(
     loaded = targets.load_target(target, targets.parse_shapes(input_shape))
     objective = Objective(document.objective or Objective.LATENCY)
     problem = targets.load_problem(loaded, cluster, profile, objective)
+    final = what_if(problem, parsed)
     stages = plan_of(document)
 
     def judge(stated: Problem) -> tuple[Estimate, Simulation]:
@@ -89,7 +94,6 @@ def simulate(
         except (InvalidFileError, PlanningError) as error:
             raise error.located(file=str(plan)) from None
         after = None
-        final = what_if(problem, parsed)
         if parsed:
             try:
                 after = judge(final)

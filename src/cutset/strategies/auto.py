@@ -2,25 +2,159 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.search import search
+from cutset import strategies
+from cutset.errors import InfeasibleError, PlanningError
+from cutset.problem import Alternative, Budget, Objective, Problem, Proposal, StrategyInfo
+from cutset.solvers.full_scope import full_bound_s
+from cutset.solvers.scopes import FULL, ONE_STAGE
+from cutset.solvers.search import best_single, infeasible, value_of
+
+_CLOSED = 1e-9  # relative: a bound this close to the value proves it
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of plans, the strategy that searches it, and its share of what time is left."""
+
+    name: str
+    strategy: str
+    share: float
+
+
+FAMILIES: Mapping[Objective, tuple[Family, ...]] = {
+    Objective.LATENCY: (
+        Family("two-way split", "envelope", 0.3),
+        Family("parallel branches", "makespan", 1.0),
+    ),
+    Objective.THROUGHPUT: (
+        Family("two-way split", "envelope", 0.3),
+        Family("pipeline", "bottleneck", 1.0),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a family gave: its plan, if any, and the plans that its bound holds for."""
+
+    family: Family
+    proposal: Proposal | None
+    value_s: float
+    elapsed_s: float
+    error: PlanningError | None = None
+
+    @property
+    def alternative(self) -> Alternative:
+        proposal = self.proposal
+        return Alternative(
+            self.family.name,
+            self.family.strategy,
+            None if proposal is None else self.value_s,
+            0.0 if proposal is None else proposal.bound_s,
+            "" if proposal is None else proposal.scope or "",
+            self.elapsed_s,
+            None if self.error is None else self.error.message,
+        )
 
 
 @dataclass(frozen=True)
 class Auto:
-    """The families there are: whole on one device, and two-stage splits, both exact.
+    """One device, a two-way split, and a pipeline (throughput) or parallel branches (latency).
 
-    One search covers them, as a single stage is where the search for two starts.
+    The families are searched one after another, the simpler first; of equal plans the simpler
+    counts. `effort_s` is the most that a family may take where no time limit is given. The bound
+    is the highest of those for any plan, where that closes the gap; otherwise the least of the
+    families' own, which holds for the plans of all of them together.
     """
+
+    effort_s: float = 60.0
 
     info: ClassVar[StrategyInfo] = StrategyInfo(
         objectives=frozenset(Objective),
-        exact="plans of at most two stages",
+        exact="what its families' strategies are exact for",
         citation="cutset, docs/planning.md",
     )
 
     def __call__(self, problem: Problem, budget: Budget) -> Proposal:
-        return search(problem, budget)
+        full = full_bound_s(problem)
+        single, single_s = best_single(problem, required=False)
+        alone = Family("one device", "single_device", 0.0)
+        found = [
+            _Found(
+                alone,
+                None if single is None else Proposal(single, single_s, ONE_STAGE),
+                single_s,
+                0.0,
+                None if single is not None else infeasible(problem, None),
+            )
+        ]
+        if single is not None:
+            budget.report(single, full, FULL)
+        for family in FAMILIES[problem.objective]:
+            best_s = min(f.value_s for f in found)
+            if full >= best_s * (1 - _CLOSED) and math.isfinite(best_s):
+                break
+            if budget.exhausted():
+                found.append(_Found(family, None, math.inf, 0.0, PlanningError("no time was left")))
+                continue
+            found.append(self._search(family, problem, budget))
+            proposal = found[-1].proposal
+            if proposal is not None:
+                full = max(full, proposal.full_bound_s)
+                if proposal.scope == FULL:
+                    full = max(full, proposal.bound_s)
+                budget.report(proposal.plan, full, FULL)
+        return _best(problem, found, full)
+
+    def _search(self, family: Family, problem: Problem, budget: Budget) -> _Found:
+        """What the family's strategy finds in its share of the time."""
+        left_s = budget.remaining_s()
+        part = budget.part(self.effort_s if math.isinf(left_s) else left_s * family.share)
+        begin_s = time.perf_counter()
+        proposal: Proposal | None = None
+        failure: PlanningError | None = None
+        try:
+            proposal = strategies.load(family.strategy)(problem, part)
+        except InfeasibleError as error:
+            failure = error
+        except PlanningError as error:
+            proposal, failure = part.best, error
+        elapsed_s = time.perf_counter() - begin_s
+        value_s = math.inf if proposal is None else value_of(problem, proposal.plan)
+        return _Found(family, proposal, value_s, elapsed_s, failure)
+
+
+def _best(problem: Problem, found: Sequence[_Found], full_s: float) -> Proposal:
+    """The best plan of all families, with the bound that says most about it.
+
+    Raises InfeasibleError where no family has a plan.
+    """
+    alternatives = tuple(f.alternative for f in found)
+    with_plan = [f for f in found if f.proposal is not None]
+    if not with_plan:
+        raise _why_none(problem, found)
+    best = min(with_plan, key=lambda f: f.value_s * (1 + _CLOSED if f is not found[0] else 1))
+    assert best.proposal is not None
+    plan, value_s = best.proposal.plan, best.value_s
+    bound_s, scope = full_s, FULL
+    if full_s < value_s * (1 - _CLOSED) and best.proposal.scope not in (None, FULL):
+        scoped = [f.proposal for f in with_plan if f.proposal is not None]
+        scoped = [p for p in scoped if p.scope not in (None, FULL)]
+        own_s = min(p.bound_s for p in scoped)
+        if own_s > full_s:
+            words = [p.scope or "" for p in scoped if p.scope != ONE_STAGE] or [ONE_STAGE]
+            bound_s, scope = own_s, "; ".join(dict.fromkeys(words))
+    return Proposal(plan, min(bound_s, value_s), scope, min(full_s, value_s), alternatives)
+
+
+def _why_none(problem: Problem, found: Sequence[_Found]) -> PlanningError:
+    """The last family's reason, as the later ones cover more plans."""
+    if isinstance(found[-1].error, InfeasibleError):
+        return found[-1].error
+    return infeasible(problem, None)

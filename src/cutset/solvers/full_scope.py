@@ -9,16 +9,20 @@ from __future__ import annotations
 import math
 
 from cutset.problem import Objective, Problem
+from cutset.solvers.load_bound import load_bound
 from cutset.solvers.two_stage import shape_of
 
 
-def full_bound_s(problem: Problem) -> float:
-    """Seconds that no untiled plan can beat; 0 where no argument applies."""
+def full_bound_s(problem: Problem, value_s: float = math.inf) -> float:
+    """Seconds that no untiled plan can beat; 0 where no argument applies.
+
+    `value_s`, the value of a plan, only sharpens it: then the least of both is what is proven.
+    """
     if len(problem.cluster.devices) == 1:
         return _one_device_s(problem)
     if problem.objective is Objective.LATENCY:
         return max(_stay_or_travel_s(problem), _chain_s(problem))
-    return 0.0
+    return load_bound(problem, value_s).bound_s
 
 
 def _one_device_s(problem: Problem) -> float:

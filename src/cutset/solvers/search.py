@@ -19,6 +19,7 @@ from cutset.errors import InfeasibleError, PlanningError, UnsupportedProblemErro
 from cutset.estimate import estimate
 from cutset.plan import Plan, Stage
 from cutset.problem import Budget, Objective, Problem, Proposal, check_memory
+from cutset.solvers import relaxation, scopes
 from cutset.solvers.branch_and_bound import BranchAndBound
 from cutset.solvers.cut_table import CutTable, all_cuts
 from cutset.solvers.full_scope import full_bound_s
@@ -153,7 +154,7 @@ def search(
         raise infeasible(problem, table)
     bound = min(bound, best.value_s)
     scope = scope_of(problem)
-    full = full_bound_s(problem)
+    full = full_bound_s(problem, best.value_s)
     if full >= best.value_s * (1 - 1e-9):
         bound, scope = min(full, best.value_s), "full"
     budget.report(best.plan, bound, scope)
@@ -214,23 +215,15 @@ def _open(best: _Incumbent, table: CutTable, max_subproblems: int) -> float:
 
 
 def infeasible(problem: Problem, table: CutTable | None) -> InfeasibleError:
-    """What stands in the way of every plan: an operator, links, or memory and how much of it."""
-    graph, devices = problem.graph, problem.cluster.devices
-    for i, op in enumerate(graph.operators):
-        if all(math.isinf(problem.compute_s(d.name)[i]) for d in devices):
-            return InfeasibleError(
-                f"operator {op.name!r} can run on no device of the cluster",
-                field=f"operators.{op.name}.compute_s",
-                value="no cost for " + ", ".join(sorted({d.kind for d in devices})),
-                remedy="profile the model on the devices, or add a kind to its compute_s",
-            )
+    """What stands in the way of every plan of one stage, or with a table of two (relaxation.py)."""
+    graph = problem.graph
     total = float(sum(op.memory_bytes for op in graph.operators) + graph.stage_memory_bytes)
-    ways: list[tuple[float, tuple[tuple[str, float], ...]]] = []  # bytes short in all, needs
+    ways: list[relaxation.Way] = []
     blocked: InfeasibleError | None = None
-    for device in devices:
+    for device in problem.cluster.devices:
         try:
             estimate(problem, single_stage(problem, device.name))
-            ways.append((total - device.memory_bytes, ((device.name, total),)))
+            ways.append(relaxation.Way(total - device.memory_bytes, device.name, total))
         except InfeasibleError as error:
             blocked = error
     for pair in pairs(problem) if table is not None else ():
@@ -239,44 +232,32 @@ def infeasible(problem: Problem, table: CutTable | None) -> InfeasibleError:
         rows = np.flatnonzero(np.isfinite(bounds))
         if not len(rows):
             continue
+        limits = [problem.device(name).memory_bytes for name in (pair.first, pair.second)]
         first = table.memory_first[rows] + graph.stage_memory_bytes
         second = total - table.memory_first[rows]
-        limits = (problem.device(name).memory_bytes for name in (pair.first, pair.second))
-        short = sum(
-            np.maximum(part - limit, 0.0)
-            for part, limit in zip((first, second), limits, strict=True)
+        short_first = np.maximum(first - limits[0], 0.0)
+        short_second = np.maximum(second - limits[1], 0.0)
+        row = int(np.argmin(short_first + short_second))
+        parts = (
+            relaxation.Way(float(short_first[row]), pair.first, float(first[row])),
+            relaxation.Way(float(short_second[row]), pair.second, float(second[row])),
         )
-        row = int(np.argmin(short))
-        needs = ((pair.first, float(first[row])), (pair.second, float(second[row])))
-        ways.append((float(np.asarray(short)[row]), needs))
-    if not ways:
-        return blocked or InfeasibleError(
-            "no plan of at most two stages exists",
-            field="links",
-            remedy="add links between the devices, or costs for the operators",
-        )
-    needed = {name: part for name, part in min(ways)[1] if part > problem.device(name).memory_bytes}
-    short_bytes = {name: part - problem.device(name).memory_bytes for name, part in needed.items()}
-    worst = max(needed, key=short_bytes.__getitem__, default=devices[0].name)
-    parts = " and ".join(f"device {name!r} needs {part:.0f} bytes" for name, part in needed.items())
-    shorts = " and ".join(f"{part:.0f} bytes" for part in short_bytes.values())
-    left = table is not None and bool(table.open_blocks)
-    return InfeasibleError(
-        f"the model fits in no plan of at most {'one stage' if table is None else 'two stages'}:"
-        f" at best {parts} for {'their parts' if len(needed) > 1 else 'its part'}"
-        + (" (not every cut was tried)" if left else ""),
-        field=f"devices.{worst}.memory",
-        value=f"{problem.device(worst).memory_bytes:.0f} bytes",
-        remedy=f"{'they are' if len(needed) > 1 else 'it is'} {shorts} short: state more memory, or"
-        " add a device",
+        ways.append(relaxation.together(parts))
+    return relaxation.infeasible(
+        problem,
+        scopes.ONE_STAGE if table is None else "plans of at most two stages",
+        ways,
+        blocked,
+        tried_all=table is None or not table.open_blocks,
     )
 
 
 def none_found(problem: Problem, name: str) -> InfeasibleError:
     """What a method that does not look at every plan says where it finds none."""
+    reason = relaxation.impossible(problem)
+    if reason is not None:
+        return reason  # true of every plan
     short = infeasible(problem, None)
-    if short.field is not None and short.field.startswith("operators."):
-        return short  # true of every plan
     return InfeasibleError(
         f"{name} finds no plan, though there may be one: {short.message}",
         field=short.field,

@@ -22,7 +22,7 @@ class SingleDevice:
 
     def __call__(self, problem: Problem, budget: Budget) -> Proposal:
         plan, value = best_single(problem)
-        full = full_bound_s(problem)
+        full = full_bound_s(problem, value)
         if full >= value * (1 - 1e-9):
             return Proposal(plan, min(full, value), "full")
         return Proposal(plan, value, "plans of one stage")

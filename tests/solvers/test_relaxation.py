@@ -1,0 +1,149 @@
+"""Why there is no plan, and that what is said to be enough is enough."""
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cutset.cluster import Cluster, Device, Link
+from cutset.cost import TableCost
+from cutset.errors import InfeasibleError, PlanningError
+from cutset.graph import Graph, Operator, Tensor
+from cutset.problem import Budget, Objective, Problem
+from cutset.solvers.dag_pipeline import best_dag_plan
+from cutset.solvers.relaxation import Way, impossible, infeasible, ways_with_more_memory
+from cutset.solvers.search import search
+from cutset.testing.problems import random_problem
+
+
+def chain(memory: tuple[int, ...], room: tuple[float, ...], colocate: str | None = None) -> Problem:
+    """A chain of operators and equal devices a, b, … with all links; 5 bytes a stage."""
+    operators = tuple(
+        Operator(f"o{i}", "Any", (f"t{i}",), (f"t{i + 1}",), memory_bytes=m, colocate=colocate)
+        for i, m in enumerate(memory)
+    )
+    tensors = {f"t{i}": Tensor(f"t{i}", 100) for i in range(len(memory) + 1)}
+    graph = Graph("g", operators, tensors, ("t0",), (f"t{len(memory)}",), stage_memory_bytes=5)
+    names = "abcdef"[: len(room)]
+    cluster = Cluster(
+        tuple(Device(n, "k", memory_bytes=m) for n, m in zip(names, room, strict=True)),
+        (),
+        "a",
+        "a",
+        default_link=Link("", "", 1e8, 0.0),
+    )
+    cost = TableCost({"k": {op.name: 0.001 for op in operators}})
+    return Problem(graph, cluster, cost, Objective.THROUGHPUT)
+
+
+def reason(problem: Problem) -> InfeasibleError:
+    error = impossible(problem)
+    assert error is not None
+    return error
+
+
+def test_the_sum_of_memory() -> None:
+    error = reason(chain((20, 20, 20), (25, 25)))
+    assert "60 bytes" in error.message
+    assert "40 beside 5 bytes for a stage" in error.message
+    assert error.remedy is not None
+    assert error.remedy.startswith("they are 20 bytes short; with 20 bytes more on 'a'")
+
+
+def test_an_operator_larger_than_every_device() -> None:
+    error = reason(chain((20, 70), (30, 60, 40)))
+    assert "operator 'o1' alone needs 75 bytes" in error.message
+    assert error.field == "devices.b.memory"
+    assert "15 bytes short" in str(error)
+    error = reason(chain((20, 40), (50, 60), colocate="pair"))
+    assert "the colocate group 'pair' alone needs 65 bytes" in error.message
+    assert "5 bytes short" in str(error)
+
+
+def test_operators_and_groups_that_nothing_runs() -> None:
+    problem = chain((1, 1), (math.inf, math.inf), colocate="pair")
+    assert "'o1' can run on no device" in str(
+        reason(replace(problem, cost=TableCost({"k": {"o0": 1.0}})))
+    )
+    devices = (Device("a", "k"), Device("b", "other"))
+    mixed = replace(
+        problem,
+        cluster=replace(problem.cluster, devices=devices),
+        cost=TableCost({"k": {"o0": 1.0}, "other": {"o1": 1.0}}),
+    )
+    assert "no device of the cluster can run all of the colocate group 'pair'" in str(reason(mixed))
+
+
+def test_no_way_from_the_source_or_to_the_sink() -> None:
+    problem = chain((1, 1), (3, 30))  # a holds no operator, and b has no link
+    alone = replace(problem.cluster, default_link=None)
+    assert "no link from 'a' to 'b'" in str(reason(replace(problem, cluster=alone)))
+    one_way = replace(alone, links=(Link("a", "b", 1e8, 0.0),))
+    error = reason(replace(problem, cluster=one_way))
+    assert "no link from 'b' to 'a'" in str(error)
+    assert "makes a graph output" in str(error)
+    both = replace(one_way, links=(*one_way.links, Link("b", "a", 1e8, 0.0)))
+    assert impossible(replace(problem, cluster=both)) is None
+
+
+def test_two_stages_are_too_few_but_three_fit() -> None:
+    problem = chain((20, 20, 20), (25, 25, 25))
+    with pytest.raises(InfeasibleError) as caught:
+        search(problem, Budget())
+    assert "none of the plans of at most two stages" in str(caught.value)
+    assert "20 bytes short" in str(caught.value)
+    assert "some plan fits these devices" in str(caught.value)
+    assert len(best_dag_plan(problem, Budget()).plan.stages) == 3
+
+
+def test_pieces_that_do_not_pack() -> None:
+    problem = chain((30, 30, 30), (50, 50, 10))
+    assert impossible(problem) is None
+    with pytest.raises(InfeasibleError) as caught:
+        best_dag_plan(problem, Budget())
+    assert "device 'a' needs 65 bytes for its part" in str(caught.value)
+    assert "15 bytes short" in str(caught.value)
+
+
+def test_says_when_not_all_was_tried() -> None:
+    error = infeasible(chain((1,), (9,)), "plans", [Way(3, "a", 12)], tried_all=False)
+    assert "not every plan was tried" in str(error)
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=300, deadline=None)
+def test_what_is_ruled_out_is_and_what_is_enough_suffices(seed: int) -> None:
+    problem = replace(random_problem(seed, 6, 4), objective=Objective.THROUGHPUT)
+    short = replace(
+        problem,
+        cluster=replace(
+            problem.cluster,
+            devices=tuple(
+                replace(d, memory_bytes=min(d.memory_bytes, 70)) for d in problem.cluster.devices
+            ),
+        ),
+    )
+    for tried in (problem, short):
+        try:
+            best_dag_plan(tried, Budget(), kicks=0)
+            found, text = True, ""
+        except InfeasibleError as error:
+            found, text = False, str(error)
+        except PlanningError:
+            continue
+        assert found or re.search(r"short|link|no device", text)
+        if impossible(tried) is not None:
+            assert not found
+        for way in ways_with_more_memory(tried)[:1]:
+            more = tuple(
+                replace(d, memory_bytes=max(way.needed_bytes, d.memory_bytes))
+                if d.name == way.device
+                else d
+                for d in tried.cluster.devices
+            )
+            best_dag_plan(
+                replace(tried, cluster=replace(tried.cluster, devices=more)), Budget(), kicks=0
+            )

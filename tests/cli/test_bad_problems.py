@@ -167,15 +167,15 @@ CLUSTERS: dict[str, tuple[str, str, int, str, str]] = {
         "source: pi\ndevices: {pi: {memory: 2kB}, server: {}}\n"
         "links: [{from: pi, to: server, bandwidth: 1Mbit/s}]",
         3,
-        "devices.pi.memory",
-        "'pi' needs 4000 bytes",
+        "links",
+        "no link from 'server' to 'pi'",
     ),
     "too little memory": (
         "{pi: {}, server: {}}",
         "{pi: {memory: 900B}, server: {memory: 2kB}}",
         3,
         "devices.server.memory",
-        "they are 100 bytes and 1000 bytes short",
+        "1000 bytes and 100 bytes short",
     ),
     "too little memory by one byte": (
         "{pi: {}, server: {}}",

@@ -160,7 +160,7 @@ FAULTS: dict[str, tuple[str, Any]] = {
     "forgets an operator": ("plans are valid", strategy(tears_apart)),
     "fills a proposal with junk": ("plans are valid", strategy(lambda p, b: Proposal(None))),  # type: ignore[arg-type]
     "a bound of junk": (
-        "plans are valid",
+        "no bound is above its plan's value",
         strategy(lambda p, b: replace(single(p, b), bound_s="low")),  # type: ignore[arg-type]
     ),
     "knows no memory limit": ("memory limits are kept", strategy(all_on_the_first)),

@@ -29,6 +29,7 @@ from cutset.solvers.search import best_single, value_of
 
 _CLOSED = 1e-10  # relative
 _FEW_IDEALS = 2_000
+_FAR = 5_000  # units × devices; of more, only moves between neighbours are tried
 _USUAL_WORK = 400  # operators and readers; of larger graphs fewer placements are looked at
 _ARRAY_BYTES = 250_000_000
 _PIECE = 4_000_000  # visits of operators and readers in one call of compiled code: some 20 ms
@@ -47,7 +48,7 @@ def best_dag_plan(
     incumbent: Plan | None = None,
     *,
     max_ideals: int = 12_000,
-    kicks: int = 60,
+    kicks: int = 200,
     rounds: tuple[int, ...] = (2_000, 50_000, 1_000_000),
     nodes: int = 200_000,
 ) -> Proposal:
@@ -161,7 +162,7 @@ class _Best:
         self.offer_improved(self.placement)
 
     def kick(self, times: int) -> None:
-        """Local search from random changes to the best placement."""
+        """Local search from random changes to the best placement: units moved, devices swapped."""
         rng = random.Random(f"dag {self.budget.seed}")
         units = self._units[1]
         devices = len(self.model.overhead_s)
@@ -169,8 +170,13 @@ class _Best:
             if self.budget.exhausted():
                 return
             placement = self.placement.copy()
-            for _ in range(rng.randint(1, 4)):
-                placement[units[rng.randrange(len(units))]] = rng.randrange(devices)
+            for _ in range(rng.randint(1, 3)):
+                a, b = rng.randrange(devices), rng.randrange(devices)
+                if rng.random() < 0.5:
+                    on_a, on_b = placement == a, placement == b
+                    placement[on_a], placement[on_b] = b, a
+                else:
+                    placement[units[rng.randrange(len(units))]] = a
             self.offer(self._local_optimum(placement))
 
     @cached_property
@@ -201,10 +207,14 @@ class _Best:
         found = placement.copy()
         cyclic = not acyclic(self.model, found)
         tries = max(_PIECE // (len(found) + len(self.model.readers)), 1)
-        made = 1
-        while made and not self.budget.exhausted():
-            made, begin = 0, 0
+        far = made = 0
+        while not self.budget.exhausted():
+            begin = made = 0
             while begin >= 0 and not self.budget.exhausted():
-                begin, more = improve(self.model, units, found, cyclic, begin, tries)
+                begin, more = improve(self.model, units, found, cyclic, far > 0, begin, tries)
                 made += more
+            if not made:
+                far += 1
+                if far > 1 or len(units.at) * len(self.model.overhead_s) > _FAR:
+                    break
         return found

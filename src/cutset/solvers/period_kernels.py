@@ -142,13 +142,19 @@ def better(new: tuple[float, float], old: tuple[float, float]) -> bool:
 
 @njit(cache=True, nogil=True)
 def improve(
-    m: PeriodModel, units: Units, device_of: Ints, cyclic: bool, begin: int, tries: int
+    m: PeriodModel,
+    units: Units,
+    device_of: Ints,
+    cyclic: bool,
+    far: bool,
+    begin: int,
+    tries: int,
 ) -> tuple[int, int]:
     """Local search in place, from move `begin` on; (where to go on, or −1 at the end; how many
     moves were made).
 
     Moves, in this order: a unit to the device of one that it gives to or takes from, or to one
-    without operators; with it, those before it, or behind it, on its device; two devices change
+    without operators, with `far` to any; with it, those before it, or behind it, on its device; two devices change
     parts; a whole part to another device. Moves that help are kept; `tries` of them are scored.
     """
     devices, operators = m.compute_s.shape
@@ -171,7 +177,7 @@ def improve(
             a = device_of[units.operators[units.at[u]]]
             if a == b:
                 continue
-            near = held[b] == 0
+            near = far or held[b] == 0
             for k in range(units.near_at[u], units.near_at[u + 1]):
                 if near:
                     break
@@ -180,7 +186,7 @@ def improve(
                 continue
             trial[:] = device_of
             changed = 0
-            touches = held[b] == 0
+            touches = far or held[b] == 0
             for v in range(count):
                 if device_of[units.operators[units.at[v]]] != a:
                     continue

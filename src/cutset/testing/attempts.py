@@ -20,7 +20,7 @@ from cutset.planner import certify
 from cutset.problem import Budget, Problem, Proposal, Solution, Strategy
 from cutset.solvers.search import value_of
 
-PATIENCE_S = 60.0  # for one tiny problem, on a slow machine
+PATIENCE_S = 300.0  # for one tiny problem, where its loops are first compiled on a slow machine
 
 Outcome = Literal[
     "solved",

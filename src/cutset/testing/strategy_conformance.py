@@ -271,7 +271,7 @@ class _Examination:
     def _bounds(self, found: Attempt) -> None:
         """The bounds that were returned, and those that were reported on the way."""
         for proposal in (found.proposal, found.budget.best):
-            if proposal is None or found.outcome == "broken":
+            if proposal is None or found.outcome in ("broken", "wrong bound"):
                 continue
             if proposal.bound_s > 0:
                 words = bool(proposal.scope)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cutset.api import Deployed, compare, deploy, export, load, profile, solve
     from cutset.cluster import Cluster
+    from cutset.comparison import Comparison
     from cutset.errors import (
         CutsetError,
         DeadlineExceeded,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cluster",
+    "Comparison",
     "CutsetError",
     "DeadlineExceeded",
     "Deployed",
@@ -59,6 +61,7 @@ __all__ = [
 #: Where names come from that `cutset.errors` does not define.
 _HOMES = {
     "Cluster": "cluster",
+    "Comparison": "comparison",
     "Deployed": "api",
     "Model": "onnx_io",
     "Plan": "plan",

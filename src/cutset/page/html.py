@@ -33,7 +33,7 @@ from cutset.units import format_bytes, format_time
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _ARROW = (
     '<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>'
-    '<marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7"'
+    '<marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="10" markerHeight="10"'
     ' markerUnits="userSpaceOnUse" orient="auto">'
     '<path d="M0 0L8 4L0 8z" fill="context-stroke"/></marker></defs></svg>'
 )
@@ -215,7 +215,7 @@ def _section(comparison: Comparison, shown: _Shown, colours: Mapping[str, str]) 
     path = critical_path(problem, solution)
     if path:
         facts.append(("critical path", path_in_words(path, most=14)))
-    facts += flips_in_words(solution.break_even)
+    facts += flips_in_words(solution.break_even, most=6)
     listed = "".join(tag("dt", words(a)) + tag("dd", words(b)) for a, b in facts)
     return tag(
         "section",
@@ -239,7 +239,8 @@ def _section(comparison: Comparison, shown: _Shown, colours: Mapping[str, str]) 
         tag("h3", "The cluster under this plan"),
         _caption(
             "Arrows are the links that the plan uses"
-            f" (at most the {MOST_LINKS} busiest): the thicker, the busier."
+            f" (at most the {MOST_LINKS} busiest): the thicker, the busier. Under each device: how"
+            " busy it is, and the memory it needs."
         ),
         tag("div", draw_cluster(problem, solution, colours), class_="view fit"),
         _unused(problem, solution),

@@ -273,7 +273,7 @@ def detector(side: int = 320, width: float = 1.0, seed: int = 0) -> onnx.ModelPr
 
 
 def pointwise(
-    side: int = 128, width: float = 1.0, seed: int = 0, layers: int = 1
+    side: int = 128, width: float = 1.0, seed: int = 0, layers: int = 2
 ) -> onnx.ModelProto:
     """A chain of 1x1 convolutions of 16 channels: hardly more work than moving their tensors."""
     channels = _scaled(16, width)

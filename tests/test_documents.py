@@ -115,17 +115,22 @@ WORKLOAD = {
 }
 
 
-def test_the_example_strategy_runs_as_it_stands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (code,) = examples("CONTRIBUTING.md", "python")
-    Path("fewest_bytes.py").write_text(code)
+def write_strategy(document: str, file: str) -> None:
+    """The document's strategy as a file here, beside a workload and a cluster."""
+    (code,) = examples(document, "python")
+    Path(file).write_text(code)
     Path("workload.json").write_text(json.dumps(WORKLOAD))
     Path("cluster.yaml").write_text(
         "schema: cutset/cluster/1\nsource: pi\ndevices: {pi: {}, server: {}}\n"
         "default_link: {bandwidth: 1Mbit/s}\n"
     )
+
+
+def test_the_example_strategy_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_strategy("CONTRIBUTING.md", "fewest_bytes.py")
     strategy = "./fewest_bytes.py:FewestBytes"
     assert cli.run(["plan", "workload.json", "--strategy", strategy, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -141,13 +146,7 @@ def test_the_guides_strategy_is_compared_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = examples("docs/planning.md", "python")
-    Path("fastest.py").write_text(code)
-    Path("workload.json").write_text(json.dumps(WORKLOAD))
-    Path("cluster.yaml").write_text(
-        "schema: cutset/cluster/1\nsource: pi\ndevices: {pi: {}, server: {}}\n"
-        "default_link: {bandwidth: 1Mbit/s}\n"
-    )
+    write_strategy("docs/planning.md", "fastest.py")
     options = ["--strategies", "auto", "--strategy", "./fastest.py:Fastest", "--json"]
     assert cli.run(["compare", "workload.json", *options]) == 0
     rows = {r["strategy"]: r for r in json.loads(capsys.readouterr().out)["strategies"]}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         solve,
     )
     from cutset.cluster import Cluster
+    from cutset.comparison import Comparison
     from cutset.errors import (
         CutsetError,
         DeadlineExceeded,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cluster",
+    "Comparison",
     "CutsetError",
     "DeadlineExceeded",
     "Deployed",
@@ -71,6 +73,7 @@ __all__ = [
 #: Where names come from that `cutset.errors` does not define.
 _HOMES = {
     "Cluster": "cluster",
+    "Comparison": "comparison",
     "Deployed": "api",
     "Model": "onnx_io",
     "Plan": "plan",

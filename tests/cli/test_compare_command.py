@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from cutset.cli import compare as command
 from cutset.cli import main as cli
 from cutset.comparison import Comparison, compare
 from cutset.problem import Problem
-from cutset.serde import read_plan
+from cutset.serde import read_plan, to_json, workload_document
 from cutset.testing import graphs
+from cutset.testing.problems import random_problem
 
 MINE = """
 from dataclasses import dataclass
@@ -52,8 +55,6 @@ links: [{from: pi, to: server, bandwidth: 20Mbit/s, latency: 3ms, both: true}]
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    from cutset.serde import to_json, workload_document
-
     monkeypatch.chdir(tmp_path)
     graph, cost = graphs.series_parallel(20, 2)
     Path("w.json").write_text(to_json(workload_document(graph, cost.seconds)))
@@ -164,6 +165,16 @@ def test_the_table_fits_its_terminal(width: int, encoding: str, comparison: Comp
     assert lines[0].startswith(("split", "don't split", "no clear"))
     longest = max(line.count("█" if encoding == "utf-8" else "#") for line in table)
     assert longest >= 8
+
+
+@given(st.integers(0, 20_000))
+@settings(deadline=None, max_examples=40)
+def test_every_comparison_can_be_shown(seed: int) -> None:
+    found = compare(random_problem(seed), ["single_device", "heft", "envelope"])
+    console = Console(file=io.StringIO(), width=80, markup=False)
+    command._show(console, found, "next")
+    assert "next: next" in console.file.getvalue()  # type: ignore[attr-defined]
+    json.loads(to_json(command.document(found)))
 
 
 def test_bars_are_in_proportion_and_long_ones_are_clipped() -> None:

@@ -108,6 +108,14 @@ def test_without_a_cluster_every_measured_kind_is_there(model: cutset.Model) -> 
     assert all(set(op.compute_s) == {"pi", "server"} for op in narrow.operators)
 
 
+def test_strategies_are_compared_from_python(model: cutset.Model) -> None:
+    found = cutset.compare(model, "cluster.yaml", "p.json", strategies=["auto"], time_limit_s=10)
+    assert isinstance(found, cutset.Comparison)
+    assert found.best is not None
+    again = cutset.solve(model, "cluster.yaml", "p.json")
+    assert found.best.value_s == pytest.approx(again.value_s)
+
+
 def test_everything_that_planning_reads_is_kept(model: cutset.Model) -> None:
     cutset.export(model, "p.json", "w.json", cluster="cluster.yaml")
     graph, cost = read_workload("w.json")

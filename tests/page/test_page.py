@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cutset.comparison import Comparison, compare
 from cutset.cost import TableCost
@@ -18,6 +20,8 @@ from cutset.page import render, write_page
 from cutset.plan import Plan, Stage
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.testing import graphs
+from cutset.testing.plans import random_plan
+from cutset.testing.problems import random_problem
 
 EVERY = frozenset(Objective)
 VOID = {"meta", "input"}
@@ -39,6 +43,17 @@ class Scattered:
             for i, op in enumerate(problem.graph.operators)
         ]
         return Proposal(Plan(tuple(stages)))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Any valid plan."""
+
+    seed: int = 0
+    info: ClassVar[StrategyInfo] = StrategyInfo(EVERY, "", "a test")
+
+    def __call__(self, problem: Problem, budget: Budget) -> Proposal:
+        return Proposal(random_plan(problem, self.seed))
 
 
 class Checker(HTMLParser):
@@ -225,3 +240,10 @@ def test_without_any_plan_it_says_so() -> None:
     text = "".join(parsed(render(found)).text)
     assert "No plan was found" in text
     assert "1 bytes" in text or "short" in text or "fits" in text
+
+
+@given(st.integers(0, 20_000))
+@settings(deadline=None, max_examples=60)
+def test_every_corner_of_the_model_can_be_drawn(seed: int) -> None:
+    found = compare(random_problem(seed), ["single_device", Drawn(seed), Drawn(seed + 1)])
+    parsed(render(found))

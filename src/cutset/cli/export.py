@@ -79,5 +79,10 @@ def _show(
     options = f" --cluster {output.quoted(cluster)}" if cluster is not None else ""
     if profile is not None:  # links and devices are measured there, not in a workload
         options += f" --profile {output.quoted(profile)}"
+    elif cluster is not None:
+        console.print(
+            "links and devices' overheads were measured too, and are not kept in a workload:"
+            " `cutset profile` first, then --profile, keeps them"
+        )
     assert out is not None
     console.print(f"next: {output.program()} compare {output.quoted(out)}{options}")

@@ -107,7 +107,9 @@ def _card(
         parts.append(_meter(x + 7, y + 38, width - 14, f"memory {held}", _part(memory, limit)))
         parts.append(_meter(x + 7, y + 57, width - 14, load, share))
     else:
-        parts.append(_meter(x + 7, y + 23, width - 14, load, share))
+        parts.append(
+            _meter(x + 7, y + 23, width - 14, f"{share:.0%}, {format_bytes(memory)}", share)
+        )
     return tag("g", *parts)
 
 

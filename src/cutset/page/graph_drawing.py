@@ -204,7 +204,7 @@ def _box(problem: Problem, group: Group, item: _Item, colours: Mapping[str, str]
     head = f"{len(operators)} operators" if many else clipped(first.name, 13)
     tail = format_time(seconds)
     if not many and first.op_type:
-        tail = f"{clipped(first.op_type, 13 - len(tail))} {tail}"
+        tail = f"{clipped(first.op_type, 12 - len(tail))} {tail}"
     names = ", ".join(clipped(op.name, 60) for op in operators[:_NAMES])
     more = f" and {len(operators) - _NAMES} more" if len(operators) > _NAMES else ""
     about = f"{names}{more}: {tail} on {group.device}"

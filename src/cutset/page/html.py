@@ -23,7 +23,7 @@ from cutset.page.cluster_drawing import MOST_LINKS, draw_cluster
 from cutset.page.colours import device_colours
 from cutset.page.graph_drawing import MOST_EDGES, draw_graph
 from cutset.page.groups import DETAIL, OVERVIEW, edges, groups
-from cutset.page.markup import tag, words
+from cutset.page.markup import clipped, tag, words
 from cutset.page.timeline import draw_timeline
 from cutset.problem import Objective, Problem, Solution
 from cutset.serde.common import write_text
@@ -33,7 +33,7 @@ from cutset.units import format_bytes, format_time
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _ARROW = (
     '<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>'
-    '<marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7"'
+    '<marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="10" markerHeight="10"'
     ' markerUnits="userSpaceOnUse" orient="auto">'
     '<path d="M0 0L8 4L0 8z" fill="context-stroke"/></marker></defs></svg>'
 )
@@ -165,7 +165,13 @@ def _table(comparison: Comparison, shown: Sequence[_Shown]) -> str:
             tag("td", words(gap_in_words(solution.gap)) if bound else "–", class_="n"),
             tag("td", words(solution.proof), title=proof),
             tag("td", words(format_time(row.elapsed_s) + ended), class_="n"),
-            tag("td", words(", ".join(devices[:6]) + (" …" if len(devices) > 6 else ""))),
+            tag(
+                "td",
+                words(
+                    ", ".join(clipped(d, 24) for d in devices[:6])
+                    + (" …" if len(devices) > 6 else "")
+                ),
+            ),
         )
         rows.append(tag("tr", *cells, class_="best" if row is comparison.best else None))
     head = "".join(
@@ -184,7 +190,8 @@ def _table(comparison: Comparison, shown: Sequence[_Shown]) -> str:
     )
     made = tag("table", tag("thead", tag("tr", head)), tag("tbody", *rows))
     hint = "Choose a strategy to see its plan below. Shorter bars are better."
-    return tag("div", made, tag("p", hint, class_="notes"), class_="table")
+    scrolling = tag("div", made, class_="scroll")
+    return tag("div", scrolling, tag("p", hint, class_="notes"), class_="table")
 
 
 def _notes(comparison: Comparison) -> str:
@@ -215,7 +222,7 @@ def _section(comparison: Comparison, shown: _Shown, colours: Mapping[str, str]) 
     path = critical_path(problem, solution)
     if path:
         facts.append(("critical path", path_in_words(path, most=14)))
-    facts += flips_in_words(solution.break_even)
+    facts += flips_in_words(solution.break_even, most=6)
     listed = "".join(tag("dt", words(a)) + tag("dd", words(b)) for a, b in facts)
     return tag(
         "section",
@@ -235,11 +242,12 @@ def _section(comparison: Comparison, shown: _Shown, colours: Mapping[str, str]) 
         tag("div", draw_timeline(problem, solution, colours), class_="view"),
         tag("h3", "How busy each resource is"),
         _caption("Seconds per request; with many requests, the longest bar sets the rate."),
-        busy_table(problem, solution, colours),
+        tag("div", busy_table(problem, solution, colours), class_="scroll"),
         tag("h3", "The cluster under this plan"),
         _caption(
             "Arrows are the links that the plan uses"
-            f" (at most the {MOST_LINKS} busiest): the thicker, the busier."
+            f" (at most the {MOST_LINKS} busiest): the thicker, the busier. Under each device: how"
+            " busy it is, and the memory it needs."
         ),
         tag("div", draw_cluster(problem, solution, colours), class_="view fit"),
         _unused(problem, solution),

@@ -9,10 +9,9 @@ were not compared, and of a pair that ties more than once between two probes, on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from cutset.cluster import Link
 from cutset.cost import LoadedCost
 from cutset.estimate import estimate
 from cutset.plan import Plan
@@ -36,22 +35,28 @@ def ties(problem: Problem, plan: Plan, others: Sequence[tuple[str, Plan]]) -> tu
 
     `others` are plans with their names in words, the strongest first; at most four are looked at.
     Parameters are bandwidths of links and loads and speeds of devices that any of them uses, the
-    busiest first. The same problem and plans give the same ties everywhere: work is counted, not
-    timed.
+    busiest first. Empty where one of the others is better already. The same problem and plans give
+    the same ties everywhere: work is counted, not timed.
     """
     different = {_placement(other): (name, other) for name, other in reversed(others)}
     different.pop(_placement(plan), None)
     rivals = list(reversed(different.values()))[:_MOST_OTHERS]
-    if not rivals or math.isinf(value_of(problem, plan)):
+    rivals = [(name, other) for name, other in rivals if _busy(problem, other)]
+    own = value_of(problem, plan)
+    if not rivals or math.isinf(own) or own > min(value_of(problem, r) for _, r in rivals):
         return ()
+    own_use = _busy(problem, plan)
+    others_use = dict.fromkeys(name for _, other in rivals for name in _busy(problem, other))
     size = len(problem.graph.operators) * len(problem.cluster.devices)
     around = _Around(problem, plan, rivals, max(_LEAST, min(_MOST, _WORK // max(size, 1))))
     found = []
-    for make in _parameters(problem, [plan, *(other for _, other in rivals)]):
-        for slower in (True, False):
-            tie = around.first(make.changed, slower)
+    for resource in list(dict.fromkeys([*own_use, *others_use]))[:_MOST_PARAMETERS]:
+        parameter = _parameter(problem, resource)
+        # What is slower makes a plan better only beside one that uses it, what is faster itself.
+        for slower, use in ((True, own_use), (False, others_use)):
+            tie = around.first(parameter.changed, slower) if resource in use else None
             if tie is not None:
-                found.append(make.break_even(*tie))
+                found.append(parameter.break_even(*tie))
     return tuple(found)
 
 
@@ -77,33 +82,25 @@ class _Parameter:
         return BreakEven(f"device:{self.change}.speed", then, above=1 / slowness, scope=AMONG)
 
 
-def _parameters(problem: Problem, plans: Sequence[Plan]) -> Iterator[_Parameter]:
-    """Links and devices that the plans use: those of the first by busy time, then the others'."""
-    names: dict[str, None] = {}
-    for plan in plans:
-        if math.isinf(value_of(problem, plan)):
-            continue
-        busy = estimate(problem, plan).busy_s
-        ranked = sorted(busy, key=lambda name: (-busy[name], name))
-        names |= dict.fromkeys(n for n in ranked if n.startswith(("link:", "device:")))
-    for resource in list(names)[:_MOST_PARAMETERS]:
-        family, _, name = resource.partition(":")
-        if family == "device":
+def _busy(problem: Problem, plan: Plan) -> dict[str, None]:
+    """Links and devices that the plan uses, the busiest first; none where it cannot run."""
+    if math.isinf(value_of(problem, plan)):
+        return {}
+    busy = estimate(problem, plan).busy_s
+    ranked = sorted(busy, key=lambda name: (-busy[name], name))
+    return dict.fromkeys(n for n in ranked if n.startswith(("link:", "device:")) and busy[n] > 0)
 
-            def loaded(x: float, name: str = name) -> Problem:
-                return replace(problem, cost=LoadedCost(problem.cost, {name: x}))
 
-            yield _Parameter(name, loaded, None)
-            continue
-        start, _, end = name.partition(">")
-        link = next(x for x in problem.cluster.links if (x.source, x.target) == (start, end))
-        # What a transfer gets today; the interfaces' own limits stay, as they are others' too.
-        today = problem.bandwidth_bps(link)
-
-        def slowed(x: float, link: Link = link, today: float = today) -> Problem:
-            return with_bandwidth(problem, link, today / x)
-
-        yield _Parameter(name, slowed, today)
+def _parameter(problem: Problem, resource: str) -> _Parameter:
+    family, _, name = resource.partition(":")
+    if family == "device":
+        return _Parameter(
+            name, lambda x: replace(problem, cost=LoadedCost(problem.cost, {name: x})), None
+        )
+    link = next(x for x in problem.cluster.links if x.name == name)
+    # What a transfer gets today; the interfaces' own limits stay, as they are others' too.
+    today = problem.bandwidth_bps(link)
+    return _Parameter(name, lambda x: with_bandwidth(problem, link, today / x), today)
 
 
 @dataclass
@@ -131,7 +128,7 @@ class _Around:
                     near = middle
                 else:
                     far, winner = middle, closer
-            return far, winner
+            return (far, winner) if self.left > 0 else None
         return None
 
     def _winner(self, changed: Callable[[float], Problem], x: float) -> str | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cutset.cluster import Cluster, Device, Link
+from cutset.cluster import Device, Link
 from cutset.cost import LoadedCost, TableCost
 from cutset.errors import InfeasibleError, PlanningError, UnsupportedProblemError
 from cutset.graph import Graph, Operator, Tensor
@@ -20,6 +20,7 @@ from cutset.solvers.search import single_stage
 from cutset.solvers.ties import AMONG
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem
+from cutset.testing.variations import scaled, with_faster_device, with_faster_links
 
 EVERY = frozenset(Objective)
 
@@ -276,43 +277,17 @@ def _orders_by_name(problem: Problem) -> bool:
 @given(problems, st.sampled_from([0.25, 4.0]))
 @settings(max_examples=60, deadline=None)
 def test_scaling_all_times_scales_the_value(problem: Problem, factor: float) -> None:
-    def times(seconds: float | None) -> float | None:
-        return None if seconds is None else seconds * factor
-
-    devices = tuple(
-        replace(
-            d,
-            egress_bps=d.egress_bps / factor,
-            ingress_bps=d.ingress_bps / factor,
-            stage_overhead_s=times(d.stage_overhead_s),
-            send_s_per_byte=times(d.send_s_per_byte),
-            recv_s_per_byte=times(d.recv_s_per_byte),
-        )
-        for d in problem.cluster.devices
-    )
-    links = tuple(
-        replace(x, bandwidth_bps=(x.bandwidth_bps or 0) / factor, latency_s=times(x.latency_s))
-        for x in problem.cluster.links
-    )
-    cluster = replace(problem.cluster, devices=devices, links=links)
-    load = {d.name: factor for d in devices}
-    scaled = replace(problem, cluster=cluster, cost=LoadedCost(problem.cost, load))
-    assert value(scaled) == pytest.approx(value(problem) * factor, rel=1e-9)
+    assert value(scaled(problem, factor)) == pytest.approx(value(problem) * factor, rel=1e-9)
 
 
 @given(problems, st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
 def test_a_faster_device_never_hurts(problem: Problem, which: int) -> None:
-    device = problem.cluster.devices[which % len(problem.cluster.devices)].name
-    faster = replace(problem, cost=LoadedCost(problem.cost, {device: 0.5}))
-    assert value(faster) <= value(problem) * (1 + 1e-9)
+    assert value(with_faster_device(problem, which)) <= value(problem) * (1 + 1e-9)
 
 
 @given(problems)
 @settings(max_examples=60, deadline=None)
 def test_faster_links_never_hurt_throughput(problem: Problem) -> None:
-    cluster: Cluster = problem.cluster
-    links = tuple(replace(x, bandwidth_bps=(x.bandwidth_bps or 0) * 2) for x in cluster.links)
     problem = replace(problem, objective=Objective.THROUGHPUT)
-    faster = replace(problem, cluster=replace(cluster, links=links))
-    assert value(faster) <= value(problem) * (1 + 1e-9)
+    assert value(with_faster_links(problem)) <= value(problem) * (1 + 1e-9)

@@ -45,6 +45,7 @@ class Walks:
     slack: Floats = field(init=False)
     hop: Floats = field(init=False)
     arcs: kernels.Arcs = field(init=False)
+    _labels: kernels.Labels | None = None
 
     def __post_init__(self) -> None:
         ch = self.chain
@@ -115,9 +116,16 @@ class Walks:
         return True
 
     def labels(self, room: int) -> kernels.Labels:
+        """An empty pool; the last one again where it has as much room."""
         from cutset.solvers import pipeline_kernels as kernels
 
-        return kernels.Labels(
+        old = self._labels
+        if old is not None and len(old.state) == room:
+            old.head.fill(-1)
+            old.table.fill(-1)
+            old.counts[:] = (0, -1, 0, -1)
+            return old
+        self._labels = kernels.Labels(
             state=np.empty(room, dtype=np.int64),
             device=np.empty(room, dtype=np.int64),
             visited=np.empty(room, dtype=np.int64),
@@ -130,6 +138,7 @@ class Walks:
             table=np.full(1 << (2 * room - 1).bit_length(), -1, dtype=np.int64),
             counts=np.array([0, -1, 0, -1]),
         )
+        return self._labels
 
     def search(self, memory: np.typing.NDArray[np.int64], room: int) -> Path | bool | None:
         """After `arranged`: a walk to the end that goes to no device that it remembers; False
@@ -159,7 +168,7 @@ class Walks:
         from cutset.solvers import pipeline_kernels as kernels
 
         n = len(self.chain.limit)
-        lb = self.labels(width * 40 + 20_000)
+        lb = self.labels(width * 60 + 5_000)
         memory = np.full(n, (1 << min(n, REMEMBERED)) - 1, dtype=np.int64)
         bits = np.arange(min(n, REMEMBERED))
         begin, steps = 0, 1

@@ -217,7 +217,7 @@ def open_cuts(ch: Chain, beta: float, slack: Floats, free: Bools) -> None:
             worst = 0.0
             for f in range(n):
                 if f != d and useful[f]:
-                    worst = max(worst, ch.wire[d, f])
+                    worst = max(worst, ch.path[d, f])
                     if f != ch.source:
                         worst = max(worst, ch.wire[ch.source, f])
             for row in range(ch.makers_at[p], ch.makers_at[p + 1]):
@@ -260,7 +260,7 @@ def _add(
             return True
     slot = _slot(lb, seen)
     x = lb.table[slot]
-    if x >= 0 and cut_of[lb.state[x]] >= cut:
+    if x >= 0 and cut_of[lb.state[x]] >= cut and (lb.device[x] == d or seen >> lb.device[x] & 1):
         return True
     before = -1
     x = lb.head[row, d]

@@ -64,7 +64,7 @@ class Search:
         if not walks.walk(high * (1 - 1e-6)):
             return value
         _, high = walks.least(self.bound_s, high, 1e-9)
-        if walks.arranged(high) and isinstance(better := walks.search(self.memory, 5_000), tuple):
+        if walks.arranged(high) and isinstance(better := walks.search(0 * self.memory, 20_000), tuple):
             value = min(value, self.offer(self.chain.plan(self.problem.graph, *better)))
         return value
 

@@ -12,6 +12,7 @@ lists them.
 from __future__ import annotations
 
 import heapq
+
 import numpy as np
 from numba import njit
 

@@ -102,11 +102,12 @@ def _rows(ch: Chain, od: Orders, beta: float, order: Ints, used: int, first: int
 
 
 @njit(cache=True, nogil=True)
-def anneal(ch: Chain, od: Orders, beta: float, warm: float, cool: float, total: int, steps: int) -> None:
+def anneal(
+    ch: Chain, od: Orders, beta: float, warm: float, cool: float, total: int, steps: int
+) -> None:
     """`steps` of `total` random changes of the order: swap, move, turn round, replace, add, drop.
 
-    Worse orders are accepted by a temperature that falls from `warm` to `cool`. A negative count
-    of devices in use asks to begin.
+    Worse orders are accepted by a temperature that falls from `warm` to `cool`.
     """
     n = len(ch.limit)
     order = np.empty(n, dtype=np.int64)
@@ -176,9 +177,8 @@ def anneal(ch: Chain, od: Orders, beta: float, warm: float, cool: float, total: 
             first = min(i, used - 1)
         value = _rows(ch, od, beta, order, used, first)
         worse = value - od.values[0]
-        if worse > 0.0:
-            if worse > -heat * math.log((1 + _draw(od, 1 << 20)) / (1 << 20)):
-                continue
+        if worse > 0.0 and worse > -heat * math.log((1 + _draw(od, 1 << 20)) / (1 << 20)):
+            continue
         for x in range(first + 1, used + 1):
             od.sums[x] = od.trial[x]
         od.order[:] = order

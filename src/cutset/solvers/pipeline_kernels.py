@@ -171,8 +171,8 @@ def backward(
                     hop[row + k, d] = np.inf
                     for i in range(n):
                         f = ch.nearest[d, i]
-                        if f != d and ch.wire[d, f] <= slack[row + k, f]:
-                            hop[row + k, d] = ch.wire[d, f]
+                        if f != d and ch.path[d, f] <= slack[row + k, f]:
+                            hop[row + k, d] = ch.path[d, f]
                             break
 
 
@@ -188,7 +188,8 @@ class Labels(NamedTuple):
     alive: Bools
     head: Ints  # [states, N]
     front: Ints  # some labels at open cuts
-    table: Ints  # hash table from `visited` to the label at the farthest open cut; −1: empty
+    table: Ints  # hash table from `visited` with the device itself to the label at the farthest
+    # open cut; −1: empty
     counts: Ints  # [4] labels, the next to extend, length of the front, the label at the end
 
 
@@ -258,9 +259,10 @@ def _add(
             and (lb.device[x] == d or lb.visited[x] >> lb.device[x] & 1)
         ):
             return True
+    own = seen >> d & 1 == 1
     slot = _slot(lb, seen)
     x = lb.table[slot]
-    if x >= 0 and cut_of[lb.state[x]] >= cut and (lb.device[x] == d or seen >> lb.device[x] & 1):
+    if x >= 0 and cut_of[lb.state[x]] >= cut:
         return True
     before = -1
     x = lb.head[row, d]
@@ -287,9 +289,10 @@ def _add(
     lb.after[x] = lb.head[row, d]
     lb.head[row, d] = x
     if free[row, d]:
-        if lb.table[slot] >= 0:
-            lb.alive[lb.table[slot]] = False
-        lb.table[slot] = x
+        if own:
+            if lb.table[slot] >= 0:
+                lb.alive[lb.table[slot]] = False
+            lb.table[slot] = x
         size = 0  # those that it makes needless leave the front
         for i in range(lb.counts[2]):
             y = lb.front[i]

@@ -23,8 +23,9 @@ from cutset.solvers.scopes import PIPELINES
 from cutset.solvers.search import single_stage, value_of
 
 _CLOSED = 5e-10  # relative: a proof that nothing is better by more than this is a proof
-_STEPS = 20_000  # of a descent between two looks at the clock
-_EFFORTS = 5
+_STEPS = 5_000  # of a descent between two looks at the clock
+_EFFORTS = 4
+_ROUNDS = 5  # as many labels as this times the room for them, until a threshold is left open
 
 
 @dataclass
@@ -88,13 +89,16 @@ class Search:
         path = self.walks.beam(self._score, self._weight, width)
         if path is not None and self.offer_path(path) <= loose(beta):
             return True
-        while True:
+        work = 0
+        while work < _ROUNDS * room:
             walk = self.walks.search(self.memory, room)
+            work += self.walks.labelled + room // 100
             if not isinstance(walk, tuple):
                 return walk
             if len(set(walk[0])) == len(walk[0]):
-                return True if self.offer_path(walk) <= loose(beta) else None
+                return True if self.offer_path(walk) <= loose(beta) else self.exact(beta, room)
             self._remember(walk[0])
+        return None
 
     def _remember(self, devices: list[int]) -> None:
         """Make the walk impossible: what comes again is remembered in between."""
@@ -172,8 +176,9 @@ class Search:
         behind = [np.append(x[::-1].cumsum()[::-1], 0.0) for x in (typical, ch.memory)]
         return np.array([behind[0] / max(behind[0][0], 1e-300), behind[1]])
 
-    def exact(self, beta: float) -> bool | None:
-        """Whether a pipeline is within beta; a better one is kept. None where time ran out."""
+    def exact(self, beta: float, steps: float = math.inf) -> bool | None:
+        """Whether a pipeline is within beta; a better one is kept. None where time or about `steps`
+        tried stages ended the search."""
         from cutset.solvers import pipeline_kernels as kernels
 
         if not self.walks.walk(beta):
@@ -202,6 +207,9 @@ class Search:
         while stages < 0:
             if self.budget.exhausted():
                 return None
+            if steps <= 0:
+                return None
+            steps -= _STEPS
             stages = kernels.descend(
                 ch, trail, loose(beta), self.walks.slack, self.walks.hop, _STEPS
             )
@@ -260,7 +268,7 @@ def _close(search: Search) -> bool | None:
         last = min(search.closed_s, search.top_s)
         beta = min(max(beta, search.bound_s), last)
         if effort < _EFFORTS:
-            found = search.decide(beta, 5_000 * 4**effort, 30 * 2**effort)
+            found = search.decide(beta, 5_000 * 8**effort, 30 * 3**effort)
         else:
             found = search.exact(beta)
         if found is False:
@@ -272,19 +280,19 @@ def _close(search: Search) -> bool | None:
             low = beta if math.isnan(low) else min(low, beta)
             high = beta if math.isnan(high) else max(high, beta)
         last = min(search.closed_s, search.top_s)
-        beta, stuck = _next(search.bound_s, last, low, high)
+        near = 1 + 0.05 / 4**effort
+        beta, stuck = _next(search.bound_s, last, low, high, near)
         if stuck:
-            search.anneal(4_000 * 3**effort, effort + 1)
+            search.anneal(4_000 * 4**effort, effort + 1)
             effort += 1
             low = high = math.nan
             last = min(search.closed_s, search.top_s)
-            beta, _ = _next(search.bound_s, last, low, high)
+            beta, _ = _next(search.bound_s, last, low, high, near)
     return True if search.plan is not None else None
 
 
-def _next(bound: float, last: float, low: float, high: float) -> tuple[float, bool]:
+def _next(bound: float, last: float, low: float, high: float, near: float) -> tuple[float, bool]:
     """The next threshold to decide, and whether what is not known leaves none."""
-    near = 1.002
     if math.isnan(low):
         return (last if last <= bound * near else math.sqrt(max(bound, last / 1e6) * last)), False
     if bound * near < low:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import p2_table
 import plots
 import s1_table
 import s2_table
@@ -27,6 +28,7 @@ TABLES: Mapping[str, Callable[[tables.Result], str]] = {
     "s2": s2_table.section,
     "s1": s1_table.section,
     "s3": s3_table.section,
+    "p2": p2_table.section,
 }
 PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "segments": plots.segments,

@@ -44,7 +44,7 @@ class Arcs(NamedTuple):
     limit: Floats
     room: Floats
     near: Floats
-    count: Ints  # [1] listed, or that there would be
+    total: Ints  # [1] listed, or that there would be
 
 
 @njit(cache=True, nogil=True)
@@ -156,7 +156,7 @@ def backward(
                     if limit < 0.0:
                         continue
                     slack[row + k, d] = max(slack[row + k, d], limit)
-                    a = arcs.count[0]
+                    a = arcs.total[0]
                     if a < len(arcs.end):
                         arcs.end[a] = state_of(ch, q, p) if q < m else len(ch.makers)
                         arcs.limit[a] = limit
@@ -164,15 +164,15 @@ def backward(
                         arcs.near[a] = serial * near[k]
                         arcs.next[a] = arcs.head[row + k, d]
                         arcs.head[row + k, d] = a
-                    arcs.count[0] = a + 1
+                    arcs.total[0] = a + 1
         if p:
             for k in range(states):
                 for d in range(n):
                     hop[row + k, d] = np.inf
                     for i in range(n):
                         f = ch.nearest[d, i]
-                        if f != d and ch.wire[d, f] <= slack[row + k, f]:
-                            hop[row + k, d] = ch.wire[d, f]
+                        if f != d and ch.path[d, f] <= slack[row + k, f]:
+                            hop[row + k, d] = ch.path[d, f]
                             break
 
 
@@ -188,7 +188,8 @@ class Labels(NamedTuple):
     alive: Bools
     head: Ints  # [states, N]
     front: Ints  # some labels at open cuts
-    table: Ints  # hash table from `visited` to the label at the farthest open cut; −1: empty
+    table: Ints  # hash table from `visited` with the device itself to the label at the farthest
+    # open cut; −1: empty
     counts: Ints  # [4] labels, the next to extend, length of the front, the label at the end
 
 
@@ -217,11 +218,50 @@ def open_cuts(ch: Chain, beta: float, slack: Floats, free: Bools) -> None:
             worst = 0.0
             for f in range(n):
                 if f != d and useful[f]:
-                    worst = max(worst, ch.wire[d, f])
+                    worst = max(worst, ch.path[d, f])
                     if f != ch.source:
                         worst = max(worst, ch.wire[ch.source, f])
             for row in range(ch.makers_at[p], ch.makers_at[p + 1]):
                 free[row, d] = amount * worst <= beta
+
+
+@njit(cache=True, nogil=True)
+def cover(ch: Chain, beta: float, weight: Floats, reach: Floats) -> bool:
+    """reach[i, d]: the most of weight[i] that device d can run within `beta`. Whether that is
+    enough of each for all blocks."""
+    kinds, m = weight.shape
+    n = len(ch.limit)
+    reach[:] = 0.0
+    for d in range(n):
+        q = 0
+        memory, compute = ch.stage_memory, ch.overhead[d]
+        held = np.zeros(kinds)
+        for p in range(m):
+            if q < p:
+                q = p
+                memory, compute = ch.stage_memory, ch.overhead[d]
+                held[:] = 0.0
+            while (
+                q < m
+                and memory + ch.memory[q] <= ch.limit[d]
+                and (compute + ch.compute_s[d, q]) * (1 - 1e-10) <= beta
+            ):
+                memory += ch.memory[q]
+                compute += ch.compute_s[d, q]
+                for i in range(kinds):
+                    held[i] += weight[i, q]
+                q += 1
+            for i in range(kinds):
+                reach[i, d] = max(reach[i, d], held[i] * (1 + 1e-12))
+            if q > p:
+                memory -= ch.memory[p]
+                compute -= ch.compute_s[d, p]
+                for i in range(kinds):
+                    held[i] -= weight[i, p]
+    enough = True
+    for i in range(kinds):
+        enough = enough and reach[i].sum() * (1 + 1e-9) >= weight[i].sum()
+    return enough
 
 
 @njit(cache=True, nogil=True)
@@ -242,14 +282,24 @@ def _add(
     lb: Labels,
     free: Bools,
     cut_of: Ints,
+    reach: Floats,
+    behind: Floats,
     row: int,
     d: int,
     seen: int,
     left: float,
     parent: int,
 ) -> bool:
-    """Keep a label unless one is no worse; False where there is no room."""
+    """Keep a label unless one is no worse, or the devices left are too few; False where there is
+    no room."""
     cut = cut_of[row]
+    for i in range(len(reach)):
+        rest = 0.0
+        for e in range(len(ch.limit)):
+            if e > 61 or not seen >> e & 1:
+                rest += reach[i, e]
+        if rest * (1 + 1e-9) < behind[i, cut]:
+            return True
     for i in range(lb.counts[2]):
         x = lb.front[i]
         if (
@@ -258,6 +308,7 @@ def _add(
             and (lb.device[x] == d or lb.visited[x] >> lb.device[x] & 1)
         ):
             return True
+    own = seen >> d & 1 == 1
     slot = _slot(lb, seen)
     x = lb.table[slot]
     if x >= 0 and cut_of[lb.state[x]] >= cut:
@@ -287,9 +338,10 @@ def _add(
     lb.after[x] = lb.head[row, d]
     lb.head[row, d] = x
     if free[row, d]:
-        if lb.table[slot] >= 0:
-            lb.alive[lb.table[slot]] = False
-        lb.table[slot] = x
+        if own:
+            if lb.table[slot] >= 0:
+                lb.alive[lb.table[slot]] = False
+            lb.table[slot] = x
         size = 0  # those that it makes needless leave the front
         for i in range(lb.counts[2]):
             y = lb.front[i]
@@ -316,6 +368,8 @@ def extend(
     slack: Floats,
     free: Bools,
     cut_of: Ints,
+    reach: Floats,
+    behind: Floats,
     memory: Ints,
     lb: Labels,
     steps: int,
@@ -324,7 +378,8 @@ def extend(
 
     A walk that comes to device d keeps of the devices it remembers those of bit mask memory[d],
     and d if it is one of them, and never goes to one that it remembers: every simple path is such a
-    walk. Returns 1 where one reaches the end (counts[3] is its label), 0 where none does, −1 to be
+    walk. What is behind a cut (`behind`) must be within the `reach` of devices not remembered.
+    Returns 1 where one reaches the end (counts[3] is its label), 0 where none does, −1 to be
     called again, −2 where there is no room for more.
     """
     n = len(ch.limit)
@@ -371,7 +426,7 @@ def extend(
                         lb.counts[3] = y
                         return 1
                     if room >= 0.0:
-                        if not _add(ch, lb, free, cut_of, to, g, kept, room, x):
+                        if not _add(ch, lb, free, cut_of, reach, behind, to, g, kept, room, x):
                             return -2
                         if free[to, g]:
                             break

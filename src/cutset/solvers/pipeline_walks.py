@@ -45,6 +45,7 @@ class Walks:
     slack: Floats = field(init=False)
     hop: Floats = field(init=False)
     arcs: kernels.Arcs = field(init=False)
+    _labels: kernels.Labels | None = None
 
     def __post_init__(self) -> None:
         ch = self.chain
@@ -53,6 +54,11 @@ class Walks:
         self.free = np.zeros(shape, dtype=np.bool_)
         self.cut_of = np.repeat(np.arange(len(ch.makers_at) - 1), np.diff(ch.makers_at))
         self.arcs = self._arcs(0)
+        typical = np.median(np.where(np.isfinite(ch.compute_s), ch.compute_s, 0.0), axis=0)
+        self.weight = np.array([typical, ch.memory])
+        self.reach = np.zeros((len(self.weight), len(ch.limit)))
+        self.behind = np.zeros((len(self.weight), len(ch.memory) + 1))
+        self.behind[:, :-1] = self.weight[:, ::-1].cumsum(axis=1)[:, ::-1]
 
     def _arcs(self, room: int) -> kernels.Arcs:
         from cutset.solvers import pipeline_kernels as kernels
@@ -64,16 +70,19 @@ class Walks:
             limit=np.empty(room),
             room=np.empty(room),
             near=np.empty(room),
-            count=np.zeros(1, dtype=np.int64),
+            total=np.zeros(1, dtype=np.int64),
         )
 
     def walk(self, beta: float) -> bool | None:
-        """Whether a walk is within beta; None where time ran out. Fills slack, hop and arcs."""
+        """Whether a walk is within beta, and the devices together can run all blocks; None where
+        time ran out. Fills slack, hop and arcs."""
         from cutset.solvers import pipeline_kernels as kernels
 
         ch = self.chain
         n, m = ch.compute_s.shape
-        self.arcs.count[0] = 0
+        self.arcs.total[0] = 0
+        if not kernels.cover(ch, loose(beta), self.weight, self.reach):
+            return False
         rows = max(1, 1_000_000 // (n * (m + n)))
         for high in range(m - 1, -1, -rows):
             if self.budget.exhausted():
@@ -105,7 +114,7 @@ class Walks:
             found = self.walk(beta)
             if found is not True:
                 return found
-            needed = int(self.arcs.count[0])
+            needed = int(self.arcs.total[0])
             if needed <= len(self.arcs.end):
                 break
             if needed > _ARCS:
@@ -115,9 +124,16 @@ class Walks:
         return True
 
     def labels(self, room: int) -> kernels.Labels:
+        """An empty pool; the last one again where it has as much room."""
         from cutset.solvers import pipeline_kernels as kernels
 
-        return kernels.Labels(
+        old = self._labels
+        if old is not None and len(old.state) == room:
+            old.head.fill(-1)
+            old.table.fill(-1)
+            old.counts[:] = (0, -1, 0, -1)
+            return old
+        self._labels = kernels.Labels(
             state=np.empty(room, dtype=np.int64),
             device=np.empty(room, dtype=np.int64),
             visited=np.empty(room, dtype=np.int64),
@@ -130,6 +146,12 @@ class Walks:
             table=np.full(1 << (2 * room - 1).bit_length(), -1, dtype=np.int64),
             counts=np.array([0, -1, 0, -1]),
         )
+        return self._labels
+
+    @property
+    def labelled(self) -> int:
+        """Labels that the last search made."""
+        return 0 if self._labels is None else int(self._labels.counts[0])
 
     def search(self, memory: np.typing.NDArray[np.int64], room: int) -> Path | bool | None:
         """After `arranged`: a walk to the end that goes to no device that it remembers; False
@@ -141,7 +163,16 @@ class Walks:
         while True:
             began_s = time.perf_counter()
             end = kernels.extend(
-                self.chain, self.arcs, self.slack, self.free, self.cut_of, memory, lb, steps
+                self.chain,
+                self.arcs,
+                self.slack,
+                self.free,
+                self.cut_of,
+                self.reach,
+                self.behind,
+                memory,
+                lb,
+                steps,
             )
             if end >= 0:
                 return self.path(lb) if end else False
@@ -159,13 +190,22 @@ class Walks:
         from cutset.solvers import pipeline_kernels as kernels
 
         n = len(self.chain.limit)
-        lb = self.labels(width * 40 + 20_000)
+        lb = self.labels(width * 60 + 5_000)
         memory = np.full(n, (1 << min(n, REMEMBERED)) - 1, dtype=np.int64)
         bits = np.arange(min(n, REMEMBERED))
         begin, steps = 0, 1
         for _ in range(n):
             end = kernels.extend(
-                self.chain, self.arcs, self.slack, self.free, self.cut_of, memory, lb, steps
+                self.chain,
+                self.arcs,
+                self.slack,
+                self.free,
+                self.cut_of,
+                self.reach,
+                self.behind,
+                memory,
+                lb,
+                steps,
             )
             if end == 1:
                 devices, cuts = self.path(lb)

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
+from cutset.errors import PlanningError
 from cutset.plan import Plan
 from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers.arrays import Floats, Ints
 from cutset.solvers.block_chain import BlockChain, block_chain, in_order
+from cutset.solvers.pipeline_start import greedy_path, infeasible_pipeline
 from cutset.solvers.pipeline_walks import REMEMBERED, Path, Walks, loose
 from cutset.solvers.scopes import PIPELINES
-from cutset.solvers.search import infeasible, single_stage, value_of
+from cutset.solvers.search import single_stage, value_of
 
 _CLOSED = 5e-10  # relative: a proof that nothing is better by more than this is a proof
-_STEPS = 20_000  # of a descent between two looks at the clock
+_STEPS = 5_000  # of a descent between two looks at the clock
+_EFFORTS = 4
+_ROUNDS = 5  # as many labels as this times the room for them, until a threshold is left open
 
 
 @dataclass
@@ -44,6 +49,16 @@ class Search:
         bits = [1 << d if d < REMEMBERED else 0 for d in range(n)]
         self.memory = np.array([sum(bits) if n <= 10 else bits[d] for d in range(n)])
 
+    @cached_property
+    def top_s(self) -> float:
+        """No pipeline that can run takes longer than this."""
+        ch = self.chain.arrays
+        finite = ch.wire[np.isfinite(ch.wire)]
+        rate = finite.max(initial=0.0) + ch.send.max() + ch.recv.max()
+        compute = np.where(np.isfinite(ch.compute_s), ch.compute_s, 0.0).max(axis=0).sum()
+        moved = 2 * len(ch.limit) * rate * ch.bytes_.sum()
+        return float(2 * (ch.overhead.max() + compute + moved) + 1e-9)
+
     @property
     def closed_s(self) -> float:
         """A pipeline must be within this to be worth finding."""
@@ -59,14 +74,7 @@ class Search:
     def offer_path(self, path: Path) -> float:
         """Also with its devices' best cuts, and without some of them."""
         value = self.offer(self.chain.plan(self.problem.graph, *path))
-        walks = Walks(in_order(self.chain.arrays, path[0]), self.budget)
-        high = min(value, self.value_s)
-        if not walks.walk(high * (1 - 1e-6)):
-            return value
-        _, high = walks.least(self.bound_s, high, 1e-9)
-        if walks.arranged(high) and isinstance(better := walks.search(self.memory, 10_000), tuple):
-            value = min(value, self.offer(self.chain.plan(self.problem.graph, *better)))
-        return value
+        return min(value, self._offer_order(path[0]))
 
     def raise_bound(self, bound_s: float) -> None:
         if bound_s > self.bound_s:
@@ -81,13 +89,16 @@ class Search:
         path = self.walks.beam(self._score, self._weight, width)
         if path is not None and self.offer_path(path) <= loose(beta):
             return True
-        while True:
+        work = 0
+        while work < _ROUNDS * room:
             walk = self.walks.search(self.memory, room)
+            work += self.walks.labelled + room // 100
             if not isinstance(walk, tuple):
                 return walk
             if len(set(walk[0])) == len(walk[0]):
-                return True if self.offer_path(walk) <= loose(beta) else None
+                return True if self.offer_path(walk) <= loose(beta) else self.exact(beta, room)
             self._remember(walk[0])
+        return None
 
     def _remember(self, devices: list[int]) -> None:
         """Make the walk impossible: what comes again is remembered in between."""
@@ -101,6 +112,53 @@ class Search:
                     self.memory[devices[last[d] : j]] |= bit
                     self.forgotten.add(d)
             last[d] = j
+
+    def anneal(self, steps: int, seed: int) -> None:
+        """Offer the path in the best order of devices found from the incumbent's."""
+        from cutset.solvers import order_kernels as kernels
+
+        ch = self.chain.arrays
+        n, m = ch.compute_s.shape
+        at = {name: d for d, name in enumerate(self.chain.names)}
+        used = [at[name] for name in self.plan.devices] if self.plan is not None else [ch.source]
+        while len(used) < n:  # the others by their links
+            order = ch.nearest[used[-1]]
+            used.append(next(int(d) for d in order if int(d) not in used))
+        count = len(self.plan.devices) if self.plan is not None else n
+        crossing = [
+            ch.bytes_[ch.crossing[ch.crossing_at[p] : ch.crossing_at[p + 1]]].sum()
+            for p in range(m + 1)
+        ]
+        behind = np.append(ch.memory[::-1].cumsum()[::-1], 0.0) + np.arange(m, -1, -1)
+        orders = kernels.Orders(
+            order=np.array(used),
+            best=np.array(used),
+            sums=np.empty((n + 1, m + 1)),
+            trial=np.empty((n + 1, m + 1)),
+            crossing_bytes=np.array(crossing),
+            behind=behind / behind[0],
+            counts=np.array([count, count, 0]),
+            values=np.zeros(2),
+            random=np.array([(self.budget.seed * 1009 + seed) % 2**31 + 1]),
+        )
+        piece = max(1, 200_000 // (n * m))
+        for _ in range(0, steps, piece):
+            if self.budget.exhausted():
+                return
+            kernels.anneal(ch, orders, self.bound_s or 1.0, 3.0, 0.1, steps, piece)
+        self._offer_order([int(d) for d in orders.best[: orders.counts[1]]])
+
+    def _offer_order(self, devices: list[int]) -> float:
+        """The best cuts for these devices in this order, of which some may be left out."""
+        walks = Walks(in_order(self.chain.arrays, devices), self.budget)
+        high = min(self.value_s * (1 - 1e-9), self.top_s)
+        if not walks.walk(high):
+            return math.inf
+        _, high = walks.least(self.bound_s, high, 1e-9)
+        own = np.array([1 << d if d < REMEMBERED else 0 for d in range(len(self.memory))])
+        if walks.arranged(high) and isinstance(better := walks.search(own, 50_000), tuple):
+            return self.offer(self.chain.plan(self.problem.graph, *better))
+        return math.inf
 
     @property
     def _weight(self) -> Floats:
@@ -116,14 +174,11 @@ class Search:
         ch = self.chain.arrays
         typical = np.median(np.where(np.isfinite(ch.compute_s), ch.compute_s, 0.0), axis=0)
         behind = [np.append(x[::-1].cumsum()[::-1], 0.0) for x in (typical, ch.memory)]
-        return np.array([behind[0] / max(behind[0][0], 1e-300) / self.bound_or_one, behind[1]])
+        return np.array([behind[0] / max(behind[0][0], 1e-300), behind[1]])
 
-    @property
-    def bound_or_one(self) -> float:
-        return self.bound_s or 1.0
-
-    def exact(self, beta: float) -> bool | None:
-        """Whether a pipeline is within beta; a better one is kept. None where time ran out."""
+    def exact(self, beta: float, steps: float = math.inf) -> bool | None:
+        """Whether a pipeline is within beta; a better one is kept. None where time or about `steps`
+        tried stages ended the search."""
         from cutset.solvers import pipeline_kernels as kernels
 
         if not self.walks.walk(beta):
@@ -152,6 +207,9 @@ class Search:
         while stages < 0:
             if self.budget.exhausted():
                 return None
+            if steps <= 0:
+                return None
+            steps -= _STEPS
             stages = kernels.descend(
                 ch, trail, loose(beta), self.walks.slack, self.walks.hop, _STEPS
             )
@@ -171,66 +229,84 @@ def best_pipeline(problem: Problem, budget: Budget) -> Proposal:
     """The pipeline of least period, with a lower bound on all of them.
 
     The bound equals the value unless the budget ended the search first. Raises InfeasibleError that
-    names a relaxation.
+    names a relaxation, and PlanningError where time ended before a plan was found.
     """
     search = Search(problem, budget, block_chain(problem))
     for device in problem.cluster.devices:
         search.offer(single_stage(problem, device.name))
-    ch = search.chain.arrays
-    finite = ch.wire[np.isfinite(ch.wire)]
-    rate = finite.max(initial=0.0) + ch.send.max() + ch.recv.max()
-    compute = np.where(np.isfinite(ch.compute_s), ch.compute_s, 0.0).max(axis=0).sum()
-    top = (ch.overhead.max() + compute + 2 * len(ch.limit) * rate * ch.bytes_.sum()) * 2 + 1e-9
-    high = min(search.value_s, float(top))
-    if not search.walks.walk(high):
-        raise infeasible(problem, None)
-    search.raise_bound(search.walks.least(0.0, high, 1e-12)[0])
-    _close(search, float(top))
+    if (path := greedy_path(search.chain.arrays)) is not None:
+        search.offer(search.chain.plan(problem.graph, *path))
+    high = min(search.value_s, search.top_s)
+    found = search.walks.walk(high)
+    if found:
+        search.raise_bound(search.walks.least(0.0, high, 1e-12)[0])
+        found = _close(search)
+    if search.plan is None and found is False:
+        raise infeasible_pipeline(problem)
     if search.plan is None:
-        raise infeasible(problem, None)
+        raise PlanningError(
+            "the search ended before it found a plan, or proved that there is none",
+            field="time_limit_s",
+            value=f"{budget.time_limit_s:g} s",
+            remedy="give it more time, or the devices more memory",
+        )
     return Proposal(search.plan, min(search.bound_s, search.value_s), PIPELINES)
 
 
-def _close(search: Search, top: float) -> None:
-    """Bring bound and value together, by thresholds between them.
+def _close(search: Search) -> bool | None:
+    """Bring bound and value together, by thresholds between them; False where no plan exists.
 
-    What is not decided within an effort is left for later, when nothing else is open.
+    What is not decided within an effort is left for later, when nothing else is open. Efforts are
+    counted in work, not time, so that the same problem gives the same plan on every machine.
     """
     effort = 0
     low = high = math.nan  # between these, this effort decides nothing
+    if search.decide(search.bound_s * (1 + 1e-9), 3_000, 30) is None or search.plan is None:
+        search.anneal(1_000, 0)
     beta = search.bound_s * (1 + 1e-9)
     while search.bound_s < search.closed_s and not search.budget.exhausted():
-        last = min(search.closed_s, top)
+        last = min(search.closed_s, search.top_s)
         beta = min(max(beta, search.bound_s), last)
-        if effort < 4:
-            found = search.decide(beta, 20_000 * 5**effort, 50 * 3**effort)
+        if effort < _EFFORTS:
+            found = search.decide(beta, 5_000 * 8**effort, 30 * 3**effort)
         else:
             found = search.exact(beta)
         if found is False:
             search.raise_bound(beta)
             if beta == last:
                 search.raise_bound(search.value_s)
-                return
+                return search.plan is not None
         elif found is None:
             low = beta if math.isnan(low) else min(low, beta)
             high = beta if math.isnan(high) else max(high, beta)
-        last = min(search.closed_s, top)
-        beta, stuck = _next(search.bound_s, last, low, high)
+        last = min(search.closed_s, search.top_s)
+        near = 1 + 0.05 / 4**effort
+        beta, stuck = _next(search.bound_s, last, low, high, near)
         if stuck:
+            search.anneal(4_000 * 4**effort, effort + 1)
             effort += 1
             low = high = math.nan
-            beta, _ = _next(search.bound_s, last, low, high)
+            last = min(search.closed_s, search.top_s)
+            beta, _ = _next(search.bound_s, last, low, high, near)
+    return True if search.plan is not None else None
 
 
-def _next(bound: float, last: float, low: float, high: float) -> tuple[float, bool]:
+def _next(bound: float, last: float, low: float, high: float, near: float) -> tuple[float, bool]:
     """The next threshold to decide, and whether what is not known leaves none."""
-    near = 1.002
     if math.isnan(low):
         return (last if last <= bound * near else math.sqrt(max(bound, last / 1e6) * last)), False
-    if high * near < last:
-        return math.sqrt(high * last), False
-    if high < last:
-        return last, False
     if bound * near < low:
         return math.sqrt(bound * low), False
-    return last, True
+    if high * near < last:
+        return math.sqrt(high * last), False
+    return last, not high < last
+
+
+def fits(problem: Problem, budget: Budget) -> bool:
+    """Whether a pipeline is found with little effort, however slow."""
+    search = Search(problem, budget, block_chain(problem))
+    for device in problem.cluster.devices:
+        search.offer(single_stage(problem, device.name))
+    if search.plan is None:
+        search.decide(search.top_s, 20_000, 100)
+    return search.plan is not None

@@ -27,12 +27,16 @@ from functools import cached_property
 
 import numpy as np
 
+from cutset.errors import InfeasibleError
 from cutset.plan import Plan, Stage
 from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers import scopes
 from cutset.solvers.arrays import Bools, ClusterArrays, Floats, Ints, cluster_arrays
-from cutset.solvers.latency_blocks import Block, latency_blocks, ranks
+from cutset.solvers.latency_blocks import LARGE, Block, latency_blocks, ranks
+from cutset.solvers.list_schedule import list_schedule
+from cutset.solvers.moving import moved
 from cutset.solvers.search import infeasible, single_stage, value_of
+from cutset.solvers.stages_of import stages_of
 
 _CLOSED = 1e-10  # relative: bounds are sums in another order than the evaluator's
 _PIECE = 2_000  # nodes between two looks at the clock
@@ -351,6 +355,7 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
     for name in cluster.names:
         run.offer(single_stage(problem, name))
     blocks = latency_blocks(problem.graph)
+    _listed(run, max((b.count for b in blocks), default=0) > LARGE)
     if blocks:
         _prepare(run, blocks, cluster)
         _paths_of_gathered(run)
@@ -362,6 +367,18 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
     bound = run.value_s if run.closed() else run.bound_s
     budget.report(run.plan, bound, scopes.FULL)
     return Proposal(run.plan, bound, scopes.FULL)
+
+
+def _listed(run: _Search, large: bool) -> None:
+    """A list schedule, and where blocks are too large to be solved, one improved by moves."""
+    try:
+        found = list_schedule(run.problem, contended=True)
+    except InfeasibleError:
+        return
+    run.offer(stages_of(run.problem, found.device, found.order, join=False))
+    if large:
+        better = moved(run.problem, found, run.budget, effort=2e8)
+        run.offer(stages_of(run.problem, better.device, better.order, run.budget))
 
 
 def _prepare(run: _Search, blocks: Iterable[Block], cluster: ClusterArrays) -> None:

@@ -640,12 +640,8 @@ def schedule_stages(
     reads_stage = np.empty(most, np.int64)
     waits_from = np.empty(most, np.int64)
     moves, reads, waits = 0, 0, 0
-    limit = most * 3 + 2 * len(in_u) + most * (most + 1) + 8
-    depth_limit = 200
-    arc_from = np.empty(limit + 2 * depth_limit, np.int64)
-    arc_to = np.empty(limit + 2 * depth_limit, np.int64)
-    arc_lag = np.empty(limit + 2 * depth_limit)
-    arcs = 0
+    local = np.empty((most, 2), np.int64)  # stages of one device that read from each other
+    locals_ = 0
     for v in range(count):
         y = device[v]
         for k in range(tin_at[v], tin_at[v + 1]):
@@ -654,9 +650,8 @@ def schedule_stages(
             x = device[u]
             if x == y:
                 if label[u] != label[v]:
-                    arc_from[arcs], arc_to[arcs] = label[u], label[v]
-                    arc_lag[arcs] = sdur[label[u]]
-                    arcs += 1
+                    local[locals_, 0], local[locals_, 1] = label[u], label[v]
+                    locals_ += 1
                     if label[v] == sink_stage:
                         waits_from[waits] = label[u]
                         waits += 1
@@ -681,6 +676,14 @@ def schedule_stages(
                 reads_move[reads], reads_stage[reads] = m, label[v]
                 reads += 1
     size = stages + moves
+    depth_limit = 200
+    limit = locals_ + reads + moves * (moves + 1) + 2 * depth_limit + 2
+    arc_from = np.empty(limit, np.int64)
+    arc_to = np.empty(limit, np.int64)
+    arc_lag = np.empty(limit)
+    arcs = locals_
+    for k in range(locals_):
+        arc_from[k], arc_to[k], arc_lag[k] = local[k, 0], local[k, 1], sdur[local[k, 0]]
     for m in range(moves):
         arc_from[arcs], arc_to[arcs] = msrc[m], stages + m
         arc_lag[arcs] = sdur[msrc[m]] + mready[m]

@@ -38,6 +38,7 @@ from cutset.solvers.moving import moved
 from cutset.solvers.search import infeasible, single_stage, value_of
 from cutset.solvers.stages_of import stages_of
 
+_ROUNDING = 1e-12  # relative: a plan of the same value is not better
 _CLOSED = 1e-10  # relative: bounds are sums in another order than the evaluator's
 
 
@@ -70,7 +71,7 @@ class _Search:
                 if group is not None and groups.setdefault(group, stage.device) != stage.device:
                     return
         value = value_of(self.problem, plan)
-        if value < self.value_s:
+        if value < self.value_s * (1 - _ROUNDING) or (self.plan is None and value < math.inf):
             self.plan, self.value_s = plan, value
             self.budget.report(plan)
 
@@ -103,6 +104,7 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
         run.raise_bound(0.0)
     if run.plan is None:
         raise infeasible(problem, None)
+    _joined(run)
     bound = run.value_s if run.closed() else run.bound_s
     budget.report(run.plan, bound, scopes.FULL)
     return Proposal(run.plan, bound, scopes.FULL)
@@ -118,6 +120,24 @@ def _listed(run: _Search, large: bool) -> None:
     if large:
         better = moved(run.problem, found, run.budget, effort=2e8)
         run.offer(stages_of(run.problem, better.device, better.order, run.budget))
+
+
+def _joined(run: _Search) -> None:
+    """The best plan in fewer stages, where the evaluator says that this costs nothing."""
+    plan, graph = run.plan, run.problem.graph
+    if plan is None or run.budget.exhausted() or len(plan.stages) == 1:
+        return
+    names = [d.name for d in run.problem.cluster.devices]
+    order, device = [], [0] * len(graph.operators)
+    for stage in plan.stages:
+        members = sorted(graph.positions[name] for name in stage.operators)
+        order += members
+        for i in members:
+            device[i] = names.index(stage.device)
+    fewer = stages_of(run.problem, device, order, run.budget)
+    value = value_of(run.problem, fewer)
+    if len(fewer.stages) < len(plan.stages) and value <= run.value_s * (1 + _ROUNDING):
+        run.plan, run.value_s = fewer, min(value, run.value_s)
 
 
 def _prepare(run: _Search, blocks: Iterable[Block], cluster: ClusterArrays) -> None:

@@ -51,6 +51,10 @@ class Block:
     def count(self) -> int:
         return len(self.positions)
 
+    def reads(self, v: int) -> list[int]:
+        """The tensors that an operator reads."""
+        return [int(t) for t in self.tin_t[self.tin_at[v] : self.tin_at[v + 1]]]
+
     @cached_property
     def real(self) -> Floats:
         """1 for the operators that run in it, 0 for entry and sink."""
@@ -101,8 +105,7 @@ class Block:
         local = {w: k for k, w in enumerate(members)}
         reads: list[list[int]] = [[]]
         for w in members[1:]:
-            mine = self.tin_t[self.tin_at[w] : self.tin_at[w + 1]]
-            reads.append([int(t) for t in mine if int(self.tprod[t]) in local])
+            reads.append([t for t in self.reads(w) if int(self.tprod[t]) in local])
         number: dict[int, int] = {}
         for row in reads:
             for t in row:

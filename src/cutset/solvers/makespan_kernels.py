@@ -225,11 +225,12 @@ def settle(start, tail, cutoff, arcs, arc_from, arc_to, arc_lag):
 @njit(cache=True, nogil=True)
 def schedule(
     device, c, real, head, later, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
-    wire, lat, send, recv, ov, rank, kin, multicast, cutoff, max_nodes, best_start,
+    wire, lat, send, recv, ov, rank, kin, multicast, cutoff, max_nodes, best_start, best_late,
 ):  # fmt: skip
     """The best schedule of the operators of a block that have devices (−1: none, left out).
 
     `head[v, y]` and `later[v, y]`: no earlier start, no less time from the end to the exit's end.
+    `best_late` gets starts that are as late as an operator's tensors were counted ready.
 
     Returns (value, proven, nodes): inf where nothing below `cutoff` was found; `proven` says
     whether the search came to its end. `best_start` gets the operators' starts. Branches on which
@@ -414,6 +415,15 @@ def schedule(
                 cutoff = min(cutoff, best)
                 for v in range(count):
                     best_start[v] = at[v]
+                    best_late[v] = at[v]
+                for m in range(moves):
+                    u = tprod[move_t[m]]
+                    made = at[count + move_t[m]] - tbytes[move_t[m]] * send[device[u]]
+                    best_late[u] = max(best_late[u], made - span[u])
+                for k in range(base):  # but no later than what reads it
+                    i, j = arc_from[base - 1 - k], arc_to[base - 1 - k]
+                    if i < count and j < count:
+                        best_late[i] = min(best_late[i], best_late[j])
                 depth -= 1
                 fresh = False
                 continue
@@ -636,12 +646,8 @@ def schedule_stages(
     reads_stage = np.empty(most, np.int64)
     waits_from = np.empty(most, np.int64)
     moves, reads, waits = 0, 0, 0
-    limit = most * 3 + 2 * len(in_u) + most * (most + 1) + 8
-    depth_limit = 200
-    arc_from = np.empty(limit + 2 * depth_limit, np.int64)
-    arc_to = np.empty(limit + 2 * depth_limit, np.int64)
-    arc_lag = np.empty(limit + 2 * depth_limit)
-    arcs = 0
+    local = np.empty((most, 2), np.int64)  # stages of one device that read from each other
+    locals_ = 0
     for v in range(count):
         y = device[v]
         for k in range(tin_at[v], tin_at[v + 1]):
@@ -650,9 +656,8 @@ def schedule_stages(
             x = device[u]
             if x == y:
                 if label[u] != label[v]:
-                    arc_from[arcs], arc_to[arcs] = label[u], label[v]
-                    arc_lag[arcs] = sdur[label[u]]
-                    arcs += 1
+                    local[locals_, 0], local[locals_, 1] = label[u], label[v]
+                    locals_ += 1
                     if label[v] == sink_stage:
                         waits_from[waits] = label[u]
                         waits += 1
@@ -677,6 +682,14 @@ def schedule_stages(
                 reads_move[reads], reads_stage[reads] = m, label[v]
                 reads += 1
     size = stages + moves
+    depth_limit = 200
+    limit = locals_ + reads + moves * (moves + 1) + 2 * depth_limit + 2
+    arc_from = np.empty(limit, np.int64)
+    arc_to = np.empty(limit, np.int64)
+    arc_lag = np.empty(limit)
+    arcs = locals_
+    for k in range(locals_):
+        arc_from[k], arc_to[k], arc_lag[k] = local[k, 0], local[k, 1], sdur[local[k, 0]]
     for m in range(moves):
         arc_from[arcs], arc_to[arcs] = msrc[m], stages + m
         arc_lag[arcs] = sdur[msrc[m]] + mready[m]
@@ -1030,11 +1043,12 @@ def leaf(
     """
     count = len(device)
     starts = np.empty(count)
+    late = np.empty(count)
     label = np.empty(count, np.int64)
     place = np.empty(count, np.int64)
     value, proven, taken = schedule(
         device, c, real, head, tail, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
-        wire, lat, send, recv, ov, rank, kin, multicast, cutoff, 3000, starts,
+        wire, lat, send, recv, ov, rank, kin, multicast, cutoff, 3000, starts, late,
     )  # fmt: skip
     work = 1 + taken // 4
     if value >= cutoff:
@@ -1050,12 +1064,20 @@ def leaf(
         )  # fmt: skip
         best_label[:] = label
         best_place[:] = place
+        if found > relaxed * (1 + 1e-12):
+            later, _, _ = schedule_stages(
+                label, count, device, c, real, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank,
+                reach, wire, lat, send, recv, ov, rank, kin, multicast, INF, 0, late, place,
+            )  # fmt: skip
+            if later < found:
+                found = later
+                best_place[:] = place
     if found <= relaxed * (1 + 1e-12):
         return found, INF, work
     staged, left, tries = realise(
         device, first, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank, reach,
         wire, lat, send, recv, ov, rank, kin, multicast, tail, min(cutoff, found), relaxed,
-        3000, label, place,
+        3000 if count < 20 else 30, label, place,
     )  # fmt: skip
     if staged < found:
         found = staged
@@ -1080,10 +1102,11 @@ def probe(
     wire, lat, send, recv, ov, rank, kin, multicast, cutoff, max_nodes,
     state, first, best_device, best_label, best_place,
 ):  # fmt: skip
-    """Search by narrowing: fix the heaviest operator on its best device, then forbid that.
+    """Search by narrowing, in pieces: fix the heaviest operator on its best device, then forbid it.
 
-    `levels[k]` are allowed compute times at depth k; `done[k]`: 0 not looked at, or 1 + the number
-    of branches taken. `state` as in `search`. Every bound is that of `narrow`; of the operators
+    `state` = [depth + 1, finished, best value, least bound of what a limit left out]; call again
+    until state[1] is 1. `kin[y]` numbers classes of devices that are alike. `levels[k]` are allowed compute times at depth k; `done[k]`: 0 not looked at, or 1 + the number
+    of branches taken. Every bound is that of `narrow`; of the operators
     that have one device left, the best schedule must be below the cutoff as well.
     """
     count, devices = levels.shape[1], levels.shape[2]
@@ -1162,9 +1185,14 @@ def probe(
         value, proven, taken = schedule(
             device, c, real, head, tail, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
             wire, lat, send, recv, ov, rank, kin, multicast, cutoff, 100, starts,
+            starts,
         )  # fmt: skip
         nodes += taken // 4
         if proven and value >= cutoff:
+            depth -= 1
+            continue
+        if depth + 1 >= len(levels):  # no room to go deeper
+            state[3] = min(state[3], bound)
             depth -= 1
             continue
         y = -1
@@ -1183,157 +1211,5 @@ def probe(
         done[depth, 0] = 0
     state[0] = depth + 1
     state[1] = 1.0 if depth < 0 else 0.0
-    state[2] = best
-    return cutoff
-
-
-@njit(cache=True, nogil=True)
-def search(
-    c, real, release, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank, reach,
-    wire, lat, send, recv, ov, rank, kin, multicast, head, tail, cutoff, max_nodes,
-    state, place, order, options, device, end, used, first, best_device, best_label, best_place,
-):  # fmt: skip
-    """Depth-first search over the operators' devices, in pieces of `max_nodes`.
-
-    `state` = [depth, finished, best value, least bound of what a limit left out]; `place`, `order`,
-    `options`, `device`, `end`, `used` are the search's position. `kin[y]` numbers classes of
-    devices that are alike: of those not yet used, only the first is tried. Call again until
-    state[1] is 1.
-    """
-    count, devices = c.shape
-    depth = int(state[0])
-    best = state[2]
-    if best < cutoff:
-        cutoff = best
-    nodes = 0
-    h = np.empty(2 * count + len(tin_t))
-    p = np.empty(2 * count + len(tin_t))
-    q = np.empty(2 * count + len(tin_t))
-    label = np.empty(count, np.int64)
-    where = np.empty(count, np.int64)
-    fixed = np.full(count, -1, np.int64)
-    for v in range(count):
-        if only(c, v):
-            fixed[v] = np.argmin(c[v])
-    free = True  # no stage costs anything
-    for y in range(devices):
-        if ov[y] > 0:
-            free = False
-    at_y = np.empty(devices)
-    while depth > 0:
-        if nodes >= max_nodes:
-            break
-        v = depth
-        if place[v] < 0:  # new here: which devices, in which order
-            nodes += 1
-            number = 0
-            for y in range(devices):
-                if c[v, y] == INF:
-                    continue
-                if used[y] == 0 and kin[y] >= 0:
-                    alike = False
-                    for z in range(y):
-                        if kin[z] == kin[y] and used[z] == 0:
-                            alike = True
-                            break
-                    if alike:
-                        continue
-                begin = release[y] * real[v]
-                for k in range(in_at[v], in_at[v + 1]):
-                    u = in_u[k]
-                    at = end[u]
-                    if device[u] != y:
-                        at += move_s(device[u], y, in_b[k], wire, lat, send, recv)
-                        at += ov[y] * real[v]
-                    if at > begin:
-                        begin = at
-                whole = begin + c[v, y] + tail[v, y]
-                if whole >= cutoff:
-                    continue
-                at_y[y] = whole
-                i = number
-                while i > 0 and at_y[order[v, i - 1]] > whole:
-                    order[v, i] = order[v, i - 1]
-                    i -= 1
-                order[v, i] = y
-                number += 1
-            options[v] = number
-            place[v] = 0
-        else:
-            used[device[v]] -= 1
-            place[v] += 1
-        if place[v] >= options[v]:
-            place[v] = -1
-            depth -= 1
-            continue
-        y = order[v, place[v]]
-        device[v] = y
-        used[y] += 1
-        begin = release[y] * real[v]
-        for k in range(in_at[v], in_at[v + 1]):
-            u = in_u[k]
-            at = end[u]
-            if device[u] != y:
-                at += move_s(device[u], y, in_b[k], wire, lat, send, recv) + ov[y] * real[v]
-            if at > begin:
-                begin = at
-        end[v] = begin + c[v, y]
-        if end[v] + tail[v, y] >= cutoff:
-            continue
-        # What the device has to do, one after another.
-        jobs = 0
-        for w in range(v + 1):
-            if device[w] == y and real[w] > 0:
-                h[jobs], p[jobs], q[jobs] = end[w] - c[w, y], c[w, y], tail[w, y]
-                jobs += 1
-        for w in range(v + 1, count):
-            if fixed[w] == y and real[w] > 0:
-                h[jobs], p[jobs], q[jobs] = head[w, y], c[w, y], tail[w, y]
-                jobs += 1
-        if jobs > 1 and one_machine(jobs, h, p, q) >= cutoff:
-            continue
-        # What reaches it, one transfer after another.
-        jobs = 0
-        for w in range(v + 1):
-            if device[w] != y:
-                continue
-            for k in range(tin_at[w], tin_at[w + 1]):
-                t = tin_t[k]
-                u = tprod[t]
-                x = device[u]
-                if x == y:
-                    continue
-                new = True
-                for w2 in range(w):
-                    if device[w2] == y:
-                        for k2 in range(tin_at[w2], tin_at[w2 + 1]):
-                            if tin_t[k2] == t:
-                                new = False
-                if new:
-                    h[jobs] = end[u] + tbytes[t] * send[x]
-                    p[jobs] = tbytes[t] * wire[x, y]
-                    q[jobs] = lat[x, y] + tbytes[t] * recv[y] + ov[y] * real[w]
-                    q[jobs] += c[w, y] + tail[w, y]
-                    jobs += 1
-        if jobs > 1 and one_machine(jobs, h, p, q) >= cutoff:
-            continue
-        if v < count - 1:
-            depth += 1
-            place[depth] = -1
-            continue
-        value, left, work = leaf(
-            device, first, free, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod,
-            tbytes, trank, reach, wire, lat, send, recv, ov, rank, kin, multicast, head, tail,
-            cutoff, end[v], label, where,
-        )  # fmt: skip
-        nodes += work
-        state[3] = min(state[3], left)
-        if value < cutoff:
-            cutoff = best = value
-            best_device[:] = device
-            best_label[:] = label
-            best_place[:] = where
-    state[0] = depth
-    state[1] = 1.0 if depth <= 0 else 0.0
     state[2] = best
     return cutoff

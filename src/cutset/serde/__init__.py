@@ -14,8 +14,8 @@ from cutset.serde.workload_file import (
 )
 
 __all__ = [
-    "cluster_document",
     "WorkloadDocument",
+    "cluster_document",
     "json_schemas",
     "parse_cluster",
     "parse_profile",

@@ -2,7 +2,8 @@
 
 Whatever a plan's stages are, its period is at least that of its placement with one stage a device
 (period_model.py); so a search that leaves no placement below a value proves that value for all
-untiled plans. Without overheads a placement is also a plan, of several stages a device. Operators
+untiled plans. A placement below it that cannot be listed with as few stages as that takes
+(stage_listing.py) is no plan below it either. Operators
 that every better plan keeps together (merging.py) are placed as one, which makes this practical
 where links are slow; the loads still to come (load_bound.py) cut the search off where they are not.
 """
@@ -14,31 +15,32 @@ from collections.abc import Callable
 
 import numpy as np
 
+from cutset.plan import Plan
 from cutset.problem import Budget, Problem
 from cutset.solvers.arrays import Floats, Ints
 from cutset.solvers.device_classes import twins
 from cutset.solvers.load_bound import Loads, load_bound
 from cutset.solvers.period_model import PeriodModel, period_model
+from cutset.solvers.stage_listing import listed_plan, listing, most_stages
 
 _CLOSED = 1e-10  # relative
 _PIECE = 3_000_000
 _MUCH = 0.98  # of the value: as much better, units are merged anew
-_OFFERS = 300  # placements that are made plans; of further ones only the period is noted
+_OFFERS = 2_000  # placements that are made plans; of further ones only the period is noted
 
 
 def assignment_bound_s(
     problem: Problem,
     budget: Budget,
     value_s: float = math.inf,
-    offer: Callable[[Ints], float] = lambda placement: math.inf,
+    offer: Callable[[Plan], float] = lambda plan: math.inf,
     *,
     nodes: int = 300_000,
 ) -> float:
     """Seconds that no untiled plan can beat, at most `value_s` or what `offer` returns.
 
-    `value_s` is the value of a known plan. `offer` is given placements of lower periods (device
-    indices by operator) and returns the best value known after it; plans of placements may need
-    more stages and be worse than their placement. At most `nodes` partial placements are looked
+    `value_s` is the value of a known plan. `offer` is given plans of lower periods and returns the
+    best value known after each. At most `nodes` partial placements are looked
     at; where that is not enough, the bound is what loads alone prove. inf: there is no plan.
     """
     m = period_model(problem)
@@ -48,7 +50,7 @@ def assignment_bound_s(
         weak = max(weak, min(loads.bound_s, best))
         if weak >= best * (1 - _CLOSED):
             return best
-        found, bound, used = _searched(m, loads, budget, best, offer, nodes)
+        found, bound, used = _searched(problem, m, loads, budget, best, offer, nodes)
         nodes -= used
         if bound is not None:
             return min(found, max(bound, weak))
@@ -59,11 +61,12 @@ def assignment_bound_s(
 
 
 def _searched(
+    problem: Problem,
     m: PeriodModel,
     loads: Loads,
     budget: Budget,
     value_s: float,
-    offer: Callable[[Ints], float],
+    offer: Callable[[Plan], float],
     nodes: int,
 ) -> tuple[float, float | None, int]:
     """(best value known, a bound or None where the search did not end, nodes used).
@@ -79,7 +82,7 @@ def _searched(
     units = np.concatenate(lists) if lists else np.empty(0, dtype=np.int64)
     rest = _rest_s(loads)
     choice = np.full(count, -1, dtype=np.int64)
-    state = np.zeros(1, dtype=np.int64)
+    state = np.zeros(2, dtype=np.int64)
     device_of = np.full(len(loads.unit), -1, dtype=np.int64)
     twin = twins(m)
     work = len(m.op_memory) + len(m.readers) + len(m.bytes_)
@@ -102,19 +105,41 @@ def _searched(
             device_of,
             min(piece, nodes - used),
         )
-        used += piece
+        used = int(state[1]) + offers
         if outcome == 0:
             return best, min(best, unrealised), used
         if outcome == 1:
             period = float(busy(m, device_of, False, out))
-            if offers < _OFFERS:
+            certain = False
+            while offers < _OFFERS and not budget.exhausted():
+                certain = period > best * (1 - _CLOSED)
+                if certain:
+                    break
                 offers += 1
-                best = min(best, offer(device_of.copy()))
+                plan, certain = _better_plan(problem, m, device_of, out[0], best)
+                found = math.inf if plan is None else offer(plan)
+                if found >= best:
+                    break
+                best = found
             if best < value_s * _MUCH:
                 return best, None, used
-            if best > period * (1 + _CLOSED):
+            if not certain:
                 unrealised = min(unrealised, period)
     return best, None, used
+
+
+def _better_plan(
+    problem: Problem, m: PeriodModel, device_of: Ints, load_s: Floats, value_s: float
+) -> tuple[Plan | None, bool]:
+    """(a plan of the placement below the value, whether it is certain that there is none)."""
+    held = np.bincount(device_of, weights=m.op_memory, minlength=len(load_s))
+    limit = value_s * (1 - _CLOSED)
+    most = [
+        most_stages(*map(float, (load, over, limit, own, m.stage_memory, room)))
+        for load, over, own, room in zip(load_s, m.overhead_s, held, m.memory, strict=True)
+    ]
+    listed, certain = listing(problem, [int(d) for d in device_of], most)
+    return (None, certain) if listed is None else (listed_plan(problem, listed), False)
 
 
 def _rest_s(loads: Loads) -> Floats:

@@ -11,6 +11,67 @@ from cutset.solvers.period_model import PeriodModel
 
 
 @njit(cache=True, nogil=True)
+def torn(m: PeriodModel, device_of: Ints, load: Floats, limit: float) -> bool:
+    """Whether devices that have seconds and bytes for one stage only stand in a cycle.
+
+    Such a device is one vertex, every other operator is one of its own; a cycle means that some
+    device needs a second stage, also when the operators on device −1 are placed.
+    """
+    devices, operators = m.compute_s.shape
+    free = m.memory - 2 * m.stage_memory
+    for i in range(operators):
+        if device_of[i] >= 0:
+            free[device_of[i]] -= m.op_memory[i]
+    alone = np.zeros(devices, np.bool_)
+    count = 0
+    for d in range(devices):
+        alone[d] = free[d] < 0 or load[d] + m.overhead_s[d] > limit * (1 + 1e-12)
+        if alone[d]:
+            count += 1
+    if count < 1:
+        return False
+    vertices = devices + operators
+    vertex = np.empty(operators, np.int64)
+    size = np.zeros(vertices, np.int64)
+    for i in range(operators):
+        d = device_of[i]
+        vertex[i] = d if d >= 0 and alone[d] else devices + i
+        size[vertex[i]] += 1
+    # Operators are in topological order: pass over them until no more of them is ready.
+    blocked = np.zeros(vertices, np.int64)
+    done = np.zeros(operators, np.bool_)
+    left = operators
+    moved = True
+    while moved and left > 0:
+        moved = False
+        blocked[:] = 0
+        for i in range(operators):
+            if done[i]:
+                continue
+            v = vertex[i]
+            ready = True
+            for k in range(m.before_at[i], m.before_at[i + 1]):
+                j = m.before[k]
+                if not done[j] and vertex[j] != v:
+                    ready = False
+                    break
+            if not ready:
+                blocked[v] += 1
+            elif v >= devices:
+                done[i] = True
+                left -= 1
+                moved = True
+        for d in range(devices):
+            if alone[d] and size[d] > 0 and blocked[d] == 0:
+                for i in range(operators):
+                    if vertex[i] == d and not done[i]:
+                        done[i] = True
+                        left -= 1
+                        moved = True
+    return bool(left > 0)
+
+
+@njit(cache=True, nogil=True)
 def place(
     m: PeriodModel,
     units_at: Ints,
@@ -30,8 +91,9 @@ def place(
     Unit k is placed at depth k; `seconds` [D, U] is inf where it must not be. `rest_s[k]`: what
     units from k on add at least to the loads weighted with `weights` (which sum to 1); so the
     weighted mean of the loads, and with it the largest, is at least that much more. `choice[k]`
-    is the device of unit k, and `state[0]` the depth: both are kept, so that the search goes on
-    when called again for `nodes` more partial placements; the threshold may have become lower.
+    is the device of unit k, `state[0]` the depth, `state[1]` counts partial placements: all are
+    kept, so that the search goes on when called again for `nodes` more of them; the threshold may
+    have become lower.
     Returns 1 where one is found (in `device_of`), 0 where none is left, −1 to be called again.
     """
     devices, _ = m.compute_s.shape
@@ -70,6 +132,7 @@ def place(
         for k in range(units_at[depth], units_at[depth + 1]):
             device_of[units[k]] = d
         nodes -= 1
+        state[1] += 1
         period = busy(m, device_of, False, out)
         if period > limit:
             continue
@@ -77,6 +140,8 @@ def place(
         for e in range(devices):
             load += weights[e] * out[0, e]
         if load > limit:
+            continue
+        if torn(m, device_of, out[0], limit):
             continue
         if depth == count - 1:
             state[0] = depth

@@ -147,9 +147,9 @@ class _Best:
         if score(self.model, placement, True, out)[0] < self.value_s:
             self.offer_plan(placement_plan(self.problem, placement))
 
-    def offer_whole(self, placement: Ints) -> float:
-        """Take in the plan of a placement as it is; the best value known."""
-        self.offer_plan(placement_plan(self.problem, placement))
+    def offer_whole(self, plan: Plan) -> float:
+        """Take in a plan as it is; the best value known."""
+        self.offer_plan(plan)
         return self.value_s
 
     def offer_improved(self, placement: Ints) -> float:

@@ -60,6 +60,7 @@ class _Found:
             "" if proposal is None else proposal.scope or "",
             self.elapsed_s,
             None if self.error is None else self.error.message,
+            None if proposal is None else proposal.plan,
         )
 
 

@@ -9,11 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-<<<<<<< HEAD
-import p2_table
-=======
 import dag_table
->>>>>>> dag
+import p2_table
 import plots
 import s1_table
 import s2_table
@@ -32,11 +29,8 @@ TABLES: Mapping[str, Callable[[tables.Result], str]] = {
     "s2": s2_table.section,
     "s1": s1_table.section,
     "s3": s3_table.section,
-<<<<<<< HEAD
     "p2": p2_table.section,
-=======
     "dag": dag_table.section,
->>>>>>> dag
 }
 PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "segments": plots.segments,

@@ -161,11 +161,7 @@ def main(quick: bool = False) -> None:
         f"{devices} devices{', overheads' if overhead_s else ''}": summary(kept)
         for overhead_s in (0.0, OVERHEAD_S)
         for devices in DEVICES
-        if (
-            kept := [
-                r for r in rows if r["devices"] == devices and r["overhead_s"] == overhead_s
-            ]
-        )
+        if (kept := [r for r in rows if r["devices"] == devices and r["overhead_s"] == overhead_s])
     }
     for group, found in groups.items():
         print(group, found)

@@ -91,7 +91,12 @@ def diamond(branches: int, seconds: float = 0.010, size: int = 1000) -> Graph:
 
 
 def helpers(
-    graph: Graph, count: int, *, overhead_s: float = 0.0, bandwidth_bps: float = 8e6, **options: bool
+    graph: Graph,
+    count: int,
+    *,
+    overhead_s: float = 0.0,
+    bandwidth_bps: float = 8e6,
+    **options: bool,
 ) -> Problem:
     """A source and sink with `count` devices that are all alike; 1 ms for 1000 bytes."""
     names = ["main", *(f"h{i}" for i in range(count))]

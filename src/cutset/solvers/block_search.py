@@ -242,9 +242,7 @@ class BlockSearch:
         )  # fmt: skip
         return float(low)
 
-    def _raise_regions(
-        self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int
-    ) -> None:
+    def _raise_regions(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> None:
         """Solve the regions' cells that a schedule below the cutoff may come through."""
         head, tail = np.empty((2, self.block.count, len(self.cluster.names)))
         for _ in range(8):

@@ -14,7 +14,6 @@ import numpy as np
 from cutset.graph import Graph
 from cutset.solvers.arrays import Bools, Floats, Ints
 
-
 #: Blocks of more operators have regions.
 LARGE = 16
 #: Operators inside a region at most.

@@ -352,7 +352,13 @@ def schedule(
             a, b = 0.0, 0.0
             clash = False
             if i < count and j < count:
-                if device[i] >= 0 and device[i] == device[j] and real[i] > 0 and real[j] > 0 and not reach[i, j]:
+                if (
+                    device[i] >= 0
+                    and device[i] == device[j]
+                    and real[i] > 0
+                    and real[j] > 0
+                    and not reach[i, j]
+                ):
                     clash, a, b = True, span[i], span[j]
             elif i >= base_move and j >= base_move:
                 m, n = i - base_move, j - base_move
@@ -1071,7 +1077,7 @@ def leaf(
     staged, left, tries = realise(
         device, first, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank, reach,
         wire, lat, send, recv, ov, rank, kin, multicast, tail, min(cutoff, found), relaxed,
-        3000 if count < 20 else 30, label, place,
+        20_000 if count < 20 else 30, label, place,
     )  # fmt: skip
     if staged < found:
         found = staged

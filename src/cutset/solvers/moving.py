@@ -79,9 +79,7 @@ def move_groups(graph: Graph) -> Iterator[tuple[int, ...]]:
             yield group
 
 
-def _dominated(
-    before: tuple[tuple[int, ...], ...], order: range
-) -> Iterator[tuple[int, ...]]:
+def _dominated(before: tuple[tuple[int, ...], ...], order: range) -> Iterator[tuple[int, ...]]:
     """For each operator those that all paths from the start of the order reach through it."""
     count = len(before)
     rank = {v: k for k, v in enumerate(order)}

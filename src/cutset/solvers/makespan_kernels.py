@@ -1077,7 +1077,7 @@ def leaf(
     staged, left, tries = realise(
         device, first, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank, reach,
         wire, lat, send, recv, ov, rank, kin, multicast, tail, min(cutoff, found), relaxed,
-        3000 if count < 20 else 30, label, place,
+        20_000 if count < 20 else 30, label, place,
     )  # fmt: skip
     if staged < found:
         found = staged

@@ -116,7 +116,7 @@ def _listed(run: _Search, large: bool) -> None:
         found = list_schedule(run.problem, contended=True)
     except InfeasibleError:
         return
-    run.offer(stages_of(run.problem, found.device, found.order, join=False))
+    run.offer(stages_of(run.problem, found.device, found.order, effort=0))
     if large:
         better = moved(run.problem, found, run.budget, effort=2e8)
         run.offer(stages_of(run.problem, better.device, better.order, run.budget))

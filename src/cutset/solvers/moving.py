@@ -26,7 +26,7 @@ def moved(problem: Problem, start: Schedule, budget: Budget, *, effort: float) -
     Groups are the operators that all come through one operator, or all go to one. Devices run
     theirs by upward rank. `effort` limits the visits of operators and tensors.
     """
-    from cutset.solvers import latency_kernels as kernels
+    from cutset.solvers import stage_kernels as kernels
     from cutset.solvers import list_kernels
 
     m = latency_model(problem)

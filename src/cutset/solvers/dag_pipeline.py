@@ -76,12 +76,10 @@ def best_dag_plan(
             break
         unit = convex(problem, together(problem, best.value_s))
         ideals, complete = all_ideals(problem, unit, _that_fit(best.model, most))
-        if not complete and most < max_ideals:
-            ideals = prefixes(
-                problem, unit, _FEW_IDEALS // 2
-            )  # a better plan leaves fewer down-sets
-        elif not complete:
+        if not complete and most == max_ideals:
             break
+        if not complete:  # a better plan leaves fewer down-sets
+            ideals = prefixes(problem, unit, _FEW_IDEALS // 2)
 
         def report(bound_s: float, complete: bool = complete) -> None:
             if complete and best.plan is not None:

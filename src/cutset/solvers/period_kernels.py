@@ -154,8 +154,9 @@ def improve(
     moves were made).
 
     Moves, in this order: a unit to the device of one that it gives to or takes from, or to one
-    without operators, with `far` to any; with it, those before it, or behind it, on its device; two devices change
-    parts; a whole part to another device. Moves that help are kept; `tries` of them are scored.
+    without operators, with `far` to any; with it, those before it, or behind it, on its device;
+    two devices change parts; a whole part to another device. Moves that help are kept; `tries` of
+    them are scored.
     """
     devices, operators = m.compute_s.shape
     count = len(units.at) - 1

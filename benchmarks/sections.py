@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import p3_table
 import plots
 import s3_table
 import tables
@@ -23,6 +24,7 @@ TABLES: Mapping[str, Callable[[tables.Result], str]] = {
     "workers": tables.workers,
     "worker": tables.worker,
     "s3": s3_table.section,
+    "p3": p3_table.section,
 }
 PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "segments": plots.segments,

@@ -339,7 +339,7 @@ def schedule(
             if tm == tn:
                 earlier = rank[move_y[m]] < rank[move_y[n]]
             else:
-                earlier = a < other or (one == other and trank[tm] < trank[tn])
+                earlier = one < other or (one == other and trank[tm] < trank[tn])
             if earlier:
                 arc_from[arcs], arc_to[arcs] = base_move + m, base_move + n
                 arc_lag[arcs] = egress[m]
@@ -474,7 +474,7 @@ def schedule(
             one = hold[k, 1]
         turn[depth] += 1
         arcs = base + 2 * depth
-        arc_from[arcs], arc_to[arcs], arc_lag[arcs] = i, j, a
+        arc_from[arcs], arc_to[arcs], arc_lag[arcs] = i, j, one
         if i >= base_move:
             i, j = count + move_t[i - base_move], count + move_t[j - base_move]
         else:
@@ -943,7 +943,7 @@ def schedule_stages(
             one = hold[k, 1]
         turn[depth] += 1
         arcs = base + 2 * depth
-        arc_from[arcs], arc_to[arcs], arc_lag[arcs] = i, j, a
+        arc_from[arcs], arc_to[arcs], arc_lag[arcs] = i, j, one
         arc_from[arcs + 1], arc_to[arcs + 1], arc_lag[arcs + 1] = 0, exit_, 0.0
         if i >= stages:  # only what is ready no later comes first
             m, n = i - stages, j - stages

@@ -11,6 +11,7 @@ from typing import Any
 
 import dag_table
 import p2_table
+import p3_table
 import plots
 import s1_table
 import s2_table
@@ -31,6 +32,7 @@ TABLES: Mapping[str, Callable[[tables.Result], str]] = {
     "s3": s3_table.section,
     "p2": p2_table.section,
     "dag": dag_table.section,
+    "p3": p3_table.section,
 }
 PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "segments": plots.segments,

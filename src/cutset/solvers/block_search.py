@@ -13,6 +13,7 @@ import numpy as np
 
 from cutset.problem import Budget
 from cutset.solvers.arrays import ClusterArrays, Floats, Ints
+from cutset.solvers.block_arrays import Known, Net, Shape
 from cutset.solvers.latency_blocks import Block, ranks
 
 _PIECE = 2_000  # nodes between two looks at the clock, in blocks of one operator
@@ -124,9 +125,20 @@ class BlockSearch:
         """The devices' places in the order of their names."""
         return ranks(self.cluster.names)
 
-    def _rates(self) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    def _shape(self, d: int) -> Shape:
+        b = self.block
+        rows = b.in_at, b.in_u, b.in_b, b.out_at, b.out_w, b.out_b, b.tin_at, b.tin_t
+        tensors = b.tprod, b.tbytes, b.trank
+        return Shape(b.first, b.real, self.release(d), *rows, *tensors, b.reach)
+
+    def _known(self) -> Known:
+        return Known(*self.into, *self.from_, self.table)
+
+    def _net(self, kin: Ints | None = None) -> Net:
         a = self.cluster
-        return a.wire_s_per_byte, a.latency_s, a.send_s_per_byte, a.recv_s_per_byte, a.overhead_s
+        rates = a.wire_s_per_byte, a.latency_s, a.send_s_per_byte, a.recv_s_per_byte, a.overhead_s
+        nobody = np.full(len(a.names), -1, dtype=np.int64)
+        return Net(*rates, self.rank, nobody if kin is None else kin, a.multicast)
 
     def bounds(self) -> Floats:
         """[D, D] lower bounds by critical paths."""
@@ -138,8 +150,7 @@ class BlockSearch:
         entries = [self.cluster.source] if b.first else range(count)
         for d in entries:
             c = self.allowed(d, None)
-            args = (c, b.real, self.release(d), b.in_at, b.in_u, b.in_b)
-            heads(*args, *self.into, self.table, *self._rates(), head)
+            heads(c, self._shape(d), self._known(), self._net(), head)
             found[d] = head[-1] + c[-1]
         return found
 
@@ -187,23 +198,21 @@ class BlockSearch:
         """Make cell (d, e) exact, or raise its bound to `cutoff`, within the limits."""
         from cutset.solvers.makespan_kernels import probe
 
-        b, a = self.block, self.cluster
-        count = len(a.names)
+        b, count = self.block, len(self.cluster.names)
         cutoff = min(cutoff, float(self.high[d, e]))
         head, tail = np.empty((2, b.count, count))
-        release = self.release(d)
         if b.regions:
             self._raise_regions(d, e, cutoff, budget, max_nodes)
             self._raise(d, e, self._least(d, e, float(self.low[d, e]), cutoff))
         c = self.allowed(d, e)
-        low = self._narrowed(c, release, cutoff, head, tail)
+        low = self._narrowed(c, d, cutoff, head, tail)
         if math.isinf(low):
             self._raise(d, e, cutoff)
             return
         self._raise(d, e, low)
         if b.count > SEARCHED or budget.exhausted():
             return
-        kin = self._kin(c, d, e)
+        arrays = self._shape(d), self._known(), self._net(self._kin(c, d, e))
         state = np.array([1.0, 0.0, np.inf, np.inf])
         best = np.zeros((3, b.count), dtype=np.int64)
         spent, limit = 0, cutoff
@@ -213,12 +222,7 @@ class BlockSearch:
         levels[0] = c
         done = np.zeros((len(levels), 3), dtype=np.int64)
         while not state[1] and spent < max_nodes and not budget.exhausted():
-            limit = probe(
-                levels, done, b.real, release, b.in_at, b.in_u, b.in_b, b.out_at, b.out_w,
-                b.out_b, *self.into, *self.from_, self.table, b.tin_at, b.tin_t, b.tprod,
-                b.tbytes, b.trank, b.reach, *self._rates(), self.rank, kin, a.multicast, limit,
-                piece, state, b.first, best[0], best[1], best[2],
-            )  # fmt: skip
+            limit = probe(levels, done, *arrays, limit, piece, state, *best)
             spent += piece
         if state[2] < self.high[d, e]:
             self.high[d, e] = state[2]
@@ -229,18 +233,11 @@ class BlockSearch:
     def _raise(self, d: int, e: int, low: float) -> None:
         self.low[d, e] = max(self.low[d, e], low)
 
-    def _narrowed(
-        self, c: Floats, release: Floats, cutoff: float, head: Floats, tail: Floats
-    ) -> float:
-        """Forbid in `c` what no schedule below the cutoff holds; a bound, inf where there is none."""
+    def _narrowed(self, c: Floats, d: int, cutoff: float, head: Floats, tail: Floats) -> float:
+        """Forbid in `c` what no schedule below the cutoff holds; a bound, inf where none is."""
         from cutset.solvers.makespan_kernels import narrow
 
-        b = self.block
-        low = narrow(
-            c, b.real, release, b.in_at, b.in_u, b.in_b, b.out_at, b.out_w, b.out_b, *self.into,
-            *self.from_, self.table, *self._rates(), cutoff, head, tail,
-        )  # fmt: skip
-        return float(low)
+        return float(narrow(c, self._shape(d), self._known(), self._net(), cutoff, head, tail))
 
     def _raise_regions(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> None:
         """Solve the regions' cells that a schedule below the cutoff may come through."""
@@ -249,7 +246,7 @@ class BlockSearch:
             changed = False
             for i, (u, v) in enumerate(self.block.regions):
                 c = self.allowed(d, e)
-                if math.isinf(self._narrowed(c, self.release(d), cutoff, head, tail)):
+                if math.isinf(self._narrowed(c, d, cutoff, head, tail)):
                     return
                 before = head[u] + c[u]
                 through = before[:, None] + self.table[i] + tail[v][None, :]
@@ -274,7 +271,7 @@ class BlockSearch:
             return low
         for _ in range(20):
             middle = (low + high) / 2
-            if math.isinf(self._narrowed(self.allowed(d, e), self.release(d), middle, head, tail)):
+            if math.isinf(self._narrowed(self.allowed(d, e), d, middle, head, tail)):
                 low = middle
             else:
                 high = middle

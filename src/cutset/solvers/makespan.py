@@ -20,6 +20,7 @@ bound, which can only lower it.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -208,7 +209,7 @@ def _improve(run: _Search, max_nodes: int) -> None:
             return
         devices = _path(run.low, ahead, source)
         open_cells = False
-        for k, (d, e) in enumerate(zip(devices, devices[1:], strict=False)):
+        for k, (d, e) in enumerate(itertools.pairwise(devices)):
             search = run.blocks[k]
             if search.solved(d, e) or run.budget.exhausted():
                 continue

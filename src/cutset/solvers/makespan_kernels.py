@@ -16,29 +16,33 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from cutset.solvers.arrays import Floats, Ints
+from cutset.solvers.block_arrays import Known, Net, Shape
+
 INF = np.inf
 
 
 @njit(cache=True, nogil=True)
-def move_s(x, y, size, wire, lat, send, recv):
+def move_s(x: int, y: int, size: float, net: Net) -> float:
     """Seconds from "made on x" to "arrived on y", alone on the network."""
+    wire, lat, send, recv = net.wire, net.lat, net.send, net.recv
     if x == y:
         return 0.0
     if wire[x, y] == INF:
         return INF
-    return size * (send[x] + wire[x, y] + recv[y]) + lat[x, y]
+    return float(size * (send[x] + wire[x, y] + recv[y]) + lat[x, y])
 
 
 @njit(cache=True, nogil=True)
-def heads(
-    c, real, release, in_at, in_u, in_b, into_at, into_u, into_i, table,
-    wire, lat, send, recv, ov, found,
-):  # fmt: skip
+def heads(c: Floats, b: Shape, known: Known, net: Net, found: Floats) -> None:
     """found[v, y] = earliest start of v on y if every operator it needs may run on any devices.
 
     `table[i, x, y]` is known time from the end of an operator on x to the end of another on y:
     rows `into` list them by the later operator.
     """
+    real, release, in_at, in_u, in_b = b.real, b.release, b.in_at, b.in_u, b.in_b
+    into_at, into_u, into_i, table = known.into_at, known.into_u, known.into_i, known.table
+    ov = net.ov
     count, devices = c.shape
     for v in range(count):
         for y in range(devices):
@@ -55,7 +59,7 @@ def heads(
                         continue
                     at = found[u, x] + c[u, x]
                     if x != y:
-                        at += move_s(x, y, in_b[k], wire, lat, send, recv) + extra
+                        at += move_s(x, y, in_b[k], net) + extra
                     if at < best:
                         best = at
                 if best > start:
@@ -71,14 +75,14 @@ def heads(
 
 
 @njit(cache=True, nogil=True)
-def tails(
-    c, real, out_at, out_w, out_b, from_at, from_w, from_i, table,
-    wire, lat, send, recv, ov, found,
-):  # fmt: skip
+def tails(c: Floats, b: Shape, known: Known, net: Net, found: Floats) -> None:
     """found[v, y] = least time from the end of v on y to the end of the block's exit.
 
     `table` as in `heads`, rows `from` list it by the earlier operator.
     """
+    real, out_at, out_w, out_b = b.real, b.out_at, b.out_w, b.out_b
+    from_at, from_w, from_i, table = known.from_at, known.from_w, known.from_i, known.table
+    ov = net.ov
     count, devices = c.shape
     for v in range(count - 1, -1, -1):
         for y in range(devices):
@@ -94,7 +98,7 @@ def tails(
                         continue
                     at = c[w, z] + found[w, z]
                     if z != y:
-                        at += move_s(y, z, out_b[k], wire, lat, send, recv) + ov[z] * real[w]
+                        at += move_s(y, z, out_b[k], net) + ov[z] * real[w]
                     if at < best:
                         best = at
                 if best > worst:
@@ -111,20 +115,14 @@ def tails(
 
 @njit(cache=True, nogil=True)
 def narrow(
-    c, real, release, in_at, in_u, in_b, out_at, out_w, out_b, into_at, into_u, into_i,
-    from_at, from_w, from_i, table, wire, lat, send, recv, ov, cutoff, head, tail,
-):  # fmt: skip
+    c: Floats, b: Shape, known: Known, net: Net, cutoff: float, head: Floats, tail: Floats
+) -> float:
     """Forbid in `c` what cannot be part of a schedule below `cutoff`; the bound that is left."""
+    real = b.real
     count, devices = c.shape
     while True:
-        heads(
-            c, real, release, in_at, in_u, in_b, into_at, into_u, into_i, table,
-            wire, lat, send, recv, ov, head,
-        )  # fmt: skip
-        tails(
-            c, real, out_at, out_w, out_b, from_at, from_w, from_i, table,
-            wire, lat, send, recv, ov, tail,
-        )  # fmt: skip
+        heads(c, b, known, net, head)
+        tails(c, b, known, net, tail)
         changed = False
         bound = 0.0
         for v in range(count):
@@ -159,7 +157,7 @@ def narrow(
 
 
 @njit(cache=True, nogil=True)
-def only(c, v):
+def only(c: Floats, v: int) -> bool:
     """Whether one device is left for an operator."""
     left = 0
     for y in range(c.shape[1]):
@@ -169,7 +167,7 @@ def only(c, v):
 
 
 @njit(cache=True, nogil=True)
-def one_machine(count, h, p, t):
+def one_machine(count: int, h: Floats, p: Floats, t: Floats) -> float:
     """A lower bound on doing `count` jobs one after another: head, time, tail of each.
 
     For any set of jobs: the least head, all their times, the least tail. Of many jobs, only those
@@ -205,7 +203,15 @@ def one_machine(count, h, p, t):
 
 
 @njit(cache=True, nogil=True)
-def settle(start, tail, cutoff, arcs, arc_from, arc_to, arc_lag):
+def settle(
+    start: Floats,
+    tail: Floats,
+    cutoff: float,
+    arcs: int,
+    arc_from: Ints,
+    arc_to: Ints,
+    arc_lag: Floats,
+) -> bool:
     """Longest paths by passes over the arcs; False where the cutoff is reached or in a cycle."""
     for _ in range(len(start) + 2):
         changed = False
@@ -224,9 +230,17 @@ def settle(start, tail, cutoff, arcs, arc_from, arc_to, arc_lag):
 
 @njit(cache=True, nogil=True)
 def schedule(
-    device, c, real, head, later, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
-    wire, lat, send, recv, ov, rank, kin, multicast, cutoff, max_nodes, best_start, best_late,
-):  # fmt: skip
+    device: Ints,
+    c: Floats,
+    b: Shape,
+    head: Floats,
+    later: Floats,
+    net: Net,
+    cutoff: float,
+    max_nodes: int,
+    best_start: Floats,
+    best_late: Floats,
+) -> tuple[float, bool, int]:
     """The best schedule of the operators of a block that have devices (−1: none, left out).
 
     `head[v, y]` and `later[v, y]`: no earlier start, no less time from the end to the exit's end.
@@ -239,6 +253,10 @@ def schedule(
     ready, `trank` of the tensor, `rank` of the receiver), but where exchanging devices of one class
     `kin` would reverse it.
     """
+    real, in_at, in_u, tin_at, tin_t = b.real, b.in_at, b.in_u, b.tin_at, b.tin_t
+    tprod, tbytes, trank, reach = b.tprod, b.tbytes, b.trank, b.reach
+    wire, lat, send, recv, ov = net.wire, net.lat, net.send, net.recv, net.ov
+    rank, kin, multicast = net.rank, net.kin, net.multicast
     count = len(device)
     tensors = len(tprod)
     devices = len(send)
@@ -317,11 +335,11 @@ def schedule(
             if kin[move_y[m]] >= 0 and kin[move_y[m]] == kin[move_y[n]] and tm == tn:
                 continue
             x = device[tprod[tm]]
-            a, b = tbytes[tm] * send[x], tbytes[tn] * send[x]
+            one, other = tbytes[tm] * send[x], tbytes[tn] * send[x]
             if tm == tn:
                 earlier = rank[move_y[m]] < rank[move_y[n]]
             else:
-                earlier = a < b or (a == b and trank[tm] < trank[tn])
+                earlier = one < other or (one == other and trank[tm] < trank[tn])
             if earlier:
                 arc_from[arcs], arc_to[arcs] = base_move + m, base_move + n
                 arc_lag[arcs] = egress[m]
@@ -349,7 +367,7 @@ def schedule(
     pairs = 0
     for i in range(size):
         for j in range(i + 1, size):
-            a, b = 0.0, 0.0
+            one, other = 0.0, 0.0
             clash = False
             if i < count and j < count:
                 if (
@@ -359,18 +377,18 @@ def schedule(
                     and real[j] > 0
                     and not reach[i, j]
                 ):
-                    clash, a, b = True, span[i], span[j]
+                    clash, one, other = True, span[i], span[j]
             elif i >= base_move and j >= base_move:
                 m, n = i - base_move, j - base_move
                 tm, tn = move_t[m], move_t[n]
                 if tprod[tm] != tprod[tn]:
                     if move_y[m] == move_y[n]:
-                        clash, a, b = True, span[i], span[j]
+                        clash, one, other = True, span[i], span[j]
                     if device[tprod[tm]] == device[tprod[tn]]:
-                        clash, a, b = True, egress[m], egress[n]
+                        clash, one, other = True, egress[m], egress[n]
                 elif tm == tn and not multicast:
                     clash = kin[move_y[m]] >= 0 and kin[move_y[m]] == kin[move_y[n]]
-                    a, b = span[i], span[j]
+                    one, other = span[i], span[j]
             if clash:
                 if pairs == room:
                     wider = np.empty((2 * room, 2), np.int64)
@@ -381,7 +399,7 @@ def schedule(
                     hold = longer
                     room *= 2
                 pair[pairs, 0], pair[pairs, 1] = i, j
-                hold[pairs, 0], hold[pairs, 1] = a, b
+                hold[pairs, 0], hold[pairs, 1] = one, other
                 pairs += 1
     starts = np.zeros((2, size))
     starts[0] = start
@@ -444,7 +462,7 @@ def schedule(
         at = starts[depth]
         k = chosen[depth]
         i, j = pair[k, 0], pair[k, 1]
-        a = hold[k, 0]
+        one = hold[k, 0]
         # the order that delays less comes first
         swap = at[j] + hold[k, 1] - at[i] < at[i] + hold[k, 0] - at[j]
         if at[i] + tail[i] < at[j] + tail[j] and at[i] == at[j]:
@@ -453,10 +471,10 @@ def schedule(
             swap = not swap
         if swap:
             i, j = j, i
-            a = hold[k, 1]
+            one = hold[k, 1]
         turn[depth] += 1
         arcs = base + 2 * depth
-        arc_from[arcs], arc_to[arcs], arc_lag[arcs] = i, j, a
+        arc_from[arcs], arc_to[arcs], arc_lag[arcs] = i, j, one
         if i >= base_move:
             i, j = count + move_t[i - base_move], count + move_t[j - base_move]
         else:
@@ -474,8 +492,9 @@ def schedule(
 
 
 @njit(cache=True, nogil=True)
-def stage_order(label, stages, device, in_at, in_u, rank_of):
+def stage_order(label: Ints, stages: int, device: Ints, b: Shape, rank_of: Ints) -> bool:
     """rank_of[s] = place of stage s in a topological order; False where the stages form a cycle."""
+    in_at, in_u = b.in_at, b.in_u
     count = len(label)
     waiting = np.zeros((stages, stages), np.bool_)
     for v in range(count):
@@ -505,9 +524,29 @@ def stage_order(label, stages, device, in_at, in_u, rank_of):
 
 @njit(cache=True, nogil=True)
 def fifo(
-    stages, sdev, sdur, queue, sink_stage, moves, msrc, mdst, mtensor, my, mready, mspan, mafter,
-    reads, reads_move, reads_stage, waits, waits_from, trank, rank, multicast, devices,
-):  # fmt: skip
+    stages: int,
+    sdev: Ints,
+    sdur: Floats,
+    queue: Ints,
+    sink_stage: int,
+    moves: int,
+    msrc: Ints,
+    mdst: Ints,
+    mtensor: Ints,
+    my: Ints,
+    mready: Floats,
+    mspan: Floats,
+    mafter: Floats,
+    reads: int,
+    reads_move: Ints,
+    reads_stage: Ints,
+    waits: int,
+    waits_from: Ints,
+    trank: Ints,
+    rank: Ints,
+    multicast: bool,
+    devices: int,
+) -> float:
     """When the exit has ended, as the evaluator counts: transfers take turns by time ready.
 
     `queue` lists the stages in the plan's order, stage 0 (the entry) first. `sink_stage` is the
@@ -595,18 +634,26 @@ def fifo(
         if s != sink_stage and not done[s]:
             return INF
     if sink_stage < 0:
-        return end[stages - 1]
+        return float(end[stages - 1])
     value = arrived[sink_stage]
     for k in range(waits):
         value = max(value, end[waits_from[k]])
-    return value
+    return float(value)
 
 
 @njit(cache=True, nogil=True)
 def schedule_stages(
-    label, stages, device, c, real, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
-    wire, lat, send, recv, ov, rank, kin, multicast, cutoff, max_nodes, given, best_place,
-):  # fmt: skip
+    label: Ints,
+    stages: int,
+    device: Ints,
+    c: Floats,
+    b: Shape,
+    net: Net,
+    cutoff: float,
+    max_nodes: int,
+    given: Floats,
+    best_place: Ints,
+) -> tuple[float, float, int]:
     """The best schedule of given stages: (value, open bound, nodes), inf where none is below.
 
     `label[v]` is the operator's stage: 0 is that of the entry, which pays no overhead, stages - 1
@@ -615,11 +662,15 @@ def schedule_stages(
     ended the search, that lower value is the open bound. With `given` (starts of the operators)
     only that order is scored. best_place[v] = place of the operator's stage in the plan.
     """
+    real, tin_at, tin_t, tprod, tbytes = b.real, b.tin_at, b.tin_t, b.tprod, b.tbytes
+    trank, reach = b.trank, b.reach
+    wire, lat, send, recv, ov = net.wire, net.lat, net.send, net.recv, net.ov
+    rank, kin, multicast = net.rank, net.kin, net.multicast
     count = len(device)
     tensors = len(tprod)
     devices = len(send)
     topo = np.empty(stages, np.int64)
-    if not stage_order(label, stages, device, in_at, in_u, topo):
+    if not stage_order(label, stages, device, b, topo):
         return INF, INF, 0
     sdev = np.zeros(stages, np.int64)
     sdur = np.zeros(stages)
@@ -706,10 +757,29 @@ def schedule_stages(
             at[label[v]] = max(at[label[v]], given[v])
         sort_stages(at, sdur, topo, queue)
         value = fifo(
-            stages, sdev, sdur, queue, sink_stage, moves, msrc, my, mtensor, my, mready, mspan,
-            mafter, reads, reads_move, reads_stage, waits, waits_from, trank, rank, multicast,
+            stages,
+            sdev,
+            sdur,
+            queue,
+            sink_stage,
+            moves,
+            msrc,
+            my,
+            mtensor,
+            my,
+            mready,
+            mspan,
+            mafter,
+            reads,
+            reads_move,
+            reads_stage,
+            waits,
+            waits_from,
+            trank,
+            rank,
+            multicast,
             devices,
-        )  # fmt: skip
+        )
         for k in range(stages):
             for v in range(count):
                 if label[v] == queue[k]:
@@ -764,25 +834,25 @@ def schedule_stages(
     pairs = 0
     for i in range(size):
         for j in range(i + 1, size):
-            a, b = 0.0, 0.0
+            one, other = 0.0, 0.0
             clash = False
             if i < stages and j < stages:
                 if sdev[i] == sdev[j] and sreal[i] > 0 and sreal[j] > 0:
                     clash = not (linked[i, j] or linked[j, i])
-                    a, b = sdur[i], sdur[j]
+                    one, other = sdur[i], sdur[j]
             elif i >= stages:
                 m, n = i - stages, j - stages
                 if msrc[m] != msrc[n]:
                     if my[m] == my[n]:
-                        clash, a, b = True, mspan[m], mspan[n]
+                        clash, one, other = True, mspan[m], mspan[n]
                     if sdev[msrc[m]] == sdev[msrc[n]]:
-                        clash, a, b = True, egress[m], egress[n]
+                        clash, one, other = True, egress[m], egress[n]
                 elif mtensor[m] == mtensor[n] and not multicast:
                     clash = kin[my[m]] >= 0 and kin[my[m]] == kin[my[n]]
-                    a, b = mspan[m], mspan[n]
+                    one, other = mspan[m], mspan[n]
             if clash:
                 pair[pairs, 0], pair[pairs, 1] = i, j
-                hold[pairs, 0], hold[pairs, 1] = a, b
+                hold[pairs, 0], hold[pairs, 1] = one, other
                 pairs += 1
     # The entry's stage ends before any other begins on its device.
     for s in range(1, stages):
@@ -814,10 +884,29 @@ def schedule_stages(
                 counted = at[exit_] + sdur[exit_]
                 sort_stages(at, sdur, topo, queue)
                 value = fifo(
-                    stages, sdev, sdur, queue, sink_stage, moves, msrc, my, mtensor, my, mready,
-                    mspan, mafter, reads, reads_move, reads_stage, waits, waits_from, trank, rank,
-                    multicast, devices,
-                )  # fmt: skip
+                    stages,
+                    sdev,
+                    sdur,
+                    queue,
+                    sink_stage,
+                    moves,
+                    msrc,
+                    my,
+                    mtensor,
+                    my,
+                    mready,
+                    mspan,
+                    mafter,
+                    reads,
+                    reads_move,
+                    reads_stage,
+                    waits,
+                    waits_from,
+                    trank,
+                    rank,
+                    multicast,
+                    devices,
+                )
                 if value < best:
                     best = value
                     for k in range(stages):
@@ -843,7 +932,7 @@ def schedule_stages(
             continue
         k = chosen[depth]
         i, j = pair[k, 0], pair[k, 1]
-        a = hold[k, 0]
+        one = hold[k, 0]
         swap = at[j] + hold[k, 1] - at[i] < at[i] + hold[k, 0] - at[j]
         if at[i] + tail[i] < at[j] + tail[j] and at[i] == at[j]:
             swap = True
@@ -851,10 +940,10 @@ def schedule_stages(
             swap = not swap
         if swap:
             i, j = j, i
-            a = hold[k, 1]
+            one = hold[k, 1]
         turn[depth] += 1
         arcs = base + 2 * depth
-        arc_from[arcs], arc_to[arcs], arc_lag[arcs] = i, j, a
+        arc_from[arcs], arc_to[arcs], arc_lag[arcs] = i, j, one
         arc_from[arcs + 1], arc_to[arcs + 1], arc_lag[arcs + 1] = 0, exit_, 0.0
         if i >= stages:  # only what is ready no later comes first
             m, n = i - stages, j - stages
@@ -874,7 +963,7 @@ def schedule_stages(
 
 
 @njit(cache=True, nogil=True)
-def sort_stages(at, sdur, topo, queue):
+def sort_stages(at: Floats, sdur: Floats, topo: Ints, queue: Ints) -> None:
     """Stages by start, then end, then topological order; the entry's first."""
     for s in range(len(queue)):
         k = s
@@ -895,15 +984,25 @@ def sort_stages(at, sdur, topo, queue):
 
 @njit(cache=True, nogil=True)
 def realise(
-    device, first, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank, reach,
-    wire, lat, send, recv, ov, rank, kin, multicast, tail, cutoff, bound, max_tries,
-    best_label, best_place,
-):  # fmt: skip
+    device: Ints,
+    b: Shape,
+    c: Floats,
+    net: Net,
+    tail: Floats,
+    cutoff: float,
+    bound: float,
+    max_tries: int,
+    best_label: Ints,
+    best_place: Ints,
+) -> tuple[float, float, int]:
     """The best stages for operators that have devices: (value, open bound, tries).
 
     Every operator begins a stage or joins one on its device, such that stages stay convex; what is
     tried first has fewer overheads. `bound` is known for all of them.
     """
+    first, real, in_at, in_u, in_b = b.first, b.real, b.in_at, b.in_u, b.in_b
+    reach = b.reach
+    ov = net.ov
     count = len(device)
     label = np.zeros(count, np.int64)
     option = np.full(count + 1, -2, np.int64)  # stage joined; -1: a new one; -2: none tried yet
@@ -987,7 +1086,7 @@ def realise(
                 continue
             at = stage_end[v, label[u]]
             if device[u] != y:
-                at += move_s(device[u], y, in_b[k], wire, lat, send, recv)
+                at += move_s(device[u], y, in_b[k], net)
             begin = max(begin, at)
         done = max(local, begin + stage_work[v + 1, s]) + c[v, y]
         stage_work[v + 1, s] += c[v, y]
@@ -1014,9 +1113,8 @@ def realise(
         if label[count - 1] == 0 and stages > 1:
             continue  # the entry's stage holds the exit, so it holds all
         value, left, nodes = schedule_stages(
-            shown, stages, device, c, real, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank,
-            reach, wire, lat, send, recv, ov, rank, kin, multicast, cutoff, 500, nothing, place,
-        )  # fmt: skip
+            shown, stages, device, c, b, net, cutoff, 500, nothing, place
+        )
         tries += nodes // 8
         open_ = min(open_, left)
         if value < best:
@@ -1032,10 +1130,18 @@ def realise(
 
 @njit(cache=True, nogil=True)
 def leaf(
-    device, first, free, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank,
-    reach, wire, lat, send, recv, ov, rank, kin, multicast, head, tail, cutoff, least,
-    best_label, best_place,
-):  # fmt: skip
+    device: Ints,
+    b: Shape,
+    free: bool,
+    c: Floats,
+    net: Net,
+    head: Floats,
+    tail: Floats,
+    cutoff: float,
+    least: float,
+    best_label: Ints,
+    best_place: Ints,
+) -> tuple[float, float, int]:
     """The best stages for devices of all operators: (value, open bound, work), as `realise`.
 
     `least` is known of them. Where stages cost nothing (`free`) and the best schedule of single
@@ -1046,10 +1152,7 @@ def leaf(
     late = np.empty(count)
     label = np.empty(count, np.int64)
     place = np.empty(count, np.int64)
-    value, proven, taken = schedule(
-        device, c, real, head, tail, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
-        wire, lat, send, recv, ov, rank, kin, multicast, cutoff, 3000, starts, late,
-    )  # fmt: skip
+    value, proven, taken = schedule(device, c, b, head, tail, net, cutoff, 3000, starts, late)
     work = 1 + taken // 4
     if value >= cutoff:
         return INF, INF if proven else least, work
@@ -1058,27 +1161,28 @@ def leaf(
     if free:  # every operator a stage, in the order of that schedule
         for w in range(count):
             label[w] = w
-        found, _, _ = schedule_stages(
-            label, count, device, c, real, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank,
-            reach, wire, lat, send, recv, ov, rank, kin, multicast, INF, 0, starts, place,
-        )  # fmt: skip
+        found, _, _ = schedule_stages(label, count, device, c, b, net, INF, 0, starts, place)
         best_label[:] = label
         best_place[:] = place
         if found > relaxed * (1 + 1e-12):
-            later, _, _ = schedule_stages(
-                label, count, device, c, real, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank,
-                reach, wire, lat, send, recv, ov, rank, kin, multicast, INF, 0, late, place,
-            )  # fmt: skip
+            later, _, _ = schedule_stages(label, count, device, c, b, net, INF, 0, late, place)
             if later < found:
                 found = later
                 best_place[:] = place
     if found <= relaxed * (1 + 1e-12):
         return found, INF, work
     staged, left, tries = realise(
-        device, first, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes, trank, reach,
-        wire, lat, send, recv, ov, rank, kin, multicast, tail, min(cutoff, found), relaxed,
-        20_000 if count < 20 else 30, label, place,
-    )  # fmt: skip
+        device,
+        b,
+        c,
+        net,
+        tail,
+        min(cutoff, found),
+        relaxed,
+        20_000 if count < 20 else 30,
+        label,
+        place,
+    )
     if staged < found:
         found = staged
         best_label[:] = label
@@ -1087,28 +1191,34 @@ def leaf(
 
 
 @njit(cache=True, nogil=True)
-def alike_here(c, y, z):
+def alike_here(c: Floats, y: int, z: int) -> bool:
     """Whether two devices are allowed to the same operators at the same times."""
-    for v in range(len(c)):
-        if c[v, y] != c[v, z]:
-            return False
-    return True
+    return np.array_equal(c[:, y], c[:, z])
 
 
 @njit(cache=True, nogil=True)
 def probe(
-    levels, done, real, release, in_at, in_u, in_b, out_at, out_w, out_b, into_at, into_u, into_i,
-    from_at, from_w, from_i, table, tin_at, tin_t, tprod, tbytes, trank, reach,
-    wire, lat, send, recv, ov, rank, kin, multicast, cutoff, max_nodes,
-    state, first, best_device, best_label, best_place,
-):  # fmt: skip
+    levels: Floats,
+    done: Ints,
+    b: Shape,
+    known: Known,
+    net: Net,
+    cutoff: float,
+    max_nodes: int,
+    state: Floats,
+    best_device: Ints,
+    best_label: Ints,
+    best_place: Ints,
+) -> float:
     """Search by narrowing, in pieces: fix the heaviest operator on its best device, then forbid it.
 
     `state` = [depth + 1, finished, best value, least bound of what a limit left out]; call again
-    until state[1] is 1. `kin[y]` numbers classes of devices that are alike. `levels[k]` are allowed compute times at depth k; `done[k]`: 0 not looked at, or 1 + the number
-    of branches taken. Every bound is that of `narrow`; of the operators
-    that have one device left, the best schedule must be below the cutoff as well.
+    until state[1] is 1. `kin[y]` numbers classes of devices that are alike. `levels[k]` are the
+    compute times allowed at depth k; `done[k]`: 0 not looked at, or 1 + the number of branches
+    taken, then the operator and its device. Every bound is that of `narrow`; of the operators that
+    have one device left, the best schedule must be below the cutoff as well.
     """
+    ov, kin = net.ov, net.kin
     count, devices = levels.shape[1], levels.shape[2]
     depth = int(state[0]) - 1
     best = state[2]
@@ -1142,10 +1252,7 @@ def probe(
             done[depth, 0] = 0
             continue
         nodes += 1
-        bound = narrow(
-            c, real, release, in_at, in_u, in_b, out_at, out_w, out_b, into_at, into_u, into_i,
-            from_at, from_w, from_i, table, wire, lat, send, recv, ov, cutoff, head, tail,
-        )  # fmt: skip
+        bound = narrow(c, b, known, net, cutoff, head, tail)
         if bound >= cutoff:
             depth -= 1
             continue
@@ -1169,10 +1276,8 @@ def probe(
                 weight, chosen = lightest, v
         if open_ == 0:
             value, left, work = leaf(
-                device, first, free, c, real, in_at, in_u, in_b, tin_at, tin_t, tprod, tbytes,
-                trank, reach, wire, lat, send, recv, ov, rank, kin, multicast, head, tail,
-                cutoff, bound, label, place,
-            )  # fmt: skip
+                device, b, free, c, net, head, tail, cutoff, bound, label, place
+            )
             nodes += work
             state[3] = min(state[3], left)
             if value < cutoff:
@@ -1182,11 +1287,7 @@ def probe(
                 best_place[:] = place
             depth -= 1
             continue
-        value, proven, taken = schedule(
-            device, c, real, head, tail, in_at, in_u, tin_at, tin_t, tprod, tbytes, trank, reach,
-            wire, lat, send, recv, ov, rank, kin, multicast, cutoff, 100, starts,
-            starts,
-        )  # fmt: skip
+        value, proven, taken = schedule(device, c, b, head, tail, net, cutoff, 100, starts, starts)
         nodes += taken // 4
         if proven and value >= cutoff:
             depth -= 1

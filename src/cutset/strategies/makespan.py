@@ -22,7 +22,7 @@ class Makespan:
 
     info: ClassVar[StrategyInfo] = StrategyInfo(
         objectives=frozenset({Objective.LATENCY}),
-        exact="",
+        exact="any untiled plan, as far as work and time allow",
         citation="cutset, docs/planning.md",
     )
 

@@ -24,6 +24,7 @@ from cutset.solvers.search import single_stage, value_of
 
 _CLOSED = 5e-10  # relative: a proof that nothing is better by more than this is a proof
 _STEPS = 5_000  # of a descent between two looks at the clock
+_FEW = 6  # devices whose orders can all be tried
 _EFFORTS = 4
 _ROUNDS = 5  # as many labels as this times the room for them, until a threshold is left open
 
@@ -96,7 +97,11 @@ class Search:
             if not isinstance(walk, tuple):
                 return walk
             if len(set(walk[0])) == len(walk[0]):
-                return True if self.offer_path(walk) <= loose(beta) else self.exact(beta, room)
+                return (
+                    True
+                    if self.offer_path(walk) <= loose(beta)
+                    else self.exact(beta, 16 * room if len(self.memory) <= _FEW else room / 4)
+                )
             self._remember(walk[0])
         return None
 
@@ -280,6 +285,10 @@ def _close(search: Search) -> bool | None:
             low = beta if math.isnan(low) else min(low, beta)
             high = beta if math.isnan(high) else max(high, beta)
         last = min(search.closed_s, search.top_s)
+        if not (search.bound_s < high and low < last):
+            low = high = math.nan
+        elif low <= search.bound_s:
+            low = high
         near = 1 + 0.05 / 4**effort
         beta, stuck = _next(search.bound_s, last, low, high, near)
         if stuck:

@@ -7,6 +7,7 @@ none (the bound); a simple path is one, once the evaluator has confirmed it.
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -118,18 +119,21 @@ class Search:
                     self.forgotten.add(d)
             last[d] = j
 
-    def anneal(self, steps: int, seed: int) -> None:
-        """Offer the path in the best order of devices found from the incumbent's."""
+    def anneal(self, steps: int, seed: int, *, anew: bool = False) -> None:
+        """Offer the path in the best order of devices found from the incumbent's, or `anew`."""
         from cutset.solvers import order_kernels as kernels
 
         ch = self.chain.arrays
         n, m = ch.compute_s.shape
         at = {name: d for d, name in enumerate(self.chain.names)}
         used = [at[name] for name in self.plan.devices] if self.plan is not None else [ch.source]
+        if anew:
+            used = random.Random(seed).sample(range(n), n)
         while len(used) < n:  # the others by their links
             order = ch.nearest[used[-1]]
             used.append(next(int(d) for d in order if int(d) not in used))
         count = len(self.plan.devices) if self.plan is not None else n
+        count = min(n, count + 2) if anew else count
         crossing = [
             ch.bytes_[ch.crossing[ch.crossing_at[p] : ch.crossing_at[p + 1]]].sum()
             for p in range(m + 1)
@@ -292,7 +296,10 @@ def _close(search: Search) -> bool | None:
         near = 1 + 0.05 / 4**effort
         beta, stuck = _next(search.bound_s, last, low, high, near)
         if stuck:
-            search.anneal(4_000 * 4**effort, effort + 1)
+            steps = 4_000 * 4**effort
+            search.anneal(steps, effort + 1)
+            for start in range(2):
+                search.anneal(steps, 10 * effort + start, anew=True)
             effort += 1
             low = high = math.nan
             last = min(search.closed_s, search.top_s)

@@ -246,3 +246,9 @@ def test_same_seed_same_plan() -> None:
     problem = wifi(12, 40, 2e6)
     again = replace(problem)
     assert best_pipeline(problem, Budget()).plan == best_pipeline(again, Budget()).plan
+
+
+def test_a_fixed_problem_has_a_fixed_plan() -> None:
+    plan = best_pipeline(wifi(8, 20, 2e6), Budget()).plan
+    assert plan.devices == ("d0", "d1", "d4")
+    assert [len(stage.operators) for stage in plan.stages] == [8, 6, 6]

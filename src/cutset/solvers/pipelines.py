@@ -7,6 +7,7 @@ none (the bound); a simple path is one, once the evaluator has confirmed it.
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -24,6 +25,7 @@ from cutset.solvers.search import single_stage, value_of
 
 _CLOSED = 5e-10  # relative: a proof that nothing is better by more than this is a proof
 _STEPS = 5_000  # of a descent between two looks at the clock
+_FEW = 6  # devices whose orders can all be tried
 _EFFORTS = 4
 _ROUNDS = 5  # as many labels as this times the room for them, until a threshold is left open
 
@@ -96,7 +98,11 @@ class Search:
             if not isinstance(walk, tuple):
                 return walk
             if len(set(walk[0])) == len(walk[0]):
-                return True if self.offer_path(walk) <= loose(beta) else self.exact(beta, room)
+                return (
+                    True
+                    if self.offer_path(walk) <= loose(beta)
+                    else self.exact(beta, 16 * room if len(self.memory) <= _FEW else room / 4)
+                )
             self._remember(walk[0])
         return None
 
@@ -113,18 +119,21 @@ class Search:
                     self.forgotten.add(d)
             last[d] = j
 
-    def anneal(self, steps: int, seed: int) -> None:
-        """Offer the path in the best order of devices found from the incumbent's."""
+    def anneal(self, steps: int, seed: int, *, anew: bool = False) -> None:
+        """Offer the path in the best order of devices found from the incumbent's, or `anew`."""
         from cutset.solvers import order_kernels as kernels
 
         ch = self.chain.arrays
         n, m = ch.compute_s.shape
         at = {name: d for d, name in enumerate(self.chain.names)}
         used = [at[name] for name in self.plan.devices] if self.plan is not None else [ch.source]
+        if anew:
+            used = random.Random(seed).sample(range(n), n)
         while len(used) < n:  # the others by their links
             order = ch.nearest[used[-1]]
             used.append(next(int(d) for d in order if int(d) not in used))
         count = len(self.plan.devices) if self.plan is not None else n
+        count = min(n, count + 2) if anew else count
         crossing = [
             ch.bytes_[ch.crossing[ch.crossing_at[p] : ch.crossing_at[p + 1]]].sum()
             for p in range(m + 1)
@@ -280,10 +289,17 @@ def _close(search: Search) -> bool | None:
             low = beta if math.isnan(low) else min(low, beta)
             high = beta if math.isnan(high) else max(high, beta)
         last = min(search.closed_s, search.top_s)
+        if not (search.bound_s < high and low < last):
+            low = high = math.nan
+        elif low <= search.bound_s:
+            low = high
         near = 1 + 0.05 / 4**effort
         beta, stuck = _next(search.bound_s, last, low, high, near)
         if stuck:
-            search.anneal(4_000 * 4**effort, effort + 1)
+            steps = 4_000 * 4**effort
+            search.anneal(steps, effort + 1)
+            for start in range(2):
+                search.anneal(steps, 10 * effort + start, anew=True)
             effort += 1
             low = high = math.nan
             last = min(search.closed_s, search.top_s)

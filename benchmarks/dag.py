@@ -29,7 +29,7 @@ from cutset.graph import Graph
 from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers import scopes
-from cutset.solvers.dag_pipeline import best_dag_plan
+from cutset.solvers.throughput.dag_pipeline import best_dag_plan
 
 MODELS = (
     ENTRIES["unet 160"],

@@ -29,7 +29,7 @@ from cutset.report import percentile
 from cutset.runner import run_requests
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.session import SessionStats
-from cutset.solvers.break_even import with_bandwidth
+from cutset.solvers.two_way.break_even import with_bandwidth
 
 PI, SERVER = "pi", "server"
 CPU_SHARE = 0.25

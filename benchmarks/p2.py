@@ -24,9 +24,9 @@ from cutset.errors import PlanningError
 from cutset.graph import Graph
 from cutset.planner import solve
 from cutset.problem import Problem
-from cutset.solvers.block_chain import block_chain
-from cutset.solvers.pipeline_start import greedy_path
 from cutset.solvers.search import value_of
+from cutset.solvers.throughput.block_chain import block_chain
+from cutset.solvers.throughput.pipeline_start import greedy_path
 from cutset.testing import graphs
 
 DEVICES = (5, 10, 20, 50)

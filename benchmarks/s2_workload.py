@@ -19,7 +19,7 @@ from cutset.cluster import Cluster, Device, Link
 from cutset.cost import TableCost
 from cutset.graph import Graph, Operator, Tensor
 from cutset.problem import Objective, Problem
-from cutset.solvers.candidate_points import candidate_points
+from cutset.solvers.published.candidate_points import candidate_points
 
 MBIT = MIB = 2**20
 KIND = "node"

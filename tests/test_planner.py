@@ -15,9 +15,9 @@ from cutset.graph import Graph, Operator, Tensor
 from cutset.plan import Plan, Stage
 from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.break_even import with_bandwidth
 from cutset.solvers.search import single_stage
 from cutset.solvers.ties import AMONG
+from cutset.solvers.two_way.break_even import with_bandwidth
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem
 from cutset.testing.variations import scaled, with_faster_device, with_faster_links

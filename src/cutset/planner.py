@@ -24,10 +24,10 @@ from cutset.problem import (
     Verdict,
     check_memory,
 )
-from cutset.solvers.break_even import break_evens
 from cutset.solvers.scopes import FULL
 from cutset.solvers.search import best_single, value_of
 from cutset.solvers.ties import ties
+from cutset.solvers.two_way.break_even import break_evens
 
 TOLERANCE = 1e-9  # relative: value and bound closer than this are equal
 _ROUNDING = 1e-12  # relative: sums in another order

@@ -13,9 +13,9 @@ from cutset.cost import TableCost
 from cutset.errors import InfeasibleError, PlanningError
 from cutset.graph import Graph, Operator, Tensor
 from cutset.problem import Budget, Objective, Problem
-from cutset.solvers.dag_pipeline import best_dag_plan
 from cutset.solvers.relaxation import Way, impossible, infeasible, ways_with_more_memory
 from cutset.solvers.search import search
+from cutset.solvers.throughput.dag_pipeline import best_dag_plan
 from cutset.testing.problems import random_problem
 
 

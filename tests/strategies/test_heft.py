@@ -13,8 +13,8 @@ from cutset.errors import InfeasibleError, UnsupportedProblemError
 from cutset.graph import Graph, Operator, Tensor
 from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem
-from cutset.solvers.latency_model import latency_model
-from cutset.solvers.list_schedule import list_schedule, rank_order, value_s
+from cutset.solvers.latency.latency_model import latency_model
+from cutset.solvers.scheduling.list_schedule import list_schedule, rank_order, value_s
 from cutset.solvers.search import best_single, value_of
 from cutset.testing import graphs
 from cutset.testing.problems import brute_force_s, random_problem
@@ -74,7 +74,7 @@ def published() -> Problem:
 
 
 def test_the_published_example_has_its_ranks_and_its_schedule_length() -> None:
-    from cutset.solvers import list_kernels as kernels
+    from cutset.solvers.scheduling import list_kernels as kernels
 
     model = latency_model(published())
     ranks = kernels.upward_ranks(model)

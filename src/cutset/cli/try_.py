@@ -13,7 +13,7 @@ from cutset.cli import output, targets
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cutset.solvers.break_even import OffloadRow
+    from cutset.solvers.two_way.break_even import OffloadRow
 
 
 def try_(
@@ -30,7 +30,7 @@ def try_(
     """Measure the model here with random input: from which bandwidth on would a server help?"""
     from cutset import api
     from cutset.errors import InvalidFileError, UsageError
-    from cutset.solvers.break_even import offload_grid
+    from cutset.solvers.two_way.break_even import offload_grid
     from cutset.units import parse_time
 
     try:

@@ -27,7 +27,7 @@ from cutset.report import percentile
 from cutset.runner import RunRecord, run_requests
 from cutset.runtime.coordinator import Coordinator
 from cutset.serde import read_cluster, write_profile
-from cutset.solvers.break_even import with_bandwidth
+from cutset.solvers.two_way.break_even import with_bandwidth
 from cutset.units import format_rate
 from cutset.verify import Comparison
 from cutset.zoo import pretrained

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 from cutset.problem import Objective, Problem
-from cutset.solvers.load_bound import load_bound
-from cutset.solvers.two_stage import shape_of
+from cutset.solvers.throughput.load_bound import load_bound
+from cutset.solvers.two_way.two_stage import shape_of
 
 
 def full_bound_s(problem: Problem, value_s: float = math.inf) -> float:

@@ -15,7 +15,7 @@ from cutset.errors import InfeasibleError
 from cutset.estimate import estimate
 from cutset.plan import Plan
 from cutset.problem import Problem
-from cutset.solvers.period_model import placement_plan
+from cutset.solvers.throughput.period_model import placement_plan
 
 
 @dataclass(frozen=True, order=True)

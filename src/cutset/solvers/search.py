@@ -20,11 +20,11 @@ from cutset.estimate import estimate
 from cutset.plan import Plan, Stage
 from cutset.problem import Budget, Objective, Problem, Proposal, check_memory
 from cutset.solvers import relaxation, scopes
-from cutset.solvers.branch_and_bound import BranchAndBound
-from cutset.solvers.cut_table import CutTable, all_cuts
 from cutset.solvers.full_scope import full_bound_s
-from cutset.solvers.min_cut import CutOracle
-from cutset.solvers.two_stage import Pair
+from cutset.solvers.two_way.branch_and_bound import BranchAndBound
+from cutset.solvers.two_way.cut_table import CutTable, all_cuts
+from cutset.solvers.two_way.min_cut import CutOracle
+from cutset.solvers.two_way.two_stage import Pair
 
 _CLOSED = 1e-12  # relative: bounds are sums in another order than the evaluator's
 

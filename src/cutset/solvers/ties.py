@@ -16,8 +16,8 @@ from cutset.cost import LoadedCost
 from cutset.estimate import estimate
 from cutset.plan import Plan
 from cutset.problem import BreakEven, Problem
-from cutset.solvers.break_even import with_bandwidth
 from cutset.solvers.search import value_of
+from cutset.solvers.two_way.break_even import with_bandwidth
 
 #: The words for what such a break-even holds for.
 AMONG = "the plans compared"
@@ -97,7 +97,8 @@ def _parameter(problem: Problem, resource: str) -> _Parameter:
         return _Parameter(
             name, lambda x: replace(problem, cost=LoadedCost(problem.cost, {name: x})), None
         )
-    link = next(x for x in problem.cluster.links if x.name == name)
+    link = problem.cluster.link(*name.split(">"))
+    assert link is not None  # a plan uses it
     # What a transfer gets today; the interfaces' own limits stay, as they are others' too.
     today = problem.bandwidth_bps(link)
     return _Parameter(name, lambda x: with_bandwidth(problem, link, today / x), today)

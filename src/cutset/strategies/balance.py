@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.balancing import balanced, on_one_device
-from cutset.solvers.list_schedule import list_schedule
+from cutset.solvers.scheduling.balancing import balanced, on_one_device
+from cutset.solvers.scheduling.list_schedule import list_schedule
+from cutset.solvers.scheduling.stages_of import stages_of
 from cutset.solvers.search import single_stage, value_of
-from cutset.solvers.stages_of import stages_of
 
 _JOINING = 1e8  # effort of joining the stages of a plan that may be the last
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.pipelines import best_pipeline
 from cutset.solvers.search import check_objective
+from cutset.solvers.throughput.pipelines import best_pipeline
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import ClassVar
 from cutset.errors import PlanningError, UnsupportedProblemError
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.all_plans import placement_count, untiled_plans
-from cutset.solvers.cut_table import all_cuts
 from cutset.solvers.full_scope import full_bound_s
 from cutset.solvers.scopes import FULL
 from cutset.solvers.search import best_single, infeasible, value_of
+from cutset.solvers.two_way.cut_table import all_cuts
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.arrays import Floats
-from cutset.solvers.homogeneous import Homogeneous
+from cutset.solvers.published.homogeneous import Homogeneous
 from cutset.solvers.search import check_objective
 
 

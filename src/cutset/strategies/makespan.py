@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.makespan import makespan
+from cutset.solvers.latency.makespan import makespan
 from cutset.solvers.search import check_objective
 
 

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from cutset.errors import UsageError
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.candidate_points import CandidatePoints
-from cutset.solvers.homogeneous import Homogeneous
+from cutset.solvers.published.candidate_points import CandidatePoints
+from cutset.solvers.published.homogeneous import Homogeneous
 from cutset.solvers.search import check_objective, value_of
 
 

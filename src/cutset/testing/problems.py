@@ -18,7 +18,7 @@ from cutset.graph import Graph, Operator, Tensor
 from cutset.plan import Plan, check_plan
 from cutset.problem import Objective, Problem
 from cutset.solvers.search import single_stage, value_of
-from cutset.solvers.two_stage import two_stage_plan
+from cutset.solvers.two_way.two_stage import two_stage_plan
 
 
 def random_problem(seed: int, max_operators: int = 7, max_devices: int = 3) -> Problem:

@@ -1,0 +1,282 @@
+"""The least latency over any number of devices, block by block.
+
+A plan's stages, run operator by operator, are a schedule: every operator on one device, one at a
+time, a tensor's transfer after its producer and before its readers elsewhere, one at a time on
+each link, egress and ingress. The search is over such schedules, with transfers in any order and
+a stage's overhead counted once on a device that a block comes to, and after each arrival. So no
+plan is better than the best schedule: the evaluator's order of transfers is one of the orders, and
+stages only delay what their operators made.
+
+Where only tensors of one operator cross a position (`latency_blocks`), all before has ended when
+that operator ends, and all after begins later: the latency is the sum of what the blocks take, and
+a block's time depends only on the devices of its entry and its exit. So the best schedule is a
+shortest path over (block, device). A cell of a block (entry on d, exit on e) has a lower bound
+first (critical path, each operator wherever it is best for each path); only cells on the shortest
+path by bounds are solved, by branch and bound (`makespan_kernels`), until it has solved cells only.
+The evaluator scores the plan it leads to; where both values agree it is proven best of all plans.
+Early results, memory limits and colocation of operators in different blocks are left out of the
+bound, which can only lower it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cutset.errors import InfeasibleError
+from cutset.plan import Plan, Stage
+from cutset.problem import Budget, Problem, Proposal
+from cutset.solvers import scopes
+from cutset.solvers.arrays import ClusterArrays, Floats, cluster_arrays
+from cutset.solvers.latency.block_search import BlockSearch
+from cutset.solvers.latency.latency_blocks import LARGE, Block, latency_blocks
+from cutset.solvers.latency.moving import moved
+from cutset.solvers.scheduling.list_schedule import list_schedule
+from cutset.solvers.scheduling.stages_of import stages_of
+from cutset.solvers.search import infeasible, single_stage, value_of
+
+_ROUNDING = 1e-12  # relative: a plan of the same value is not better
+_CLOSED = 1e-10  # relative: bounds are sums in another order than the evaluator's
+
+
+@dataclass
+class _Search:
+    """The shortest path over blocks. Mutable: bounds rise and the best plan improves."""
+
+    problem: Problem
+    budget: Budget
+    blocks: list[BlockSearch]
+    plan: Plan | None = None
+    value_s: float = math.inf
+    bound_s: float = 0.0
+
+    @property
+    def low(self) -> list[Floats]:
+        return [search.low for search in self.blocks]
+
+    @property
+    def high(self) -> list[Floats]:
+        return [search.high for search in self.blocks]
+
+    def offer(self, plan: Plan) -> None:
+        """Keep the plan if it is the best so far; one that tears a group apart is none."""
+        groups: dict[str, str] = {}
+        positions, operators = self.problem.graph.positions, self.problem.graph.operators
+        for stage in plan.stages:
+            for name in stage.operators:
+                group = operators[positions[name]].colocate
+                if group is not None and groups.setdefault(group, stage.device) != stage.device:
+                    return
+        value = value_of(self.problem, plan)
+        if value < self.value_s * (1 - _ROUNDING) or (self.plan is None and value < math.inf):
+            self.plan, self.value_s = plan, value
+            self.budget.report(plan)
+
+    def raise_bound(self, bound_s: float) -> None:
+        if bound_s > self.bound_s:
+            self.bound_s = min(bound_s, self.value_s)
+            if self.plan is not None:
+                self.budget.report(self.plan, self.bound_s, scopes.FULL)
+
+    def closed(self) -> bool:
+        return self.bound_s >= self.value_s * (1 - _CLOSED)
+
+
+def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) -> Proposal:
+    """The plan of least latency that was found, and a bound on any untiled plan.
+
+    Raises InfeasibleError that says what is short.
+    """
+    cluster = cluster_arrays(problem)
+    run = _Search(problem, budget, [])
+    for name in cluster.names:
+        run.offer(single_stage(problem, name))
+    blocks = latency_blocks(problem.graph)
+    _listed(run, max((b.count for b in blocks), default=0) > LARGE)
+    if blocks:
+        _prepare(run, blocks, cluster)
+        _offer_path(run, *_ends(run))
+        _improve(run, max_nodes)
+    else:
+        run.raise_bound(0.0)
+    if run.plan is None:
+        raise infeasible(problem, None)
+    _joined(run)
+    bound = run.value_s if run.closed() else run.bound_s
+    budget.report(run.plan, bound, scopes.FULL)
+    return Proposal(run.plan, bound, scopes.FULL)
+
+
+def _listed(run: _Search, large: bool) -> None:
+    """A list schedule, and where blocks are too large to be solved, one improved by moves."""
+    try:
+        found = list_schedule(run.problem, contended=True)
+    except InfeasibleError:
+        return
+    run.offer(stages_of(run.problem, found.device, found.order, effort=0))
+    if large:
+        better = moved(run.problem, found, run.budget, effort=2e8)
+        run.offer(stages_of(run.problem, better.device, better.order, run.budget))
+
+
+def _joined(run: _Search) -> None:
+    """The best plan in fewer stages, where the evaluator says that this costs nothing."""
+    plan, graph = run.plan, run.problem.graph
+    if plan is None or run.budget.exhausted() or len(plan.stages) == 1:
+        return
+    names = [d.name for d in run.problem.cluster.devices]
+    order, device = [], [0] * len(graph.operators)
+    for stage in plan.stages:
+        members = sorted(graph.positions[name] for name in stage.operators)
+        order += members
+        for i in members:
+            device[i] = names.index(stage.device)
+    fewer = stages_of(run.problem, device, order, run.budget)
+    value = value_of(run.problem, fewer)
+    if len(fewer.stages) < len(plan.stages) and value <= run.value_s * (1 + _ROUNDING):
+        run.plan, run.value_s = fewer, min(value, run.value_s)
+
+
+def _prepare(run: _Search, blocks: Iterable[Block], cluster: ClusterArrays) -> None:
+    """A search for each block; blocks that are the same share it."""
+    known: dict[bytes, BlockSearch] = {}
+    for block in blocks:
+        compute = np.zeros((block.count, len(cluster.names)))
+        for k, position in enumerate(block.positions):
+            if block.real[k]:
+                compute[k] = cluster.compute_s[:, position]
+        if block.last:
+            compute[-1] = np.inf
+            compute[-1, cluster.sink] = 0.0
+        key = block.key + compute.tobytes()
+        if key not in known:
+            known[key] = BlockSearch(block, cluster, compute)
+        run.blocks.append(known[key])
+
+
+def _forward(costs: list[Floats], source: int) -> list[Floats]:
+    """found[k][d]: least time from the request's start to block k's entry on d."""
+    at = np.full(len(costs[0]), np.inf)
+    at[source] = 0.0
+    found = [at]
+    for cost in costs:
+        found.append((found[-1][:, None] + cost).min(axis=0))
+    return found
+
+
+def _backward(costs: list[Floats], sink: int) -> list[Floats]:
+    at = np.full(len(costs[0]), np.inf)
+    at[sink] = 0.0
+    found = [at]
+    for cost in reversed(costs):
+        found.append((cost + found[-1][None, :]).min(axis=1))
+    return found[::-1]
+
+
+def _path(costs: list[Floats], ahead: list[Floats], source: int) -> list[int]:
+    """The devices at the ends of the blocks on a shortest path; ties to the first device."""
+    devices = [source]
+    for k, cost in enumerate(costs):
+        devices.append(int(np.argmin(cost[devices[-1]] + ahead[k + 1])))
+    return devices
+
+
+def _ends(run: _Search) -> tuple[int, int]:
+    cluster = run.blocks[0].cluster
+    return cluster.source, cluster.sink
+
+
+def _offer_path(run: _Search, source: int, sink: int) -> None:
+    """Offer the plan of the best schedules known."""
+    costs = run.high
+    ahead = _backward(costs, sink)
+    if math.isfinite(ahead[0][source]):
+        devices = _path(costs, ahead, source)
+        run.offer(_plan(run, devices))
+
+
+def _improve(run: _Search, max_nodes: int) -> None:
+    """Solve the cells of the shortest path by bounds until it is proven or time is up."""
+    source, sink = _ends(run)
+    while True:
+        behind, ahead = _forward(run.low, source), _backward(run.low, sink)
+        run.raise_bound(float(ahead[0][source]))
+        if run.closed() or run.budget.exhausted() or math.isinf(ahead[0][source]):
+            return
+        devices = _path(run.low, ahead, source)
+        open_cells = False
+        for k, (d, e) in enumerate(itertools.pairwise(devices)):
+            search = run.blocks[k]
+            if search.solved(d, e) or run.budget.exhausted():
+                continue
+            before = search.low[d, e]
+            rest = float(run.value_s - behind[k][d] - ahead[k + 1][e])
+            search.solve(d, e, rest, run.budget, max_nodes)
+            open_cells |= bool(search.low[d, e] > before) or search.solved(d, e)
+        _offer_path(run, source, sink)
+        if not open_cells:
+            return
+
+
+def _plan(run: _Search, devices: list[int]) -> Plan:
+    """The plan of the blocks' schedules along a path of devices."""
+    names = run.blocks[0].cluster.names
+    stages: list[tuple[str, list[int]]] = []
+    for search, d, e in zip(run.blocks, devices, devices[1:], strict=False):
+        cell = search.schedule(d, e)
+        # The entry's operator is in the stage listed last: all stages before it lead to it.
+        listed = {0: len(stages) - 1}
+        steps = sorted((int(cell.place[k]), k) for k in range(1, search.block.count))
+        for _, k in steps:
+            if search.block.real[k]:
+                label = int(cell.label[k])
+                if label not in listed:
+                    listed[label] = len(stages)
+                    stages.append((names[int(cell.device[k])], []))
+                stages[listed[label]][1].append(search.block.positions[k])
+    return _named(run.problem, _with_dead(run.problem, stages))
+
+
+def _with_dead(
+    problem: Problem, stages: list[tuple[str, list[int]]]
+) -> list[tuple[str, list[int]]]:
+    """The stages, and at the end those of operators that no output needs.
+
+    Each goes where its group is, or else where what it reads is made and it can run.
+    """
+    graph, cluster = problem.graph, problem.cluster
+    device_of = {i: d for d, members in stages for i in members}
+    groups = {graph.operators[i].colocate: d for i, d in device_of.items()}
+    stages = list(stages)
+    for i, op in enumerate(graph.operators):
+        if i in device_of:
+            continue
+        near = [device_of[j] for j in graph.predecessors[i]]
+        able = [
+            d
+            for d in (*near, cluster.source, *cluster.by_name)
+            if math.isfinite(problem.compute_s(d)[i])
+        ]
+        device_of[i] = (able or [cluster.source])[0]
+        if op.colocate is not None:
+            device_of[i] = groups.setdefault(op.colocate, device_of[i])
+        if stages and stages[-1][0] == device_of[i]:
+            stages[-1] = (device_of[i], [*stages[-1][1], i])
+        else:
+            stages.append((device_of[i], [i]))
+    return stages
+
+
+def _named(problem: Problem, stages: list[tuple[str, list[int]]]) -> Plan:
+    operators = problem.graph.operators
+    return Plan(
+        tuple(
+            Stage(f"s{k}", d, tuple(operators[i].name for i in members))
+            for k, (d, members) in enumerate(stages)
+        ),
+        problem.graph.digest,
+    )

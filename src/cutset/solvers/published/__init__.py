@@ -1,0 +1,1 @@
+"""What the published throughput methods share: points, partitions, colour coding."""

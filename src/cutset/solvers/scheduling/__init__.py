@@ -1,0 +1,1 @@
+"""List schedules, and how a schedule becomes stages."""

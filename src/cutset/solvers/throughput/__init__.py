@@ -1,0 +1,1 @@
+"""The least period on many devices: pipelines of whole blocks, chains of down-sets, bounds."""

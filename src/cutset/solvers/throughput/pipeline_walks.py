@@ -1,0 +1,237 @@
+"""Walks of devices within a threshold: a relaxation of pipelines, made exact step by step.
+
+In a walk devices may repeat, except for those that it remembers. What a walk remembers when it
+comes to a device is the same for all walks (`memory`), so that a few labels stand for many walks
+(dynamic ng-route relaxation: Roberti and Mingozzi 2014; Righini and Salani 2008).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cutset.problem import Budget
+from cutset.solvers.arrays import Floats
+from cutset.solvers.throughput.block_chain import Chain
+
+if TYPE_CHECKING:
+    from cutset.solvers.throughput import pipeline_kernels as kernels
+
+REMEMBERED = 62  # devices that a walk can remember: bits of a word
+
+_ROUNDING = 1e-11  # relative: sums in another order than the evaluator's
+_ARCS = 6_000_000
+_FRONT = 100
+_PIECE_S = 0.03
+
+Path = tuple[list[int], list[int]]
+"""Devices, and the cut where each one's stage ends."""
+
+
+def loose(beta: float) -> float:
+    """A threshold that no rounding keeps a pipeline from, nor bytes that stand for none."""
+    return beta * (1 + _ROUNDING) + 1e-90
+
+
+@dataclass
+class Walks:
+    """Walks over one chain. Mutable: what the last threshold left, for the next step to use."""
+
+    chain: Chain
+    budget: Budget
+    slack: Floats = field(init=False)
+    hop: Floats = field(init=False)
+    arcs: kernels.Arcs = field(init=False)
+    _labels: kernels.Labels | None = None
+
+    def __post_init__(self) -> None:
+        ch = self.chain
+        shape = (len(ch.makers), len(ch.limit))
+        self.slack, self.hop = np.empty(shape), np.empty(shape)
+        self.free = np.zeros(shape, dtype=np.bool_)
+        self.cut_of = np.repeat(np.arange(len(ch.makers_at) - 1), np.diff(ch.makers_at))
+        self.arcs = self._arcs(0)
+        typical = np.median(np.where(np.isfinite(ch.compute_s), ch.compute_s, 0.0), axis=0)
+        self.weight = np.array([typical, ch.memory])
+        self.reach = np.zeros((len(self.weight), len(ch.limit)))
+        self.behind = np.zeros((len(self.weight), len(ch.memory) + 1))
+        self.behind[:, :-1] = self.weight[:, ::-1].cumsum(axis=1)[:, ::-1]
+
+    def _arcs(self, room: int) -> kernels.Arcs:
+        from cutset.solvers.throughput import pipeline_kernels as kernels
+
+        return kernels.Arcs(
+            head=np.empty(self.slack.shape, dtype=np.int64),
+            next=np.empty(room, dtype=np.int64),
+            end=np.empty(room, dtype=np.int64),
+            limit=np.empty(room),
+            room=np.empty(room),
+            near=np.empty(room),
+            total=np.zeros(1, dtype=np.int64),
+        )
+
+    def walk(self, beta: float) -> bool | None:
+        """Whether a walk is within beta, and the devices together can run all blocks; None where
+        time ran out. Fills slack, hop and arcs."""
+        from cutset.solvers.throughput import pipeline_kernels as kernels
+
+        ch = self.chain
+        n, m = ch.compute_s.shape
+        self.arcs.total[0] = 0
+        if not kernels.cover(ch, loose(beta), self.weight, self.reach):
+            return False
+        rows = max(1, 1_000_000 // (n * (m + n)))
+        for high in range(m - 1, -1, -rows):
+            if self.budget.exhausted():
+                return None
+            low = max(0, high - rows + 1)
+            kernels.backward(ch, loose(beta), high, low, self.slack, self.hop, self.arcs)
+        return bool((self.slack[ch.makers_at[0]] >= 0).any())
+
+    def least(self, low: float, high: float, precision: float) -> tuple[float, float]:
+        """Bounds on the least threshold with a walk, which `high` has and `low` may not reach."""
+        if self.walk(low):
+            return low, low
+        while high - low > precision * high and high > 1e-15:
+            middle = (low + high) / 2 if low > high / 32 else high / 16
+            found = self.walk(middle)
+            if found is None:
+                break
+            if found:
+                high = middle
+            else:
+                low = middle
+        return low, high
+
+    def arranged(self, beta: float) -> bool | None:
+        """`walk`, and all its stages listed; None also where there are too many."""
+        from cutset.solvers.throughput import pipeline_kernels as kernels
+
+        while True:
+            found = self.walk(beta)
+            if found is not True:
+                return found
+            needed = int(self.arcs.total[0])
+            if needed <= len(self.arcs.end):
+                break
+            if needed > _ARCS:
+                return None
+            self.arcs = self._arcs(needed + needed // 4)
+        kernels.open_cuts(self.chain, loose(beta), self.slack, self.free)
+        return True
+
+    def labels(self, room: int) -> kernels.Labels:
+        """An empty pool; the last one again where it has as much room."""
+        from cutset.solvers.throughput import pipeline_kernels as kernels
+
+        old = self._labels
+        if old is not None and len(old.state) == room:
+            old.head.fill(-1)
+            old.table.fill(-1)
+            old.counts[:] = (0, -1, 0, -1)
+            return old
+        self._labels = kernels.Labels(
+            state=np.empty(room, dtype=np.int64),
+            device=np.empty(room, dtype=np.int64),
+            visited=np.empty(room, dtype=np.int64),
+            left=np.empty(room),
+            parent=np.empty(room, dtype=np.int64),
+            after=np.empty(room, dtype=np.int64),
+            alive=np.zeros(room, dtype=np.bool_),
+            head=np.full(self.slack.shape, -1, dtype=np.int64),
+            front=np.empty(_FRONT, dtype=np.int64),
+            table=np.full(1 << (2 * room - 1).bit_length(), -1, dtype=np.int64),
+            counts=np.array([0, -1, 0, -1]),
+        )
+        return self._labels
+
+    @property
+    def labelled(self) -> int:
+        """Labels that the last search made."""
+        return 0 if self._labels is None else int(self._labels.counts[0])
+
+    def search(self, memory: np.typing.NDArray[np.int64], room: int) -> Path | bool | None:
+        """After `arranged`: a walk to the end that goes to no device that it remembers; False
+        where there is none, None where time or room for labels ended the search."""
+        from cutset.solvers.throughput import pipeline_kernels as kernels
+
+        lb = self.labels(room)
+        steps = 50
+        while True:
+            began_s = time.perf_counter()
+            end = kernels.extend(
+                self.chain,
+                self.arcs,
+                self.slack,
+                self.free,
+                self.cut_of,
+                self.reach,
+                self.behind,
+                memory,
+                lb,
+                steps,
+            )
+            if end >= 0:
+                return self.path(lb) if end else False
+            if end == -2 or self.budget.exhausted():
+                return None
+            took_s = max(time.perf_counter() - began_s, 1e-6)
+            steps = max(1, min(steps * 2, int(steps * _PIECE_S / took_s)))
+
+    def beam(self, score: Floats, weight: Floats, width: int) -> Path | None:
+        """After `arranged`: a simple path to the end, if one is among the best partial ones.
+
+        Of the labels of as many stages, the `width` with the least score are kept: the largest
+        over i of score[i, cut], what is left to do, by the sum of weight[i, d] of devices left.
+        """
+        from cutset.solvers.throughput import pipeline_kernels as kernels
+
+        n = len(self.chain.limit)
+        lb = self.labels(width * 60 + 5_000)
+        memory = np.full(n, (1 << min(n, REMEMBERED)) - 1, dtype=np.int64)
+        bits = np.arange(min(n, REMEMBERED))
+        begin, steps = 0, 1
+        for _ in range(n):
+            end = kernels.extend(
+                self.chain,
+                self.arcs,
+                self.slack,
+                self.free,
+                self.cut_of,
+                self.reach,
+                self.behind,
+                memory,
+                lb,
+                steps,
+            )
+            if end == 1:
+                devices, cuts = self.path(lb)
+                return (devices, cuts) if len(set(devices)) == len(devices) else None
+            count = int(lb.counts[0])
+            if end != -1 or self.budget.exhausted():
+                return None
+            layer = begin + np.flatnonzero(lb.alive[begin:count])
+            if not len(layer):
+                return None
+            if len(layer) > width:
+                used = (lb.visited[layer, None] >> bits & 1).astype(np.float64)
+                left = weight.sum(axis=1)[:, None] - weight[:, bits] @ used.T
+                todo = score[:, self.cut_of[lb.state[layer]]]
+                order = np.argsort((todo / np.maximum(left, 1e-300)).max(axis=0), kind="stable")
+                lb.alive[layer[order[width:]]] = False
+                layer = layer[order[:width]]
+            begin, steps = count, len(layer)
+        return None
+
+    def path(self, lb: kernels.Labels) -> Path:
+        """The walk that came to the end."""
+        x, devices, cuts = int(lb.counts[3]), [], []
+        while x >= 0:
+            row = int(lb.state[x])
+            devices.append(int(lb.device[x]))
+            cuts.append(int(self.cut_of[row]) if row < len(self.cut_of) else len(self.chain.memory))
+            x = int(lb.parent[x])
+        return devices[::-1], cuts[::-1]

@@ -1,0 +1,328 @@
+"""The best pipeline: a simple path of devices, each with a range of whole blocks.
+
+Asked again and again: is there a pipeline within a threshold of seconds? Where no walk is, there is
+none (the bound); a simple path is one, once the evaluator has confirmed it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from cutset.errors import PlanningError
+from cutset.plan import Plan
+from cutset.problem import Budget, Problem, Proposal
+from cutset.solvers.arrays import Floats, Ints
+from cutset.solvers.scopes import PIPELINES
+from cutset.solvers.search import single_stage, value_of
+from cutset.solvers.throughput.block_chain import BlockChain, block_chain, in_order
+from cutset.solvers.throughput.pipeline_start import greedy_path, infeasible_pipeline
+from cutset.solvers.throughput.pipeline_walks import REMEMBERED, Path, Walks, loose
+
+_CLOSED = 5e-10  # relative: a proof that nothing is better by more than this is a proof
+_STEPS = 5_000  # of a descent between two looks at the clock
+_FEW = 6  # devices whose orders can all be tried
+_EFFORTS = 4
+_ROUNDS = 5  # as many labels as this times the room for them, until a threshold is left open
+
+
+@dataclass
+class Search:
+    """One search for the best pipeline. Mutable: the best plan and the bound so far."""
+
+    problem: Problem
+    budget: Budget
+    chain: BlockChain
+    plan: Plan | None = None
+    value_s: float = math.inf
+    bound_s: float = 0.0
+    walks: Walks = field(init=False)
+    memory: Ints = field(init=False)
+    forgotten: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        ch = self.chain.arrays
+        n = len(ch.limit)
+        self.walks = Walks(ch, self.budget)
+        bits = [1 << d if d < REMEMBERED else 0 for d in range(n)]
+        self.memory = np.array([sum(bits) if n <= 10 else bits[d] for d in range(n)])
+
+    @cached_property
+    def top_s(self) -> float:
+        """No pipeline that can run takes longer than this."""
+        ch = self.chain.arrays
+        finite = ch.wire[np.isfinite(ch.wire)]
+        rate = finite.max(initial=0.0) + ch.send.max() + ch.recv.max()
+        compute = np.where(np.isfinite(ch.compute_s), ch.compute_s, 0.0).max(axis=0).sum()
+        moved = 2 * len(ch.limit) * rate * ch.bytes_.sum()
+        return float(2 * (ch.overhead.max() + compute + moved) + 1e-9)
+
+    @property
+    def closed_s(self) -> float:
+        """A pipeline must be within this to be worth finding."""
+        return self.value_s * (1 - _CLOSED)
+
+    def offer(self, plan: Plan) -> float:
+        value = value_of(self.problem, plan)
+        if value < self.value_s:
+            self.plan, self.value_s = plan, value
+            self.budget.report(plan)
+        return value
+
+    def offer_path(self, path: Path) -> float:
+        """Also with its devices' best cuts, and without some of them."""
+        value = self.offer(self.chain.plan(self.problem.graph, *path))
+        return min(value, self._offer_order(path[0]))
+
+    def raise_bound(self, bound_s: float) -> None:
+        if bound_s > self.bound_s:
+            self.bound_s = bound_s
+            if self.plan is not None:
+                self.budget.report(self.plan, min(bound_s, self.value_s), PIPELINES)
+
+    def decide(self, beta: float, room: int, width: int) -> bool | None:
+        """Whether a pipeline is within beta; a better one is kept. None where it is not known."""
+        if (found := self.walks.arranged(beta)) is not True:
+            return found
+        path = self.walks.beam(self._score, self._weight, width)
+        if path is not None and self.offer_path(path) <= loose(beta):
+            return True
+        work = 0
+        while work < _ROUNDS * room:
+            walk = self.walks.search(self.memory, room)
+            work += self.walks.labelled + room // 100
+            if not isinstance(walk, tuple):
+                return walk
+            if len(set(walk[0])) == len(walk[0]):
+                return (
+                    True
+                    if self.offer_path(walk) <= loose(beta)
+                    else self.exact(beta, 16 * room if len(self.memory) <= _FEW else room / 4)
+                )
+            self._remember(walk[0])
+        return None
+
+    def _remember(self, devices: list[int]) -> None:
+        """Make the walk impossible: what comes again is remembered in between."""
+        last: dict[int, int] = {}
+        for j, d in enumerate(devices):
+            if d in last and d < REMEMBERED:
+                bit = 1 << d
+                if d in self.forgotten:
+                    self.memory |= bit
+                else:
+                    self.memory[devices[last[d] : j]] |= bit
+                    self.forgotten.add(d)
+            last[d] = j
+
+    def anneal(self, steps: int, seed: int, *, anew: bool = False) -> None:
+        """Offer the path in the best order of devices found from the incumbent's, or `anew`."""
+        from cutset.solvers.throughput import order_kernels as kernels
+
+        ch = self.chain.arrays
+        n, m = ch.compute_s.shape
+        at = {name: d for d, name in enumerate(self.chain.names)}
+        used = [at[name] for name in self.plan.devices] if self.plan is not None else [ch.source]
+        if anew:
+            used = random.Random(seed).sample(range(n), n)
+        while len(used) < n:  # the others by their links
+            order = ch.nearest[used[-1]]
+            used.append(next(int(d) for d in order if int(d) not in used))
+        count = len(self.plan.devices) if self.plan is not None else n
+        count = min(n, count + 2) if anew else count
+        crossing = [
+            ch.bytes_[ch.crossing[ch.crossing_at[p] : ch.crossing_at[p + 1]]].sum()
+            for p in range(m + 1)
+        ]
+        behind = np.append(ch.memory[::-1].cumsum()[::-1], 0.0) + np.arange(m, -1, -1)
+        orders = kernels.Orders(
+            order=np.array(used),
+            best=np.array(used),
+            sums=np.empty((n + 1, m + 1)),
+            trial=np.empty((n + 1, m + 1)),
+            crossing_bytes=np.array(crossing),
+            behind=behind / behind[0],
+            counts=np.array([count, count, 0]),
+            values=np.zeros(2),
+            random=np.array([(self.budget.seed * 1009 + seed) % 2**31 + 1]),
+        )
+        piece = max(1, 200_000 // (n * m))
+        for _ in range(0, steps, piece):
+            if self.budget.exhausted():
+                return
+            kernels.anneal(ch, orders, self.bound_s or 1.0, 3.0, 0.1, steps, piece)
+        self._offer_order([int(d) for d in orders.best[: orders.counts[1]]])
+
+    def _offer_order(self, devices: list[int]) -> float:
+        """The best cuts for these devices in this order, of which some may be left out."""
+        walks = Walks(in_order(self.chain.arrays, devices), self.budget)
+        high = min(self.value_s * (1 - 1e-9), self.top_s)
+        if not walks.walk(high):
+            return math.inf
+        _, high = walks.least(self.bound_s, high, 1e-9)
+        own = np.array([1 << d if d < REMEMBERED else 0 for d in range(len(self.memory))])
+        if walks.arranged(high) and isinstance(better := walks.search(own, 50_000), tuple):
+            return self.offer(self.chain.plan(self.problem.graph, *better))
+        return math.inf
+
+    @property
+    def _weight(self) -> Floats:
+        """[2, N] speed and memory of the devices."""
+        ch = self.chain.arrays
+        total = np.where(np.isfinite(ch.compute_s), ch.compute_s, 1e30).sum(axis=1)
+        memory = np.minimum(ch.limit - ch.stage_memory, ch.memory.sum() + 1)
+        return np.array([1 / np.maximum(total, 1e-30), np.maximum(memory, 0.0)])
+
+    @property
+    def _score(self) -> Floats:
+        """[2, M + 1] compute and memory behind a cut, in the units of `_weight`."""
+        ch = self.chain.arrays
+        typical = np.median(np.where(np.isfinite(ch.compute_s), ch.compute_s, 0.0), axis=0)
+        behind = [np.append(x[::-1].cumsum()[::-1], 0.0) for x in (typical, ch.memory)]
+        return np.array([behind[0] / max(behind[0][0], 1e-300), behind[1]])
+
+    def exact(self, beta: float, steps: float = math.inf) -> bool | None:
+        """Whether a pipeline is within beta; a better one is kept. None where time or about `steps`
+        tried stages ended the search."""
+        from cutset.solvers.throughput import pipeline_kernels as kernels
+
+        if not self.walks.walk(beta):
+            return None if self.budget.exhausted() else False
+        ch = self.chain.arrays
+        n, m = ch.compute_s.shape
+        t = len(ch.maker)
+        trail = kernels.Trail(
+            device=np.zeros(n + 1, dtype=np.int64),
+            begin=np.zeros(n + 1, dtype=np.int64),
+            end=np.zeros(n + 1, dtype=np.int64),
+            choice=np.zeros(n + 1, dtype=np.int64),
+            used=np.zeros(n, dtype=np.bool_),
+            holder=np.zeros(m, dtype=np.int64),
+            busy=np.zeros((n + 1, n)),
+            egress=np.zeros((n + 1, n)),
+            ingress=np.zeros((n + 1, n)),
+            slowest=np.zeros((n + 1, t)),
+            at_sink=np.zeros((n + 1, t), dtype=np.bool_),
+            stamp=np.zeros(t, dtype=np.int64),
+            depth=np.zeros(1, dtype=np.int64),
+            clock=np.zeros(1, dtype=np.int64),
+        )
+        kernels.start(ch, trail)
+        stages = -1
+        while stages < 0:
+            if self.budget.exhausted():
+                return None
+            if steps <= 0:
+                return None
+            steps -= _STEPS
+            stages = kernels.descend(
+                ch, trail, loose(beta), self.walks.slack, self.walks.hop, _STEPS
+            )
+        if stages == 0:
+            return False
+        self.offer(
+            self.chain.plan(
+                self.problem.graph,
+                trail.device[1 : stages + 1].tolist(),
+                trail.end[1 : stages + 1].tolist(),
+            )
+        )
+        return True
+
+
+def best_pipeline(problem: Problem, budget: Budget) -> Proposal:
+    """The pipeline of least period, with a lower bound on all of them.
+
+    The bound equals the value unless the budget ended the search first. Raises InfeasibleError that
+    names a relaxation, and PlanningError where time ended before a plan was found.
+    """
+    search = Search(problem, budget, block_chain(problem))
+    for device in problem.cluster.devices:
+        search.offer(single_stage(problem, device.name))
+    if (path := greedy_path(search.chain.arrays)) is not None:
+        search.offer(search.chain.plan(problem.graph, *path))
+    high = min(search.value_s, search.top_s)
+    found = search.walks.walk(high)
+    if found:
+        search.raise_bound(search.walks.least(0.0, high, 1e-12)[0])
+        found = _close(search)
+    if search.plan is None and found is False:
+        raise infeasible_pipeline(problem)
+    if search.plan is None:
+        raise PlanningError(
+            "the search ended before it found a plan, or proved that there is none",
+            field="time_limit_s",
+            value=f"{budget.time_limit_s:g} s",
+            remedy="give it more time, or the devices more memory",
+        )
+    return Proposal(search.plan, min(search.bound_s, search.value_s), PIPELINES)
+
+
+def _close(search: Search) -> bool | None:
+    """Bring bound and value together, by thresholds between them; False where no plan exists.
+
+    What is not decided within an effort is left for later, when nothing else is open. Efforts are
+    counted in work, not time, so that the same problem gives the same plan on every machine.
+    """
+    effort = 0
+    low = high = math.nan  # between these, this effort decides nothing
+    if search.decide(search.bound_s * (1 + 1e-9), 3_000, 30) is None or search.plan is None:
+        search.anneal(1_000, 0)
+    beta = search.bound_s * (1 + 1e-9)
+    while search.bound_s < search.closed_s and not search.budget.exhausted():
+        last = min(search.closed_s, search.top_s)
+        beta = min(max(beta, search.bound_s), last)
+        if effort < _EFFORTS:
+            found = search.decide(beta, 5_000 * 8**effort, 30 * 3**effort)
+        else:
+            found = search.exact(beta)
+        if found is False:
+            search.raise_bound(beta)
+            if beta == last:
+                search.raise_bound(search.value_s)
+                return search.plan is not None
+        elif found is None:
+            low = beta if math.isnan(low) else min(low, beta)
+            high = beta if math.isnan(high) else max(high, beta)
+        last = min(search.closed_s, search.top_s)
+        if not (search.bound_s < high and low < last):
+            low = high = math.nan
+        elif low <= search.bound_s:
+            low = high
+        near = 1 + 0.05 / 4**effort
+        beta, stuck = _next(search.bound_s, last, low, high, near)
+        if stuck:
+            steps = 4_000 * 4**effort
+            search.anneal(steps, effort + 1)
+            for start in range(2):
+                search.anneal(steps, 10 * effort + start, anew=True)
+            effort += 1
+            low = high = math.nan
+            last = min(search.closed_s, search.top_s)
+            beta, _ = _next(search.bound_s, last, low, high, near)
+    return True if search.plan is not None else None
+
+
+def _next(bound: float, last: float, low: float, high: float, near: float) -> tuple[float, bool]:
+    """The next threshold to decide, and whether what is not known leaves none."""
+    if math.isnan(low):
+        return (last if last <= bound * near else math.sqrt(max(bound, last / 1e6) * last)), False
+    if bound * near < low:
+        return math.sqrt(bound * low), False
+    if high * near < last:
+        return math.sqrt(high * last), False
+    return last, not high < last
+
+
+def fits(problem: Problem, budget: Budget) -> bool:
+    """Whether a pipeline is found with little effort, however slow."""
+    search = Search(problem, budget, block_chain(problem))
+    for device in problem.cluster.devices:
+        search.offer(single_stage(problem, device.name))
+    if search.plan is None:
+        search.decide(search.top_s, 20_000, 100)
+    return search.plan is not None

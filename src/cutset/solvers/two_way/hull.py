@@ -1,0 +1,108 @@
+"""Which points are best for some prices: the lower convex hull in a few dimensions.
+
+A price vector is not negative; a point is worth keeping iff it is the cheapest for some prices.
+Rounding may keep a few points too many (harmless), and may lose points that are better than the
+rest by less than about 1e-12 of the range.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import ConvexHull, QhullError
+
+from cutset.solvers.two_way.cut_table import Floats
+
+_FAR = 1e3  # where the helper points stand that make all other facets look upward
+_PIVOTS = 64  # prices of the quick filter
+_SMALL = 24  # up to here, dominance alone
+
+
+def lower_hull(points: Floats) -> NDArray[np.int64]:
+    """Rows of `points` (one a row) that may be the cheapest for some prices; ascending."""
+    rows = np.arange(len(points))
+    if len(points) > 1:
+        rows = rows[_distinct(points)]
+        rows = rows[_after_pivots(points[rows])]
+        rows = rows[_undominated(points[rows])]
+    scaled, _ = _scaled(points[rows])
+    if scaled.shape[1] < 2 or len(rows) < 3:
+        return rows
+    hull = _hull(scaled)
+    if hull is None:
+        return rows
+    return np.asarray(rows[np.sort(hull.vertices[hull.vertices < len(rows)])])
+
+
+def lower_facets(points: Floats) -> Floats:
+    """Prices (rows, each summing to 1) at which several points tie for the cheapest.
+
+    Together with one price for each single coordinate they are where a missing point would show.
+    """
+    scaled, scale = _scaled(points)
+    varying = np.flatnonzero(scale > 0)
+    if len(varying) == 0:
+        return np.zeros((0, points.shape[1]))
+    found = [np.eye(len(varying))]
+    if len(varying) == 1:
+        prices = np.ones((1, 1))
+    else:
+        hull = _hull(scaled)
+        if hull is not None:
+            normals = -hull.equations[:, :-1]
+            # Facets at the helper points lean outward by about 1/_FAR: they stand for prices of 0.
+            lean = -4 / _FAR * normals.max(axis=1, initial=0.0, keepdims=True)
+            found.append(normals[(normals >= lean).all(axis=1) & (normals > 0).any(axis=1)])
+        prices = np.maximum(np.concatenate(found), 0.0)
+    full = np.zeros((len(prices), points.shape[1]))
+    full[:, varying] = prices / scale[varying]
+    return np.asarray(full / full.sum(axis=1, keepdims=True))
+
+
+def _scaled(points: Floats) -> tuple[Floats, Floats]:
+    """The coordinates that vary, from 0 to 1, and the range of every coordinate."""
+    low, scale = points.min(axis=0), np.ptp(points, axis=0)
+    scale = np.where(scale > 1e-12 * np.abs(points).max(axis=0), scale, 0.0)
+    varying = scale > 0
+    return (points[:, varying] - low[varying]) / scale[varying], scale
+
+
+def _hull(scaled: Floats) -> ConvexHull | None:
+    dimensions = scaled.shape[1]
+    helpers = 1.0 + _FAR * np.eye(dimensions)
+    try:
+        return ConvexHull(np.concatenate((scaled, helpers)))
+    except QhullError:  # flat: no volume
+        return None
+
+
+def _distinct(points: Floats) -> NDArray[np.int64]:
+    _, first = np.unique(points, axis=0, return_index=True)
+    return np.sort(first)
+
+
+def _after_pivots(points: Floats) -> NDArray[np.int64]:
+    """Drop what the cheapest points of some fixed prices dominate."""
+    scaled, _ = _scaled(points)
+    count, dimensions = scaled.shape
+    if count <= _SMALL or dimensions == 0:
+        return np.arange(count)
+    random = np.random.default_rng(0)
+    prices = random.dirichlet(np.full(dimensions, 0.6), _PIVOTS)
+    keep = np.ones(count, dtype=np.bool_)
+    for pivot in np.unique(np.argmin(scaled @ prices.T, axis=0)):
+        worse = (scaled >= scaled[pivot]).all(axis=1)
+        worse[pivot] = False
+        keep &= ~worse
+    return np.flatnonzero(keep)
+
+
+def _undominated(points: Floats) -> NDArray[np.int64]:
+    """Rows that no other row beats or equals in every coordinate (points are distinct)."""
+    if len(points) > 2_000:
+        return np.arange(len(points))
+    no_worse = np.ones((len(points), len(points)), dtype=np.bool_)
+    for column in points.T:
+        no_worse &= column[:, None] <= column[None, :]
+    np.fill_diagonal(no_worse, False)
+    return np.flatnonzero(~no_worse.any(axis=0))

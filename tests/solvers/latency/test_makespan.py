@@ -1,0 +1,214 @@
+"""The least latency over many devices, against every plan of tiny problems."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cutset.cluster import Cluster, Device, Link
+from cutset.cost import TableCost
+from cutset.errors import InfeasibleError, UnsupportedProblemError
+from cutset.graph import Graph, Operator, Tensor
+from cutset.planner import TOLERANCE, solve
+from cutset.problem import Budget, Objective, Problem
+from cutset.solvers import scopes
+from cutset.solvers.all_plans import untiled_plans
+from cutset.solvers.latency import latency_blocks as blocks_module
+from cutset.solvers.latency.latency_blocks import latency_blocks
+from cutset.solvers.latency.makespan import makespan
+from cutset.solvers.search import value_of
+from cutset.testing import graphs
+from cutset.testing.problems import random_problem
+
+seeds = st.integers(0, 10**6)
+
+
+def latency_problem(seed: int, operators: int = 4) -> Problem:
+    found = random_problem(seed, max_operators=operators)
+    return Problem(found.graph, found.cluster, found.cost, Objective.LATENCY)
+
+
+def least_s(problem: Problem) -> float:
+    return min((value_of(problem, plan) for plan in untiled_plans(problem)), default=math.inf)
+
+
+def check(problem: Problem, best: float) -> bool:
+    """No plan is below the bound, and a proof is right; whether there is one."""
+    try:
+        solution = solve(problem, "makespan")
+    except InfeasibleError:
+        return False
+    assert solution.scope == scopes.FULL
+    assert solution.bound_s <= best * (1 + TOLERANCE)
+    assert solution.value_s >= best * (1 - TOLERANCE)
+    return solution.proof == "optimal"
+
+
+@given(seeds)
+@settings(max_examples=60, deadline=None)
+def test_no_plan_is_below_the_bound(seed: int) -> None:
+    problem = latency_problem(seed)
+    check(problem, least_s(problem))
+
+
+def test_most_tiny_problems_are_proven() -> None:
+    proven = 0
+    for seed in range(40):
+        problem = latency_problem(seed, 3)
+        proven += check(problem, least_s(problem))
+    assert proven >= 30
+
+
+@given(seeds)
+@settings(max_examples=30, deadline=None)
+def test_regions_bound_large_blocks(seed: int) -> None:
+    """Small blocks treated as large ones are: bounded by regions, then searched."""
+    problem = latency_problem(seed)
+    best = least_s(problem)
+    large = blocks_module.LARGE
+    blocks_module.LARGE = 2
+    try:
+        check(problem, best)
+    finally:
+        blocks_module.LARGE = large
+
+
+def diamond(branches: int, seconds: float = 0.010, size: int = 1000) -> Graph:
+    """One operator, branches beside each other, one that joins them."""
+    middle = [Operator(f"b{i}", "Any", ("t",), (f"u{i}",)) for i in range(branches)]
+    ends = tuple(f"u{i}" for i in range(branches))
+    return Graph(
+        "diamond",
+        (Operator("a", "Any", ("x",), ("t",)), *middle, Operator("z", "Any", ends, ("y",))),
+        {name: Tensor(name, size) for name in ("x", "t", "y", *ends)},
+        ("x",),
+        ("y",),
+    )
+
+
+def helpers(
+    graph: Graph,
+    count: int,
+    *,
+    overhead_s: float = 0.0,
+    bandwidth_bps: float = 8e6,
+    **options: bool,
+) -> Problem:
+    """A source and sink with `count` devices that are all alike; 1 ms for 1000 bytes."""
+    names = ["main", *(f"h{i}" for i in range(count))]
+    seconds = {"k": {op.name: 0.010 for op in graph.operators}}
+    cluster = Cluster(
+        tuple(Device(name, "k", stage_overhead_s=overhead_s) for name in names),
+        tuple(Link(a, b, bandwidth_bps, 0.0) for a in names for b in names if a != b),
+        "main",
+        "main",
+        **options,
+    )
+    return Problem(graph, cluster, TableCost(seconds))
+
+
+def test_branches_run_beside_each_other() -> None:
+    """By hand: a, then one branch here; t leaves for two helpers one after the other, the results
+    come back one after the other: 10 + 2 + 10 + 1 + 10 ms."""
+    solution = solve(helpers(diamond(3), 2), "makespan")
+    assert solution.proof == "optimal"
+    assert solution.value_s == pytest.approx(0.033, rel=1e-12)
+    placed = {name: stage.device for stage in solution.plan.stages for name in stage.operators}
+    assert placed["a"] == placed["z"] == "main"
+    assert len({placed["b0"], placed["b1"], placed["b2"]}) == 3
+
+
+def test_a_stage_that_goes_on_pays_no_overhead_twice() -> None:
+    """Overhead makes splitting not worth it: the one stage pays once."""
+    graph = diamond(2)
+    assert solve(helpers(graph, 2, overhead_s=0.005), "makespan").value_s == pytest.approx(0.045)
+    small = solve(helpers(graph, 2, overhead_s=0.001), "makespan")
+    # a's stage ends for b0 and b1 elsewhere: 1 + 10, move 1, 1 + 10, move 1, 1 + 10
+    assert small.value_s == pytest.approx(0.035)
+    assert small.proof == "optimal"
+
+
+@pytest.mark.parametrize("multicast", [False, True])
+@pytest.mark.parametrize("overhead_s", [0.0, 0.0005])
+def test_like_devices_are_not_tried_twice(multicast: bool, overhead_s: float) -> None:
+    problem = helpers(diamond(2), 3, overhead_s=overhead_s, multicast=multicast)
+    best = least_s(problem)
+    solution = solve(problem, "makespan")
+    assert solution.value_s == pytest.approx(best, rel=1e-9)
+    assert solution.proof == "optimal"
+
+
+def test_faster_is_never_worse() -> None:
+    """Of proven values. A few are not: transfers in the evaluator's order may not be what the
+    search counted."""
+    compared = 0
+    for seed in range(8):
+        graph, cost = graphs.series_parallel(12, seed)
+        cluster = Cluster(
+            (Device("a", "slow"), Device("b", "fast"), Device("c", "slow")),
+            (),
+            "a",
+            "a",
+            default_link=Link("", "", 4e7, 0.002),
+        )
+        faster = replace(cluster, default_link=Link("", "", 8e7, 0.001))
+        halved = {name: s / 2 for name, s in cost.seconds["fast"].items()}
+        quick = TableCost({"slow": cost.seconds["slow"], "fast": halved})
+        before = solve(Problem(graph, cluster, cost), "makespan")
+        for changed in (Problem(graph, faster, cost), Problem(graph, cluster, quick)):
+            after = solve(changed, "makespan")
+            if before.proof == after.proof == "optimal":
+                compared += 1
+                assert after.value_s <= before.value_s * (1 + 1e-9)
+    assert compared >= 10
+
+
+def test_an_ended_budget_still_gives_a_plan_and_a_true_bound() -> None:
+    graph, cost = graphs.layered(40, 1)
+    problem = Problem(graph, graphs.two_devices(), cost)
+    budget = Budget(0.0, value_s=lambda plan: value_of(problem, plan))
+    proposal = makespan(problem, budget)
+    assert budget.best is not None
+    assert proposal.bound_s <= value_of(problem, proposal.plan)
+
+
+def test_a_limit_of_work_leaves_an_honest_gap() -> None:
+    """Same work, same plan; less work, no higher bound."""
+    graph, cost = graphs.layered(30, 2)
+    problem = Problem(graph, graphs.two_devices(4e8), cost)
+    short = makespan(problem, Budget(), max_nodes=1)
+    again = makespan(problem, Budget(), max_nodes=1)
+    full = makespan(problem, Budget(), max_nodes=20_000)
+    assert short == again
+    assert short.bound_s <= full.bound_s * (1 + 1e-9)
+    assert full.bound_s <= value_of(problem, full.plan) * (1 + 1e-9)
+
+
+def test_blocks_meet_where_one_operator_is_crossed() -> None:
+    """A skip connection keeps its operators in one block; a dead operator is in none."""
+
+    def op(name: str, *reads: str) -> Operator:
+        return Operator(name, "Any", reads, (f"t{name}",))
+
+    operators = (
+        op("0", "x"),
+        op("1", "t0"),
+        op("2", "t1"),
+        op("3", "t2", "t0"),
+        op("4", "t3"),
+        op("5", "t3"),
+    )
+    names = ("x", *(f"t{i}" for i in range(6)))
+    graph = Graph("g", operators, {n: Tensor(n, 8) for n in names}, ("x",), ("t4",))
+    assert [b.positions for b in latency_blocks(graph)] == [(-1, 0), (0, 1, 2, 3), (3, 4, -1)]
+
+
+def test_only_latency() -> None:
+    graph, cost = graphs.chain(3)
+    problem = Problem(graph, graphs.two_devices(), cost, Objective.THROUGHPUT)
+    with pytest.raises(UnsupportedProblemError, match="makespan"):
+        solve(problem, "makespan")

@@ -159,7 +159,8 @@ def test_the_table_fits_its_terminal(width: int, encoding: str, comparison: Comp
     command._show(console, comparison, "next")
     file.seek(0)
     lines = file.read().splitlines()
-    table = [line for line in lines if line.startswith(tuple(r.strategy for r in comparison.rows))]
+    names = tuple(f"{r.strategy} " for r in comparison.rows)
+    table = [line for line in lines if line.startswith(names)]
     assert len(table) == sum(r.solution is not None for r in comparison.rows)
     assert all(len(line) <= width for line in lines)
     assert lines[0].startswith(("split", "don't split", "no clear"))

@@ -212,3 +212,29 @@ def test_only_latency() -> None:
     problem = Problem(graph, graphs.two_devices(), cost, Objective.THROUGHPUT)
     with pytest.raises(UnsupportedProblemError, match="makespan"):
         solve(problem, "makespan")
+
+
+def test_equal_blocks_keep_their_own_operators() -> None:
+    """Three times the same fork and join: what is found for one is each one's plan."""
+    reads = [("x",), ("t0",), ("t0",), ("t1", "t2")]
+    operators, tensors = [], {"x": Tensor("x", 1000)}
+    for k in range(3):
+        for i, names in enumerate(reads):
+            inputs = tuple(
+                ("x" if k == 0 else f"t3_{k - 1}") if n == "x" else f"{n}_{k}" for n in names
+            )
+            operators.append(Operator(f"op{i}_{k}", "Any", inputs, (f"t{i}_{k}",)))
+            tensors[f"t{i}_{k}"] = Tensor(f"t{i}_{k}", 1000)
+    graph = Graph("thrice", tuple(operators), tensors, ("x",), ("t3_2",))
+    cost = TableCost({"any": {op.name: 0.01 for op in operators}})
+    cluster = Cluster(
+        (Device("a", "any"), Device("b", "any")),
+        (Link("a", "b", 8e6, 0.0), Link("b", "a", 8e6, 0.0)),
+        "a",
+        "a",
+    )
+    solution = solve(Problem(graph, cluster, cost), "makespan")
+    # Each block: 10 ms, 1 ms to the other device beside 10 ms here, 10 ms there, where it goes on;
+    # in the end 1 ms back.
+    assert solution.value_s == pytest.approx(3 * (0.010 + 0.001 + 0.010 + 0.010) + 0.001)
+    assert solution.proof == "optimal"

@@ -23,7 +23,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -49,7 +49,8 @@ class _Search:
 
     problem: Problem
     budget: Budget
-    blocks: list[BlockSearch]
+    blocks: list[BlockSearch]  # those of equal blocks are one
+    positions: list[tuple[int, ...]] = field(default_factory=list)  # of each block's operators
     plan: Plan | None = None
     value_s: float = math.inf
     bound_s: float = 0.0
@@ -156,6 +157,7 @@ def _prepare(run: _Search, blocks: Iterable[Block], cluster: ClusterArrays) -> N
         if key not in known:
             known[key] = BlockSearch(block, cluster, compute)
         run.blocks.append(known[key])
+        run.positions.append(tuple(block.positions))
 
 
 def _forward(costs: list[Floats], source: int) -> list[Floats]:
@@ -226,7 +228,8 @@ def _plan(run: _Search, devices: list[int]) -> Plan:
     """The plan of the blocks' schedules along a path of devices."""
     names = run.blocks[0].cluster.names
     stages: list[tuple[str, list[int]]] = []
-    for search, d, e in zip(run.blocks, devices, devices[1:], strict=False):
+    ends = itertools.pairwise(devices)
+    for search, positions, (d, e) in zip(run.blocks, run.positions, ends, strict=True):
         cell = search.schedule(d, e)
         # The entry's operator is in the stage listed last: all stages before it lead to it.
         listed = {0: len(stages) - 1}
@@ -237,7 +240,7 @@ def _plan(run: _Search, devices: list[int]) -> Plan:
                 if label not in listed:
                     listed[label] = len(stages)
                     stages.append((names[int(cell.device[k])], []))
-                stages[listed[label]][1].append(search.block.positions[k])
+                stages[listed[label]][1].append(positions[k])
     return _named(run.problem, _with_dead(run.problem, stages))
 
 

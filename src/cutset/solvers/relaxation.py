@@ -31,7 +31,8 @@ def way(problem: Problem, needed_bytes: Mapping[str, float]) -> Way:
     """What is short for a plan that needs so many bytes on its devices."""
     limits = {name: problem.device(name).memory_bytes for name in needed_bytes}
     short = {name: n - limits[name] for name, n in needed_bytes.items() if n > limits[name]}
-    return Way(math.fsum(short.values()), tuple((name, needed_bytes[name]) for name in short))
+    worst_first = sorted(short, key=lambda name: (-short[name], name))
+    return Way(math.fsum(short.values()), tuple((n, needed_bytes[n]) for n in worst_first))
 
 
 def infeasible(
@@ -75,7 +76,7 @@ def infeasible(
     shorts = " and ".join(f"{n - limits[name]:.0f} bytes" for name, n in least.needs)
     several = len(least.needs) > 1
     cause = f"the model fits in none of the {scope}" if reason is None else reason.message
-    worst = max(least.needs, key=lambda need: need[1] - limits[need[0]])[0]
+    worst = least.needs[0][0]
     more = (
         f"{'they are' if several else 'it is'} {shorts} short: state more memory, or add a device"
     )

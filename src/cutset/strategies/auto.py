@@ -155,7 +155,9 @@ def _best(problem: Problem, found: Sequence[_Found], full_s: float) -> Proposal:
 
 
 def _why_none(problem: Problem, found: Sequence[_Found]) -> PlanningError:
-    """The last family's reason, as the later ones cover more plans."""
-    if isinstance(found[-1].error, InfeasibleError):
-        return found[-1].error
-    return infeasible(problem, None)
+    """The reason of a family that covers what these devices can do: of two, all two-way splits
+    were looked at for the one that lacks least; of more, the last family covers most."""
+    errors = [f.error for f in found[1:] if isinstance(f.error, InfeasibleError)]
+    if not errors:
+        return infeasible(problem, None)
+    return errors[0] if len(problem.cluster.devices) == 2 else errors[-1]

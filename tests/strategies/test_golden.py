@@ -93,38 +93,50 @@ PROBLEMS = {"chain": chain, "branches": branches, "pipeline": pipeline}
 GOLDEN = {
     "chain": """
         auto: 54 ms, optimal, pi: a b | server: c d
+        balance: 54 ms, none, pi: a b | server: c d
         bottleneck: UnsupportedProblemError
         brute_force: 54 ms, optimal, pi: a b | server: c d
         dads: 54 ms, none, pi: a b | server: c d
         envelope: 54 ms, optimal, pi: a b | server: c d
+        greedy_joint: UnsupportedProblemError
         heft: 54 ms, none, pi: a b | server: c d
+        kpath: UnsupportedProblemError
         loadpart: 54 ms, none, pi: a b | server: c d
         makespan: 54 ms, optimal, pi: a b | server: c d
         neurosurgeon: 54 ms, none, pi: a b | server: c d
+        random_cut: UnsupportedProblemError
         single_device: 122 ms, optimal, server: a b c d
     """,
     "branches": """
-        auto: 100 ms, optimal, a: stem one two three join
+        auto: 43 ms, optimal, a: stem | a: one | b: two | c: three | a: join
+        balance: 43 ms, none, a: stem | a: one | b: two | c: three | a: join
         bottleneck: UnsupportedProblemError
         brute_force: 43 ms, optimal, a: stem | a: one | b: two | c: three | a: join
         dads: 100 ms, none, a: stem one two three join
         envelope: 100 ms, optimal, a: stem one two three join
+        greedy_joint: UnsupportedProblemError
         heft: 43 ms, none, a: stem | a: one | b: two | c: three | a: join
+        kpath: UnsupportedProblemError
         loadpart: 100 ms, none, a: stem one two three join
         makespan: 43 ms, optimal, a: stem | a: one | b: two | c: three | a: join
         neurosurgeon: 100 ms, none, a: stem one two three join
+        random_cut: UnsupportedProblemError
         single_device: 100 ms, optimal, a: stem one two three join
     """,
     "pipeline": """
-        auto: 30 ms, optimal, a: a b c | b: d e f
+        auto: 20 ms, optimal, a: a b | b: c d | c: e f
+        balance: 30 ms, none, a: a b c | b: d e f
         bottleneck: 20 ms, optimal, a: a b | b: c d | c: e f
         brute_force: 20 ms, optimal, a: a b | b: c d | c: e f
         dads: UnsupportedProblemError
         envelope: 30 ms, optimal, a: a b c | b: d e f
+        greedy_joint: 30 ms, none, a: a b c | b: d e f
         heft: UnsupportedProblemError
+        kpath: 30 ms, none, a: a b c | b: d e f
         loadpart: UnsupportedProblemError
         makespan: UnsupportedProblemError
         neurosurgeon: UnsupportedProblemError
+        random_cut: 150 ms, none, slow: a b c | a: d e f
         single_device: InfeasibleError
     """,
 }

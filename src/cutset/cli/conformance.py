@@ -39,7 +39,10 @@ def conformance(
     chosen = strategies.load(strategy)
     with output.progress("problems", seeds) as done:
         found = suite.conformance(chosen, range(seeds), done)
-    first = next((check for check in found.failed if check.shown), None)
+    failing = [check for check in found.failed if check.shown]
+    # Workload files are of one part: a problem of one is written, if one fails.
+    failing.sort(key=lambda check: len(check.shown[0].graph.parts) > 1)
+    first = failing[0] if failing else None
     commands = [] if first is None or out is None else _write(out, first.shown, strategy)
     checks = [
         {name: value for name, value in dataclasses.asdict(bare).items() if name != "shown"}

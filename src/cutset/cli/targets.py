@@ -125,26 +125,11 @@ def load_target(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -
         from cutset.serde import read_workload
 
         graph, cost = read_workload(path)
-        _note_parts(path, graph)
         return Target(graph, cost)
     from cutset.onnx_io import load_model
 
     model = load_model(path, dict(shapes or {}))
     return Target(model.graph, model=model)
-
-
-def _note_parts(path: Path, graph: Graph) -> None:
-    """Disconnected parts are legal, and often a misspelt tensor: say which they are."""
-    from cutset.cli import output
-
-    parts = graph.parts
-    if len(parts) > 1:
-        names = ", ".join(repr(graph.operators[part[0]].name) for part in parts[:5])
-        more = ", …" if len(parts) > 5 else ""
-        output.note(
-            f"note: {path}: its operators form {len(parts)} parts that share no tensor, with"
-            f" {names}{more}; they are planned together"
-        )
 
 
 @dataclass(frozen=True)

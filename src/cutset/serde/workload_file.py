@@ -63,6 +63,21 @@ def parse_workload(data: bytes, file: str = "workload") -> tuple[Graph, TableCos
         raise error.located(file=file) from None
 
 
+def _in_one_part(graph: Graph) -> None:
+    """Refuse operators that share no tensor with the rest, directly or by others.
+
+    They would be planned and paid for; but more often a tensor's name is misspelt.
+    """
+    if len(graph.parts) > 1:
+        firsts = [graph.operators[part[0]].name for part in graph.parts]
+        raise InvalidFileError(
+            f"the operators form {len(firsts)} parts that share no tensor",
+            field="operators",
+            value=", ".join(repr(name) for name in firsts[:5]) + ", …" * (len(firsts) > 5),
+            remedy="join the parts by a tensor (is one misspelt?), or write a workload for each",
+        )
+
+
 def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
     tensors = {name: _tensor(name, tensor) for name, tensor in document.tensors.items()}
     for field, given in (("operators", document.operators), ("outputs", document.outputs)):
@@ -142,6 +157,7 @@ def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
         digest=digest,
         stage_memory_bytes=stage_memory,
     )
+    _in_one_part(graph)
     return graph, TableCost(seconds)
 
 

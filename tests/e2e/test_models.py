@@ -125,7 +125,7 @@ def test_light_models(name: str, pair: Coordinator, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(zoo.ARCHITECTURES))
 def test_architectures_with_random_weights(name: str, pair: Coordinator, tmp_path: Path) -> None:
-    side = {"alexnet": 96, "xception": 96}.get(name, 64)
+    side = {"alexnet": 96, "xception": 96, "inception_resnet_v2": 96}.get(name, 64)
     model = api.load(saved(zoo.build(name, side=side, width=0.25), tmp_path))
     answers = assert_same(pair, model, halves(model), tmp_path, MANY)
     assert_distinct(answers)

@@ -20,7 +20,7 @@ from cutset.onnx_io import Model, load_model, submodel, submodels, whole
 from cutset.plan import Plan, Stage
 
 ONE = Engine(threads=1)
-SIDES = {"xception": 96, "alexnet": 96}
+SIDES = {"xception": 96, "alexnet": 96, "inception_resnet_v2": 96}
 
 
 def reference(path: Path, feeds: Mapping[str, Any]) -> dict[str, Any]:

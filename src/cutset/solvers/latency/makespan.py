@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cutset.errors import InfeasibleError
+from cutset.graph import Graph
 from cutset.plan import Plan, Stage
 from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers import scopes
@@ -241,7 +242,27 @@ def _plan(run: _Search, devices: list[int]) -> Plan:
                     listed[label] = len(stages)
                     stages.append((names[int(cell.device[k])], []))
                 stages[listed[label]][1].append(positions[k])
-    return _named(run.problem, _with_dead(run.problem, stages))
+    return _named(run.problem, _with_dead(run.problem, _in_order(run.problem.graph, stages)))
+
+
+def _in_order(graph: Graph, stages: list[tuple[str, list[int]]]) -> list[tuple[str, list[int]]]:
+    """The stages in topological order, as near to the given one as can be.
+
+    Schedules list stages by their starts; of those that start at one time and take none, one may
+    stand before what it reads.
+    """
+    stage_of = {i: k for k, (_, members) in enumerate(stages) for i in members}
+    needs = [
+        {stage_of[j] for i in members for j in graph.predecessors[i] if j in stage_of} - {k}
+        for k, (_, members) in enumerate(stages)
+    ]
+    ordered: list[int] = []
+    waiting = list(range(len(stages)))
+    while waiting:
+        ready = next((k for k in waiting if needs[k] <= set(ordered)), waiting[0])
+        waiting.remove(ready)
+        ordered.append(ready)
+    return [stages[k] for k in ordered]
 
 
 def _with_dead(

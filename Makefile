@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help venv demo test test-lab check bench bench-runtime clean
+.PHONY: help venv demo test test-lab check bench bench-runtime bench-planner clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench: $(READY)  ## the benchmarks whose results docs/benchmarks.md holds
 
 bench-runtime: $(READY)  ## those of the runtime: lab (as root), data path, many workers
 	$(BIN)/python benchmarks/run_all.py calibration runtime transport workers
+
+bench-planner: $(READY)  ## those of the planner: proofs, published methods, sizes
+	$(BIN)/python benchmarks/run_all.py envelope s1 s2 s3 p2 p3 dag
 
 clean:           ## remove what make made here
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

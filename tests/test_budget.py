@@ -25,7 +25,16 @@ def test_the_best_plan_and_the_highest_bound_are_kept() -> None:
     budget.report(Plan((), "better"), 0.1, "a few")
     budget.report(Plan((), "good"), 0.3, "full")
     budget.report(Plan((), "better"), 0.2, "many")
-    assert budget.best == Proposal(Plan((), "better"), 0.3, "full")
+    assert budget.best == Proposal(Plan((), "better"), 0.3, "full", 0.3)
+
+
+def test_a_bound_of_plans_that_are_beaten_goes() -> None:
+    budget = scored()
+    budget.report(Plan((), "good"), 0.2, "full")
+    budget.report(Plan((), "good"), 1.0, "a few")
+    assert budget.best == Proposal(Plan((), "good"), 1.0, "a few", 0.2)
+    budget.report(Plan((), "better"))
+    assert budget.best == Proposal(Plan((), "better"), 0.2, "full", 0.2)
 
 
 def test_a_plan_that_cannot_run_is_not_the_best() -> None:

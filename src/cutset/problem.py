@@ -187,6 +187,9 @@ class Solution:
         return (self.value_s - self.bound_s) / self.value_s if self.value_s > 0 else 0.0
 
 
+_TIE = 1e-9  # relative: bounds are sums in another order than values
+
+
 @dataclass
 class Budget:
     """The time a strategy may take, and where it reports the best so far.
@@ -220,16 +223,30 @@ class Budget:
         without their bounds, which need not hold for what this one is about."""
         return Budget(time_limit_s, self.seed, value_s=self.value_s, within=self)
 
-    def report(self, plan: Plan, bound_s: float = 0.0, scope: str | None = None) -> None:
-        """Remember the best plan so far, and the highest bound. Plans that cannot run are not."""
+    def report(
+        self,
+        plan: Plan,
+        bound_s: float = 0.0,
+        scope: str | None = None,
+        alternatives: tuple[Alternative, ...] = (),
+    ) -> None:
+        """Remember the best plan so far, and the highest bound. Plans that cannot run are not.
+
+        A bound for any plan ("full") stays; one of another scope goes when a plan beats it, as
+        that plan is not of its scope.
+        """
         value = -math.inf if self.value_s is None else self.value_s(plan)
         best = self.best or Proposal(plan)
         if value <= self.best_s and value < math.inf:
             self.best_s, best = value, replace(best, plan=plan)
+        if scope == "full":
+            best = replace(best, full_bound_s=max(best.full_bound_s, bound_s))
         if bound_s > best.bound_s:
             best = replace(best, bound_s=bound_s, scope=scope)
+        if best.scope != "full" and best.bound_s > self.best_s * (1 + _TIE) > 0:
+            best = replace(best, bound_s=best.full_bound_s, scope="full")
         if self.best is not None or value < math.inf:
-            self.best = best
+            self.best = replace(best, alternatives=alternatives or best.alternatives)
         if self.within is not None:
             self.within.report(plan)
 

@@ -111,6 +111,9 @@ class Auto:
                 if proposal.scope == FULL:
                     full = max(full, proposal.bound_s)
                 budget.report(proposal.plan, full, FULL)
+            if any(f.proposal is not None for f in found):
+                sofar = _best(problem, found, full)
+                budget.report(sofar.plan, sofar.bound_s, sofar.scope, sofar.alternatives)
         return _best(problem, found, full)
 
     def _search(self, family: Family, problem: Problem, budget: Budget) -> _Found:

@@ -165,6 +165,8 @@ def _show(
         ("bottleneck", bottleneck_in_words(estimate, problem.objective)),
         ("strategy", f"{solution.strategy}, planned in {format_time(solution.elapsed_s)}"),
     ]
+    if not solution.finished:
+        rows.append(("", "ended before it was through: the best plan until then, with its own gap"))
     path = critical_path(problem, solution) if latency else ()
     if len(path) > 1:
         rows.insert(-1, ("waits for", path_in_words(path)))

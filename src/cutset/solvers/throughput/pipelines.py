@@ -20,7 +20,7 @@ from cutset.solvers.arrays import Floats, Ints
 from cutset.solvers.scopes import PIPELINES
 from cutset.solvers.search import single_stage, value_of
 from cutset.solvers.throughput.block_chain import BlockChain, block_chain, in_order
-from cutset.solvers.throughput.pipeline_start import greedy_path, infeasible_pipeline
+from cutset.solvers.throughput.pipeline_start import greedy_path
 from cutset.solvers.throughput.pipeline_walks import REMEMBERED, Path, Walks, loose
 
 _CLOSED = 5e-10  # relative: a proof that nothing is better by more than this is a proof
@@ -234,11 +234,13 @@ class Search:
         return True
 
 
-def best_pipeline(problem: Problem, budget: Budget) -> Proposal:
-    """The pipeline of least period, with a lower bound on all of them.
+def best_pipeline(
+    problem: Problem, budget: Budget, *, descents: float = math.inf
+) -> Proposal | None:
+    """The pipeline of least period, with a lower bound on all of them; None where there is none.
 
-    The bound equals the value unless the budget ended the search first. Raises InfeasibleError that
-    names a relaxation, and PlanningError where time ended before a plan was found.
+    The bound equals the value unless the budget, or about `descents` stages tried by the last
+    resort, ended the search first. Raises PlanningError where none was found, though there may be.
     """
     search = Search(problem, budget, block_chain(problem))
     for device in problem.cluster.devices:
@@ -249,9 +251,9 @@ def best_pipeline(problem: Problem, budget: Budget) -> Proposal:
     found = search.walks.walk(high)
     if found:
         search.raise_bound(search.walks.least(0.0, high, 1e-12)[0])
-        found = _close(search)
+        found = _close(search, descents)
     if search.plan is None and found is False:
-        raise infeasible_pipeline(problem)
+        return None
     if search.plan is None:
         raise PlanningError(
             "the search ended before it found a plan, or proved that there is none",
@@ -262,7 +264,7 @@ def best_pipeline(problem: Problem, budget: Budget) -> Proposal:
     return Proposal(search.plan, min(search.bound_s, search.value_s), PIPELINES)
 
 
-def _close(search: Search) -> bool | None:
+def _close(search: Search, descents: float) -> bool | None:
     """Bring bound and value together, by thresholds between them; False where no plan exists.
 
     What is not decided within an effort is left for later, when nothing else is open. Efforts are
@@ -279,7 +281,9 @@ def _close(search: Search) -> bool | None:
         if effort < _EFFORTS:
             found = search.decide(beta, 5_000 * 8**effort, 30 * 3**effort)
         else:
-            found = search.exact(beta)
+            found = search.exact(beta, descents)
+            if found is None:
+                break
         if found is False:
             search.raise_bound(beta)
             if beta == last:
@@ -316,13 +320,3 @@ def _next(bound: float, last: float, low: float, high: float, near: float) -> tu
     if high * near < last:
         return math.sqrt(high * last), False
     return last, not high < last
-
-
-def fits(problem: Problem, budget: Budget) -> bool:
-    """Whether a pipeline is found with little effort, however slow."""
-    search = Search(problem, budget, block_chain(problem))
-    for device in problem.cluster.devices:
-        search.offer(single_stage(problem, device.name))
-    if search.plan is None:
-        search.decide(search.top_s, 20_000, 100)
-    return search.plan is not None

@@ -25,6 +25,7 @@ from cutset.solvers.throughput.pipeline_walks import REMEMBERED, Path, Walks, lo
 
 _CLOSED = 5e-10  # relative: a proof that nothing is better by more than this is a proof
 _STEPS = 5_000  # of a descent between two looks at the clock
+_FEW_DESCENTS = 100_000  # stages tried
 _FEW = 6  # devices whose orders can all be tried
 _EFFORTS = 4
 _ROUNDS = 5  # as many labels as this times the room for them, until a threshold is left open
@@ -169,6 +170,19 @@ class Search:
             return self.offer(self.chain.plan(self.problem.graph, *better))
         return math.inf
 
+    def improve(self, steps: float) -> bool:
+        """Better pipelines by depth-first search, about `steps` tried stages each; whether it is
+        proven that there is none better than the last."""
+        while self.plan is not None:
+            before_s = self.value_s
+            found = self.exact(min(self.closed_s, self.top_s), steps)
+            if found is False and self.closed_s <= self.top_s:
+                self.raise_bound(self.value_s)
+                return True
+            if self.value_s >= before_s:
+                break
+        return False
+
     @property
     def _weight(self) -> Floats:
         """[2, N] speed and memory of the devices."""
@@ -188,7 +202,7 @@ class Search:
     def exact(self, beta: float, steps: float = math.inf) -> bool | None:
         """Whether a pipeline is within beta; a better one is kept. None where time or about `steps`
         tried stages ended the search."""
-        from cutset.solvers.throughput import pipeline_kernels as kernels
+        from cutset.solvers.throughput import descent_kernels as kernels
 
         if not self.walks.walk(beta):
             return None if self.budget.exhausted() else False
@@ -274,6 +288,8 @@ def _close(search: Search, descents: float) -> bool | None:
     low = high = math.nan  # between these, this effort decides nothing
     if search.decide(search.bound_s * (1 + 1e-9), 3_000, 30) is None or search.plan is None:
         search.anneal(1_000, 0)
+        if search.improve(_FEW_DESCENTS):
+            return True
     beta = search.bound_s * (1 + 1e-9)
     while search.bound_s < search.closed_s and not search.budget.exhausted():
         last = min(search.closed_s, search.top_s)

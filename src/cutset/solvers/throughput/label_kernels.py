@@ -1,0 +1,201 @@
+"""Compiled loops over partial walks, of which those that another is no worse than are left out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from numba import njit
+
+from cutset.solvers.arrays import Bools, Floats, Ints
+from cutset.solvers.throughput.block_chain import Chain
+from cutset.solvers.throughput.walk_kernels import Arcs, times
+
+
+class Labels(NamedTuple):
+    """The state of `extend`, kept between calls: partial walks that nothing dominates."""
+
+    state: Ints  # at the end of the last stage
+    device: Ints
+    visited: Ints  # bits of devices that the walk remembers
+    left: Floats  # s of the last device, for the hop to come
+    parent: Ints  # −1: none
+    after: Ints  # linked lists by (state, device)
+    alive: Bools
+    head: Ints  # [states, N]
+    front: Ints  # some labels at open cuts
+    table: Ints  # hash table from `visited` with the device itself to the label at the farthest
+    # open cut; −1: empty
+    counts: Ints  # [4] labels, the next to extend, length of the front, the label at the end
+
+
+@njit(cache=True, nogil=True)
+def _slot(lb: Labels, seen: int) -> int:
+    """Where `seen` stands in the table, or would."""
+    mask = len(lb.table) - 1
+    mixed = seen ^ (seen >> 29)
+    mixed = (mixed * 0x5851F42D4C957F2D) ^ (mixed >> 17)
+    slot = (mixed ^ (mixed >> 32)) & mask
+    while lb.table[slot] >= 0 and lb.visited[lb.table[slot]] != seen:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def _add(
+    ch: Chain,
+    lb: Labels,
+    free: Bools,
+    cut_of: Ints,
+    reach: Floats,
+    behind: Floats,
+    row: int,
+    d: int,
+    seen: int,
+    left: float,
+    parent: int,
+) -> bool:
+    """Keep a label unless one is no worse, or the devices left are too few; False where there is
+    no room."""
+    cut = cut_of[row]
+    for i in range(len(reach)):
+        rest = 0.0
+        for e in range(len(ch.limit)):
+            if e > 61 or not seen >> e & 1:
+                rest += reach[i, cut, e]
+        if rest * (1 + 1e-9) < behind[i, cut]:
+            return True
+    for i in range(lb.counts[2]):
+        x = lb.front[i]
+        if (
+            cut_of[lb.state[x]] >= cut
+            and lb.visited[x] & ~seen == 0
+            and (lb.device[x] == d or lb.visited[x] >> lb.device[x] & 1)
+        ):
+            return True
+    own = seen >> d & 1 == 1
+    slot = _slot(lb, seen)
+    x = lb.table[slot]
+    if x >= 0 and cut_of[lb.state[x]] >= cut:
+        return True
+    before = -1
+    x = lb.head[row, d]
+    while x >= 0:
+        after = lb.after[x]
+        if lb.visited[x] & ~seen == 0 and lb.left[x] >= left:
+            return True
+        if seen & ~lb.visited[x] == 0 and left >= lb.left[x]:
+            lb.alive[x] = False
+            if before < 0:
+                lb.head[row, d] = after
+            else:
+                lb.after[before] = after
+        else:
+            before = x
+        x = after
+    x = lb.counts[0]
+    if x >= len(lb.state):
+        return False
+    lb.counts[0] = x + 1
+    lb.state[x], lb.device[x], lb.visited[x], lb.left[x] = row, d, seen, left
+    lb.parent[x] = parent
+    lb.alive[x] = True
+    lb.after[x] = lb.head[row, d]
+    lb.head[row, d] = x
+    if free[row, d]:
+        if own:
+            if lb.table[slot] >= 0:
+                lb.alive[lb.table[slot]] = False
+            lb.table[slot] = x
+        size = 0  # those that it makes needless leave the front
+        for i in range(lb.counts[2]):
+            y = lb.front[i]
+            if (
+                cut_of[lb.state[y]] <= cut
+                and seen & ~lb.visited[y] == 0
+                and (lb.device[y] == d or seen >> d & 1)
+            ):
+                lb.alive[y] = False
+            else:
+                lb.front[size] = y
+                size += 1
+        if size < len(lb.front):
+            lb.front[size] = x
+            size += 1
+        lb.counts[2] = size
+    return True
+
+
+@njit(cache=True, nogil=True)
+def extend(
+    ch: Chain,
+    arcs: Arcs,
+    slack: Floats,
+    free: Bools,
+    cut_of: Ints,
+    reach: Floats,
+    behind: Floats,
+    memory: Ints,
+    lb: Labels,
+    steps: int,
+) -> int:
+    """Extend partial walks by stages, breadth first, at most about `steps` times.
+
+    A walk that comes to device d keeps of the devices it remembers those of bit mask memory[d],
+    and d if it is one of them, and never goes to one that it remembers: every simple path is such a
+    walk. What is behind a cut (`behind`) must be within the `reach` there of the devices that are
+    not remembered.
+    Returns 1 where one reaches the end (counts[3] is its label), 0 where none does, −1 to be
+    called again, −2 where there is no room for more.
+    """
+    n = len(ch.limit)
+    end = len(ch.makers)
+    while lb.counts[1] < lb.counts[0] or lb.counts[1] < 0:
+        x = lb.counts[1]
+        lb.counts[1] = x + 1
+        if x >= 0 and not lb.alive[x]:
+            continue
+        steps -= 1
+        for i in range(n):
+            hop, left, seen = 0.0, 0.0, 0
+            if x < 0:
+                g, row = i, ch.makers_at[0]
+            else:
+                d, row, seen, left = lb.device[x], lb.state[x], lb.visited[x], lb.left[x]
+                g = ch.nearest[d, i]
+                hop = ch.path[d, g]
+                if g == d or seen >> g & 1 or hop > slack[row, g]:
+                    continue
+                if ch.serial[d]:
+                    sent = 0.0
+                    q = cut_of[row]
+                    for c in range(ch.crossing_at[q], ch.crossing_at[q + 1]):
+                        t = ch.crossing[c]
+                        made = ch.rank[c] >= row - ch.makers_at[q]  # by the last stage
+                        if made and ch.next_reader[c] == q and not (ch.wanted[t] and d != ch.sink):
+                            sent += ch.bytes_[t]
+                    if times(sent, hop) > left:
+                        continue
+            kept = (seen | 1 << g) & memory[g]
+            a = arcs.head[row, g]
+            while a >= 0:
+                if hop <= arcs.limit[a]:
+                    room = arcs.room[a] - times(arcs.near[a], hop)
+                    if not ch.serial[g]:
+                        room = 0.0
+                    to = arcs.end[a]
+                    if to == end:
+                        y = lb.counts[0]
+                        if y >= len(lb.state):
+                            return -2
+                        lb.state[y], lb.device[y], lb.parent[y] = end, g, x
+                        lb.counts[3] = y
+                        return 1
+                    if room >= 0.0:
+                        if not _add(ch, lb, free, cut_of, reach, behind, to, g, kept, room, x):
+                            return -2
+                        if free[to, g]:
+                            break
+                a = arcs.next[a]
+        if steps <= 0:
+            return -1
+    return 0

@@ -6,6 +6,7 @@ import random
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from cutset.problem import Budget, Objective, Problem, Proposal
 from cutset.solvers import scopes
 from cutset.solvers.search import value_of
 from cutset.solvers.throughput.block_chain import block_chain
+from cutset.solvers.throughput.pipeline_walks import Walks
 from cutset.solvers.throughput.pipelines import best_pipeline
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem
@@ -120,6 +122,22 @@ def test_equals_brute_force_on_chains(seed: int) -> None:
 @settings(max_examples=60, deadline=None)
 def test_equals_brute_force_on_any_graph(seed: int) -> None:
     check(replace(random_problem(seed), objective=Objective.THROUGHPUT))
+
+
+@pytest.mark.parametrize("held", [False, True])
+@given(st.integers(0, 10**6))
+@settings(max_examples=120, deadline=None)
+def test_no_relaxation_excludes_the_best(held: bool, seed: int) -> None:
+    problem = chain_problem(seed)
+    best = brute_force_s(problem)
+    if math.isinf(best):
+        return
+    walks = Walks(block_chain(problem).arrays, Budget())
+    walks.held = held and walks.can_hold
+    assert walks.arranged(best) is True
+    every = np.full(len(problem.cluster.devices), 2 ** len(problem.cluster.devices) - 1)
+    assert walks.search(every, 10_000) is not False
+    assert walks.search(np.zeros_like(every), 10_000) is not False
 
 
 def wifi(count: int, operators: int, memory: float, seed: int = 0) -> Problem:

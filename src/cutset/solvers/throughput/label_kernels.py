@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 from numba import njit
 
 from cutset.solvers.arrays import Bools, Floats, Ints
 from cutset.solvers.throughput.block_chain import Chain
 from cutset.solvers.throughput.walk_kernels import Arcs, times
+
+FAR = 4  # makers at a cut, at most, whose devices a label can tell apart
 
 
 class Labels(NamedTuple):
@@ -22,6 +25,8 @@ class Labels(NamedTuple):
     after: Ints  # linked lists by (state, device)
     alive: Bools
     head: Ints  # [states, N]
+    holders: Ints  # where tensors are that the next stage is not the first chance to read
+    spent: Floats  # [labels, FAR] s of those devices' egress
     front: Ints  # some labels at open cuts
     table: Ints  # hash table from `visited` with the device itself to the label at the farthest
     # open cut; −1: empty
@@ -53,6 +58,8 @@ def _add(
     seen: int,
     left: float,
     parent: int,
+    holders: int,
+    spent: Floats,
 ) -> bool:
     """Keep a label unless one is no worse, or the devices left are too few; False where there is
     no room."""
@@ -81,9 +88,14 @@ def _add(
     x = lb.head[row, d]
     while x >= 0:
         after = lb.after[x]
-        if lb.visited[x] & ~seen == 0 and lb.left[x] >= left:
+        same = lb.holders[x] == holders
+        no_more = no_less = same
+        for i in range(FAR):
+            no_more = no_more and lb.spent[x, i] <= spent[i]
+            no_less = no_less and lb.spent[x, i] >= spent[i]
+        if no_more and lb.visited[x] & ~seen == 0 and lb.left[x] >= left:
             return True
-        if seen & ~lb.visited[x] == 0 and left >= lb.left[x]:
+        if no_less and seen & ~lb.visited[x] == 0 and left >= lb.left[x]:
             lb.alive[x] = False
             if before < 0:
                 lb.head[row, d] = after
@@ -98,6 +110,8 @@ def _add(
     lb.counts[0] = x + 1
     lb.state[x], lb.device[x], lb.visited[x], lb.left[x] = row, d, seen, left
     lb.parent[x] = parent
+    lb.holders[x] = holders
+    lb.spent[x] = spent
     lb.alive[x] = True
     lb.after[x] = lb.head[row, d]
     lb.head[row, d] = x
@@ -126,6 +140,104 @@ def _add(
 
 
 @njit(cache=True, nogil=True)
+def _holder(lb: Labels, cut_of: Ints, x: int, block: int) -> int:
+    """The label on the way to x whose stage has the block."""
+    while lb.parent[x] >= 0 and cut_of[lb.state[lb.parent[x]]] > block:
+        x = lb.parent[x]
+    return int(x)
+
+
+@njit(cache=True, nogil=True)
+def _begin(lb: Labels, cut_of: Ints, x: int) -> int:
+    """The cut where the last stage of label x begins."""
+    return int(cut_of[lb.state[lb.parent[x]]]) if lb.parent[x] >= 0 else 0
+
+
+@njit(cache=True, nogil=True)
+def _results_s(ch: Chain, home: int, begin: int, end: int) -> float:
+    """Seconds of the egress of `home` for graph outputs that blocks [begin, end) make there."""
+    seconds = 0.0
+    if home != ch.sink:
+        for i in range(ch.made_at[begin], ch.made_at[end]):
+            t = ch.made[i]
+            if ch.wanted[t]:
+                seconds += times(ch.bytes_[t], ch.wire[home, ch.sink])
+    return seconds
+
+
+@njit(cache=True, nogil=True)
+def _reads(ch: Chain, t: int, begin: int, end: int) -> bool:
+    """Whether a block of [begin, end), of which none makes it, reads the tensor."""
+    for c in range(ch.crossing_at[begin], ch.crossing_at[begin + 1]):
+        if ch.crossing[c] == t:
+            return bool(ch.next_reader[c] < end)
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _arrives(
+    ch: Chain, lb: Labels, cut_of: Ints, beta: float, x: int, g: int, p: int, q: int, spent: Floats
+) -> bool:
+    """Whether what a stage [p, q) on g reads can come there from where walk x has it: neither its
+    ingress nor the egress of one that sends is busy for more than `beta` seconds.
+
+    For each maker of what crosses cut q, `spent` becomes the seconds of its device's egress, as far
+    as they are due to stages up to this one. Other reasons for either to be busy are left out.
+    """
+    first, past = ch.makers_at[q], ch.makers_at[q + 1]
+    spent[:] = 0.0
+    if not ch.multicast:
+        own = _results_s(ch, g, p, q)
+        for i in range(first, past):
+            if ch.makers[i] >= p:
+                spent[i - first] = own
+    kept = first < past and ch.makers[first] < p  # something goes on from before this stage
+    if x < 0 or (not kept and ch.makers[ch.makers_at[p]] >= _begin(lb, cut_of, x)):
+        return True  # all that is read is on the device before, which has been looked at
+    total = 0.0
+    for c in range(ch.crossing_at[p], ch.crossing_at[p + 1]):
+        t = ch.crossing[c]
+        if ch.next_reader[c] >= q:
+            break
+        home = ch.source
+        if ch.maker[t] >= 0:
+            home = lb.device[_holder(lb, cut_of, x, ch.maker[t])]
+        if home != g and not (ch.wanted[t] and g == ch.sink):
+            total += times(ch.bytes_[t], ch.wire[home, g])
+    if total > beta:
+        return False
+    if ch.multicast:
+        return True
+    y = x
+    while y >= 0:
+        home, begin, end = lb.device[y], _begin(lb, cut_of, y), cut_of[lb.state[y]]
+        seconds = _results_s(ch, home, begin, end)
+        for c in range(ch.crossing_at[end], ch.crossing_at[end + 1]):
+            t = ch.crossing[c]
+            if ch.maker[t] < begin:
+                continue
+            z, to, start, stop = x, g, p, q
+            while True:  # this stage, the one before, … up to the one after y
+                if (
+                    to != home
+                    and not (ch.wanted[t] and to == ch.sink)
+                    and _reads(ch, t, start, stop)
+                ):
+                    seconds += times(ch.bytes_[t], ch.wire[home, to])
+                if z == y:
+                    break
+                to, stop, start = lb.device[z], start, _begin(lb, cut_of, z)
+                z = lb.parent[z]
+        if seconds > beta:
+            return False
+        for i in range(first, past):
+            if begin <= ch.makers[i] < end:
+                spent[i - first] = seconds
+        y = lb.parent[y]
+    return True
+
+
+@njit(cache=True, nogil=True)
 def extend(
     ch: Chain,
     arcs: Arcs,
@@ -136,6 +248,8 @@ def extend(
     behind: Floats,
     memory: Ints,
     lb: Labels,
+    beta: float,
+    held: bool,
     steps: int,
 ) -> int:
     """Extend partial walks by stages, breadth first, at most about `steps` times.
@@ -143,12 +257,14 @@ def extend(
     A walk that comes to device d keeps of the devices it remembers those of bit mask memory[d],
     and d if it is one of them, and never goes to one that it remembers: every simple path is such a
     walk. What is behind a cut (`behind`) must be within the `reach` there of the devices that are
-    not remembered.
+    not remembered. With `held`, what comes from before the last stage is charged from where it is,
+    and labels of unlike holders are told apart; without, at the best wire there is.
     Returns 1 where one reaches the end (counts[3] is its label), 0 where none does, −1 to be
     called again, −2 where there is no room for more.
     """
     n = len(ch.limit)
     end = len(ch.makers)
+    spent = np.zeros(FAR)
     while lb.counts[1] < lb.counts[0] or lb.counts[1] < 0:
         x = lb.counts[1]
         lb.counts[1] = x + 1
@@ -178,7 +294,20 @@ def extend(
             kept = (seen | 1 << g) & memory[g]
             a = arcs.head[row, g]
             while a >= 0:
-                if hop <= arcs.limit[a]:
+                holders = 0
+                possible = hop <= arcs.limit[a]
+                if held and possible:
+                    p = cut_of[row]
+                    q = len(ch.memory)
+                    if arcs.end[a] != end:
+                        q = cut_of[arcs.end[a]]
+                    possible = _arrives(ch, lb, cut_of, beta, x, g, p, q, spent)
+                    for k in range(ch.makers_at[q], ch.makers_at[q + 1]):
+                        maker = ch.makers[k]
+                        if maker >= p:
+                            break
+                        holders = 64 * holders + lb.device[_holder(lb, cut_of, x, maker)] + 1
+                if possible:
                     room = arcs.room[a] - times(arcs.near[a], hop)
                     if not ch.serial[g]:
                         room = 0.0
@@ -191,7 +320,21 @@ def extend(
                         lb.counts[3] = y
                         return 1
                     if room >= 0.0:
-                        if not _add(ch, lb, free, cut_of, reach, behind, to, g, kept, room, x):
+                        if not _add(
+                            ch,
+                            lb,
+                            free,
+                            cut_of,
+                            reach,
+                            behind,
+                            to,
+                            g,
+                            kept,
+                            room,
+                            x,
+                            holders,
+                            spent,
+                        ):
                             return -2
                         if free[to, g]:
                             break

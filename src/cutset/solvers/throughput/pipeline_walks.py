@@ -47,7 +47,9 @@ class Walks:
     slack: Floats = field(init=False)
     hop: Floats = field(init=False)
     arcs: walk_kernels.Arcs = field(init=False)
+    held: bool = False  # whether walks are told apart by where tensors are that are read later
     _labels: label_kernels.Labels | None = None
+    _beta: float = 0.0
 
     def __post_init__(self) -> None:
         ch = self.chain
@@ -80,6 +82,7 @@ class Walks:
         from cutset.solvers.throughput import walk_kernels
 
         ch = self.chain
+        self._beta = beta
         n, m = ch.compute_s.shape
         self.arcs.total[0] = 0
         rows = max(1, 1_000_000 // (n * (m + n)))
@@ -103,6 +106,13 @@ class Walks:
             walk_kernels.scarce(self.last, self.weight[2], _ROUNDS)
             ratio = walk_kernels.cover(self.last, self.weight, self.reach)
         return ratio >= 1
+
+    @property
+    def can_hold(self) -> bool:
+        """Whether labels can tell apart where tensors are: by few makers at a cut, few devices."""
+        from cutset.solvers.throughput.label_kernels import FAR
+
+        return len(self.chain.limit) <= REMEMBERED and np.diff(self.chain.makers_at).max() <= FAR
 
     @property
     def behind(self) -> Floats:
@@ -140,7 +150,7 @@ class Walks:
             if needed > _ARCS:
                 return None
             self.arcs = self._arcs(needed + needed // 4)
-        walk_kernels.open_cuts(self.chain, loose(beta), self.slack, self.free)
+        walk_kernels.open_cuts(self.chain, loose(beta), self.slack, self.held, self.free)
         return True
 
     def labels(self, room: int) -> label_kernels.Labels:
@@ -159,6 +169,8 @@ class Walks:
             visited=np.empty(room, dtype=np.int64),
             left=np.empty(room),
             parent=np.empty(room, dtype=np.int64),
+            holders=np.empty(room, dtype=np.int64),
+            spent=np.empty((room, label_kernels.FAR)),
             after=np.empty(room, dtype=np.int64),
             alive=np.zeros(room, dtype=np.bool_),
             head=np.full(self.slack.shape, -1, dtype=np.int64),
@@ -192,6 +204,8 @@ class Walks:
                 self.behind,
                 memory,
                 lb,
+                loose(self._beta),
+                self.held,
                 steps,
             )
             if end >= 0:
@@ -225,6 +239,8 @@ class Walks:
                 self.behind,
                 memory,
                 lb,
+                loose(self._beta),
+                self.held,
                 steps,
             )
             if end == 1:

@@ -98,13 +98,16 @@ class Search:
             work += self.walks.labelled + room // 100
             if not isinstance(walk, tuple):
                 return walk
-            if len(set(walk[0])) == len(walk[0]):
-                return (
-                    True
-                    if self.offer_path(walk) <= loose(beta)
-                    else self.exact(beta, 16 * room if len(self.memory) <= _FEW else room / 4)
-                )
-            self._remember(walk[0])
+            if len(set(walk[0])) < len(walk[0]):
+                self._remember(walk[0])
+                continue
+            if self.offer_path(walk) <= loose(beta):
+                return True
+            if self.walks.held or not self.walks.can_hold:
+                steps = 16 * room if len(self.memory) <= _FEW else room / 4
+                return self.exact(beta, steps)
+            self.walks.held = True
+            self.walks.arranged(beta)
         return None
 
     def _remember(self, devices: list[int]) -> None:
@@ -320,6 +323,8 @@ def _close(search: Search, descents: float) -> bool | None:
             search.anneal(steps, effort + 1)
             for start in range(2):
                 search.anneal(steps, 10 * effort + start, anew=True)
+            if search.improve(_FEW_DESCENTS * 4**effort):
+                return True
             effort += 1
             low = high = math.nan
             last = min(search.closed_s, search.top_s)

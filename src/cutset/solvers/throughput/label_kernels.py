@@ -26,7 +26,7 @@ class Labels(NamedTuple):
     alive: Bools
     head: Ints  # [states, N]
     holders: Ints  # where tensors are that the next stage is not the first chance to read
-    spent: Floats  # [labels, FAR] s of those devices' egress
+    spent: Floats  # [labels, FAR + 2] s: see `_arrives`
     front: Ints  # some labels at open cuts
     table: Ints  # hash table from `visited` with the device itself to the label at the farthest
     # open cut; −1: empty
@@ -90,7 +90,7 @@ def _add(
         after = lb.after[x]
         same = lb.holders[x] == holders
         no_more = no_less = same
-        for i in range(FAR):
+        for i in range(FAR + 2):
             no_more = no_more and lb.spent[x, i] <= spent[i]
             no_less = no_less and lb.spent[x, i] >= spent[i]
         if no_more and lb.visited[x] & ~seen == 0 and lb.left[x] >= left:
@@ -182,19 +182,12 @@ def _arrives(
     ingress nor the egress of one that sends is busy for more than `beta` seconds.
 
     For each maker of what crosses cut q, `spent` becomes the seconds of its device's egress, as far
-    as they are due to stages up to this one. Other reasons for either to be busy are left out.
+    as they are due to stages up to this one; then those of the source for graph inputs, and of the
+    sink's ingress. Other reasons for any to be busy are left out.
     """
     first, past = ch.makers_at[q], ch.makers_at[q + 1]
     spent[:] = 0.0
-    if not ch.multicast:
-        own = _results_s(ch, g, p, q)
-        for i in range(first, past):
-            if ch.makers[i] >= p:
-                spent[i - first] = own
-    kept = first < past and ch.makers[first] < p  # something goes on from before this stage
-    if x < 0 or (not kept and ch.makers[ch.makers_at[p]] >= _begin(lb, cut_of, x)):
-        return True  # all that is read is on the device before, which has been looked at
-    total = 0.0
+    total = inputs = 0.0
     for c in range(ch.crossing_at[p], ch.crossing_at[p + 1]):
         t = ch.crossing[c]
         if ch.next_reader[c] >= q:
@@ -203,15 +196,40 @@ def _arrives(
         if ch.maker[t] >= 0:
             home = lb.device[_holder(lb, cut_of, x, ch.maker[t])]
         if home != g and not (ch.wanted[t] and g == ch.sink):
-            total += times(ch.bytes_[t], ch.wire[home, g])
-    if total > beta:
+            seconds = times(ch.bytes_[t], ch.wire[home, g])
+            total += seconds
+            if ch.maker[t] < 0:
+                inputs += seconds
+    results = _results_s(ch, g, p, q)
+    at_sink = total if g == ch.sink else results
+    if x >= 0:
+        inputs += lb.spent[x, FAR]
+        at_sink += lb.spent[x, FAR + 1]
+    if max(total, at_sink) > beta:
         return False
+    spent[FAR + 1] = at_sink
     if ch.multicast:
         return True
+    spent[FAR] = inputs
+    if (results + inputs if g == ch.source else results) > beta:
+        return False
+    for i in range(first, past):
+        if ch.makers[i] >= p:
+            spent[i - first] = results
+    far = first < past and ch.makers[first] < p  # something goes on from before this stage
+    far = far or (x >= 0 and ch.makers[ch.makers_at[p]] < _begin(lb, cut_of, x))
     y = x
     while y >= 0:
         home, begin, end = lb.device[y], _begin(lb, cut_of, y), cut_of[lb.state[y]]
+        sends = y == x
+        for i in range(ch.makers_at[p], ch.makers_at[p + 1]):
+            sends = sends or begin <= ch.makers[i] < end
+        if not sends:  # its egress is what it was
+            y = lb.parent[y]
+            continue
         seconds = _results_s(ch, home, begin, end)
+        if home == ch.source:
+            seconds += inputs
         for c in range(ch.crossing_at[end], ch.crossing_at[end + 1]):
             t = ch.crossing[c]
             if ch.maker[t] < begin:
@@ -230,6 +248,8 @@ def _arrives(
                 z = lb.parent[z]
         if seconds > beta:
             return False
+        if not far:
+            break  # the devices before the last one send nothing more
         for i in range(first, past):
             if begin <= ch.makers[i] < end:
                 spent[i - first] = seconds
@@ -264,7 +284,7 @@ def extend(
     """
     n = len(ch.limit)
     end = len(ch.makers)
-    spent = np.zeros(FAR)
+    spent = np.zeros(FAR + 2)
     while lb.counts[1] < lb.counts[0] or lb.counts[1] < 0:
         x = lb.counts[1]
         lb.counts[1] = x + 1

@@ -150,7 +150,10 @@ class Walks:
             if needed > _ARCS:
                 return None
             self.arcs = self._arcs(needed + needed // 4)
-        walk_kernels.open_cuts(self.chain, loose(beta), self.slack, self.held, self.free)
+        if self.held:  # then a cut where much is possible is not all that counts
+            self.free.fill(False)
+        else:
+            walk_kernels.open_cuts(self.chain, loose(beta), self.slack, self.free)
         return True
 
     def labels(self, room: int) -> label_kernels.Labels:
@@ -170,7 +173,7 @@ class Walks:
             left=np.empty(room),
             parent=np.empty(room, dtype=np.int64),
             holders=np.empty(room, dtype=np.int64),
-            spent=np.empty((room, label_kernels.FAR)),
+            spent=np.empty((room, label_kernels.FAR + 2)),
             after=np.empty(room, dtype=np.int64),
             alive=np.zeros(room, dtype=np.bool_),
             head=np.full(self.slack.shape, -1, dtype=np.int64),

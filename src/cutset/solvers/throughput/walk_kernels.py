@@ -180,12 +180,11 @@ def backward(
 
 
 @njit(cache=True, nogil=True)
-def open_cuts(ch: Chain, beta: float, slack: Floats, held: bool, free: Bools) -> None:
+def open_cuts(ch: Chain, beta: float, slack: Floats, free: Bools) -> None:
     """free[state, d]: from d on, whatever crosses the state's cut reaches any useful device within
     `beta`, so that being there is no worse than being anywhere before it.
 
-    Only where transfers take none of the devices' time; with `held` (as in `extend`), where
-    all of it is there, the next block is the last that reads it, and no results went out before.
+    Only where transfers take none of the devices' time.
     """
     n, m = ch.compute_s.shape
     free[:] = False
@@ -198,14 +197,6 @@ def open_cuts(ch: Chain, beta: float, slack: Floats, held: bool, free: Bools) ->
             for row in range(ch.makers_at[p], ch.makers_at[p + 1]):
                 if slack[row, d] >= 0.0:
                     useful[d] = True
-        later = results = False
-        if held:
-            for row in range(ch.makers_at[p + 1], ch.makers_at[p + 2]):
-                later = later or ch.makers[row] < p
-            for i in range(ch.made_at[p]):
-                results = results or ch.wanted[ch.made[i]]
-        if later:
-            continue
         amount = 0.0
         for i in range(ch.crossing_at[p], ch.crossing_at[p + 1]):
             amount += ch.bytes_[ch.crossing[i]]
@@ -217,8 +208,6 @@ def open_cuts(ch: Chain, beta: float, slack: Floats, held: bool, free: Bools) ->
                     if f != ch.source:
                         worst = max(worst, ch.wire[ch.source, f])
             for row in range(ch.makers_at[p], ch.makers_at[p + 1]):
-                if held and (row > ch.makers_at[p] or (results and d != ch.sink)):
-                    break
                 free[row, d] = amount * worst <= beta
 
 

@@ -18,7 +18,7 @@ from cutset.solvers.arrays import Floats
 from cutset.solvers.throughput.block_chain import Chain
 
 if TYPE_CHECKING:
-    from cutset.solvers.throughput import pipeline_kernels as kernels
+    from cutset.solvers.throughput import label_kernels, walk_kernels
 
 REMEMBERED = 62  # devices that a walk can remember: bits of a word
 
@@ -26,6 +26,8 @@ _ROUNDING = 1e-11  # relative: sums in another order than the evaluator's
 _ARCS = 6_000_000
 _FRONT = 100
 _PIECE_S = 0.03
+_AMPLE = 1.6  # times what is needed: then weights are not refined
+_ROUNDS = 60
 
 Path = tuple[list[int], list[int]]
 """Devices, and the cut where each one's stage ends."""
@@ -44,8 +46,10 @@ class Walks:
     budget: Budget
     slack: Floats = field(init=False)
     hop: Floats = field(init=False)
-    arcs: kernels.Arcs = field(init=False)
-    _labels: kernels.Labels | None = None
+    arcs: walk_kernels.Arcs = field(init=False)
+    held: bool = False  # whether walks are told apart by where tensors are that are read later
+    _labels: label_kernels.Labels | None = None
+    _beta: float = 0.0
 
     def __post_init__(self) -> None:
         ch = self.chain
@@ -55,15 +59,14 @@ class Walks:
         self.cut_of = np.repeat(np.arange(len(ch.makers_at) - 1), np.diff(ch.makers_at))
         self.arcs = self._arcs(0)
         typical = np.median(np.where(np.isfinite(ch.compute_s), ch.compute_s, 0.0), axis=0)
-        self.weight = np.array([typical, ch.memory])
-        self.reach = np.zeros((len(self.weight), len(ch.limit)))
-        self.behind = np.zeros((len(self.weight), len(ch.memory) + 1))
-        self.behind[:, :-1] = self.weight[:, ::-1].cumsum(axis=1)[:, ::-1]
+        self.last = np.zeros((len(ch.memory) + 1, len(ch.limit)), dtype=np.int64)
+        self.weight = np.array([typical, ch.memory, typical])
+        self.reach = np.zeros((len(self.weight), *self.last.shape))
 
-    def _arcs(self, room: int) -> kernels.Arcs:
-        from cutset.solvers.throughput import pipeline_kernels as kernels
+    def _arcs(self, room: int) -> walk_kernels.Arcs:
+        from cutset.solvers.throughput import walk_kernels
 
-        return kernels.Arcs(
+        return walk_kernels.Arcs(
             head=np.empty(self.slack.shape, dtype=np.int64),
             next=np.empty(room, dtype=np.int64),
             end=np.empty(room, dtype=np.int64),
@@ -76,20 +79,47 @@ class Walks:
     def walk(self, beta: float) -> bool | None:
         """Whether a walk is within beta, and the devices together can run all blocks; None where
         time ran out. Fills slack, hop and arcs."""
-        from cutset.solvers.throughput import pipeline_kernels as kernels
+        from cutset.solvers.throughput import walk_kernels
 
         ch = self.chain
+        self._beta = beta
         n, m = ch.compute_s.shape
         self.arcs.total[0] = 0
-        if not kernels.cover(ch, loose(beta), self.weight, self.reach):
-            return False
         rows = max(1, 1_000_000 // (n * (m + n)))
         for high in range(m - 1, -1, -rows):
             if self.budget.exhausted():
                 return None
             low = max(0, high - rows + 1)
-            kernels.backward(ch, loose(beta), high, low, self.slack, self.hop, self.arcs)
-        return bool((self.slack[ch.makers_at[0]] >= 0).any())
+            walk_kernels.backward(
+                ch, loose(beta), high, low, self.slack, self.hop, self.last, self.arcs
+            )
+        return bool((self.slack[ch.makers_at[0]] >= 0).any()) and self._covered()
+
+    def _covered(self) -> bool:
+        """Whether the stages that are left could run all blocks together, one a device."""
+        from cutset.solvers.throughput import walk_kernels
+
+        walk_kernels.enter(self.chain, self.slack, self.last)
+        ratio = walk_kernels.cover(self.last, self.weight, self.reach)
+        if 1 <= ratio < _AMPLE and self.weight[2].sum() > 0:
+            self.weight[2] /= self.weight[2].sum()
+            walk_kernels.scarce(self.last, self.weight[2], _ROUNDS)
+            ratio = walk_kernels.cover(self.last, self.weight, self.reach)
+        return ratio >= 1
+
+    @property
+    def can_hold(self) -> bool:
+        """Whether labels can tell apart where tensors are: by few makers at a cut, few devices."""
+        from cutset.solvers.throughput.label_kernels import FAR
+
+        return len(self.chain.limit) <= REMEMBERED and np.diff(self.chain.makers_at).max() <= FAR
+
+    @property
+    def behind(self) -> Floats:
+        """[kinds, M + 1] the weight behind a cut."""
+        total = np.zeros((len(self.weight), len(self.chain.memory) + 1))
+        total[:, :-1] = self.weight[:, ::-1].cumsum(axis=1)[:, ::-1]
+        return total
 
     def least(self, low: float, high: float, precision: float) -> tuple[float, float]:
         """Bounds on the least threshold with a walk, which `high` has and `low` may not reach."""
@@ -108,7 +138,7 @@ class Walks:
 
     def arranged(self, beta: float) -> bool | None:
         """`walk`, and all its stages listed; None also where there are too many."""
-        from cutset.solvers.throughput import pipeline_kernels as kernels
+        from cutset.solvers.throughput import walk_kernels
 
         while True:
             found = self.walk(beta)
@@ -120,12 +150,15 @@ class Walks:
             if needed > _ARCS:
                 return None
             self.arcs = self._arcs(needed + needed // 4)
-        kernels.open_cuts(self.chain, loose(beta), self.slack, self.free)
+        if self.held:  # then a cut where much is possible is not all that counts
+            self.free.fill(False)
+        else:
+            walk_kernels.open_cuts(self.chain, loose(beta), self.slack, self.free)
         return True
 
-    def labels(self, room: int) -> kernels.Labels:
+    def labels(self, room: int) -> label_kernels.Labels:
         """An empty pool; the last one again where it has as much room."""
-        from cutset.solvers.throughput import pipeline_kernels as kernels
+        from cutset.solvers.throughput import label_kernels
 
         old = self._labels
         if old is not None and len(old.state) == room:
@@ -133,12 +166,14 @@ class Walks:
             old.table.fill(-1)
             old.counts[:] = (0, -1, 0, -1)
             return old
-        self._labels = kernels.Labels(
+        self._labels = label_kernels.Labels(
             state=np.empty(room, dtype=np.int64),
             device=np.empty(room, dtype=np.int64),
             visited=np.empty(room, dtype=np.int64),
             left=np.empty(room),
             parent=np.empty(room, dtype=np.int64),
+            holders=np.empty(room, dtype=np.int64),
+            spent=np.empty((room, label_kernels.FAR + 2)),
             after=np.empty(room, dtype=np.int64),
             alive=np.zeros(room, dtype=np.bool_),
             head=np.full(self.slack.shape, -1, dtype=np.int64),
@@ -156,13 +191,13 @@ class Walks:
     def search(self, memory: np.typing.NDArray[np.int64], room: int) -> Path | bool | None:
         """After `arranged`: a walk to the end that goes to no device that it remembers; False
         where there is none, None where time or room for labels ended the search."""
-        from cutset.solvers.throughput import pipeline_kernels as kernels
+        from cutset.solvers.throughput import label_kernels
 
         lb = self.labels(room)
         steps = 50
         while True:
             began_s = time.perf_counter()
-            end = kernels.extend(
+            end = label_kernels.extend(
                 self.chain,
                 self.arcs,
                 self.slack,
@@ -172,6 +207,8 @@ class Walks:
                 self.behind,
                 memory,
                 lb,
+                loose(self._beta),
+                self.held,
                 steps,
             )
             if end >= 0:
@@ -187,7 +224,7 @@ class Walks:
         Of the labels of as many stages, the `width` with the least score are kept: the largest
         over i of score[i, cut], what is left to do, by the sum of weight[i, d] of devices left.
         """
-        from cutset.solvers.throughput import pipeline_kernels as kernels
+        from cutset.solvers.throughput import label_kernels
 
         n = len(self.chain.limit)
         lb = self.labels(width * 60 + 5_000)
@@ -195,7 +232,7 @@ class Walks:
         bits = np.arange(min(n, REMEMBERED))
         begin, steps = 0, 1
         for _ in range(n):
-            end = kernels.extend(
+            end = label_kernels.extend(
                 self.chain,
                 self.arcs,
                 self.slack,
@@ -205,6 +242,8 @@ class Walks:
                 self.behind,
                 memory,
                 lb,
+                loose(self._beta),
+                self.held,
                 steps,
             )
             if end == 1:
@@ -226,7 +265,7 @@ class Walks:
             begin, steps = count, len(layer)
         return None
 
-    def path(self, lb: kernels.Labels) -> Path:
+    def path(self, lb: label_kernels.Labels) -> Path:
         """The walk that came to the end."""
         x, devices, cuts = int(lb.counts[3]), [], []
         while x >= 0:

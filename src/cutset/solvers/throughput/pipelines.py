@@ -20,11 +20,12 @@ from cutset.solvers.arrays import Floats, Ints
 from cutset.solvers.scopes import PIPELINES
 from cutset.solvers.search import single_stage, value_of
 from cutset.solvers.throughput.block_chain import BlockChain, block_chain, in_order
-from cutset.solvers.throughput.pipeline_start import greedy_path, infeasible_pipeline
+from cutset.solvers.throughput.pipeline_start import greedy_path
 from cutset.solvers.throughput.pipeline_walks import REMEMBERED, Path, Walks, loose
 
 _CLOSED = 5e-10  # relative: a proof that nothing is better by more than this is a proof
 _STEPS = 5_000  # of a descent between two looks at the clock
+_FEW_DESCENTS = 100_000  # stages tried
 _FEW = 6  # devices whose orders can all be tried
 _EFFORTS = 4
 _ROUNDS = 5  # as many labels as this times the room for them, until a threshold is left open
@@ -97,13 +98,16 @@ class Search:
             work += self.walks.labelled + room // 100
             if not isinstance(walk, tuple):
                 return walk
-            if len(set(walk[0])) == len(walk[0]):
-                return (
-                    True
-                    if self.offer_path(walk) <= loose(beta)
-                    else self.exact(beta, 16 * room if len(self.memory) <= _FEW else room / 4)
-                )
-            self._remember(walk[0])
+            if len(set(walk[0])) < len(walk[0]):
+                self._remember(walk[0])
+                continue
+            if self.offer_path(walk) <= loose(beta):
+                return True
+            if self.walks.held or not self.walks.can_hold:
+                steps = 16 * room if len(self.memory) <= _FEW else room / 4
+                return self.exact(beta, steps)
+            self.walks.held = True
+            self.walks.arranged(beta)
         return None
 
     def _remember(self, devices: list[int]) -> None:
@@ -169,6 +173,19 @@ class Search:
             return self.offer(self.chain.plan(self.problem.graph, *better))
         return math.inf
 
+    def improve(self, steps: float) -> bool:
+        """Better pipelines by depth-first search, about `steps` tried stages each; whether it is
+        proven that there is none better than the last."""
+        while self.plan is not None:
+            before_s = self.value_s
+            found = self.exact(min(self.closed_s, self.top_s), steps)
+            if found is False and self.closed_s <= self.top_s:
+                self.raise_bound(self.value_s)
+                return True
+            if self.value_s >= before_s:
+                break
+        return False
+
     @property
     def _weight(self) -> Floats:
         """[2, N] speed and memory of the devices."""
@@ -188,7 +205,7 @@ class Search:
     def exact(self, beta: float, steps: float = math.inf) -> bool | None:
         """Whether a pipeline is within beta; a better one is kept. None where time or about `steps`
         tried stages ended the search."""
-        from cutset.solvers.throughput import pipeline_kernels as kernels
+        from cutset.solvers.throughput import descent_kernels as kernels
 
         if not self.walks.walk(beta):
             return None if self.budget.exhausted() else False
@@ -234,11 +251,13 @@ class Search:
         return True
 
 
-def best_pipeline(problem: Problem, budget: Budget) -> Proposal:
-    """The pipeline of least period, with a lower bound on all of them.
+def best_pipeline(
+    problem: Problem, budget: Budget, *, descents: float = math.inf
+) -> Proposal | None:
+    """The pipeline of least period, with a lower bound on all of them; None where there is none.
 
-    The bound equals the value unless the budget ended the search first. Raises InfeasibleError that
-    names a relaxation, and PlanningError where time ended before a plan was found.
+    The bound equals the value unless the budget, or about `descents` stages tried by the last
+    resort, ended the search first. Raises PlanningError where none was found, though there may be.
     """
     search = Search(problem, budget, block_chain(problem))
     for device in problem.cluster.devices:
@@ -249,9 +268,9 @@ def best_pipeline(problem: Problem, budget: Budget) -> Proposal:
     found = search.walks.walk(high)
     if found:
         search.raise_bound(search.walks.least(0.0, high, 1e-12)[0])
-        found = _close(search)
+        found = _close(search, descents)
     if search.plan is None and found is False:
-        raise infeasible_pipeline(problem)
+        return None
     if search.plan is None:
         raise PlanningError(
             "the search ended before it found a plan, or proved that there is none",
@@ -262,7 +281,7 @@ def best_pipeline(problem: Problem, budget: Budget) -> Proposal:
     return Proposal(search.plan, min(search.bound_s, search.value_s), PIPELINES)
 
 
-def _close(search: Search) -> bool | None:
+def _close(search: Search, descents: float) -> bool | None:
     """Bring bound and value together, by thresholds between them; False where no plan exists.
 
     What is not decided within an effort is left for later, when nothing else is open. Efforts are
@@ -272,6 +291,8 @@ def _close(search: Search) -> bool | None:
     low = high = math.nan  # between these, this effort decides nothing
     if search.decide(search.bound_s * (1 + 1e-9), 3_000, 30) is None or search.plan is None:
         search.anneal(1_000, 0)
+        if search.improve(_FEW_DESCENTS):
+            return True
     beta = search.bound_s * (1 + 1e-9)
     while search.bound_s < search.closed_s and not search.budget.exhausted():
         last = min(search.closed_s, search.top_s)
@@ -279,7 +300,9 @@ def _close(search: Search) -> bool | None:
         if effort < _EFFORTS:
             found = search.decide(beta, 5_000 * 8**effort, 30 * 3**effort)
         else:
-            found = search.exact(beta)
+            found = search.exact(beta, descents)
+            if found is None:
+                break
         if found is False:
             search.raise_bound(beta)
             if beta == last:
@@ -300,6 +323,8 @@ def _close(search: Search) -> bool | None:
             search.anneal(steps, effort + 1)
             for start in range(2):
                 search.anneal(steps, 10 * effort + start, anew=True)
+            if search.improve(_FEW_DESCENTS * 4**effort):
+                return True
             effort += 1
             low = high = math.nan
             last = min(search.closed_s, search.top_s)
@@ -316,13 +341,3 @@ def _next(bound: float, last: float, low: float, high: float, near: float) -> tu
     if high * near < last:
         return math.sqrt(high * last), False
     return last, not high < last
-
-
-def fits(problem: Problem, budget: Budget) -> bool:
-    """Whether a pipeline is found with little effort, however slow."""
-    search = Search(problem, budget, block_chain(problem))
-    for device in problem.cluster.devices:
-        search.offer(single_stage(problem, device.name))
-    if search.plan is None:
-        search.decide(search.top_s, 20_000, 100)
-    return search.plan is not None

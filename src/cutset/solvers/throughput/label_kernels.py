@@ -1,0 +1,364 @@
+"""Compiled loops over partial walks, of which those that another is no worse than are left out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from cutset.solvers.arrays import Bools, Floats, Ints
+from cutset.solvers.throughput.block_chain import Chain
+from cutset.solvers.throughput.walk_kernels import Arcs, times
+
+FAR = 4  # makers at a cut, at most, whose devices a label can tell apart
+
+
+class Labels(NamedTuple):
+    """The state of `extend`, kept between calls: partial walks that nothing dominates."""
+
+    state: Ints  # at the end of the last stage
+    device: Ints
+    visited: Ints  # bits of devices that the walk remembers
+    left: Floats  # s of the last device, for the hop to come
+    parent: Ints  # −1: none
+    after: Ints  # linked lists by (state, device)
+    alive: Bools
+    head: Ints  # [states, N]
+    holders: Ints  # where tensors are that the next stage is not the first chance to read
+    spent: Floats  # [labels, FAR + 2] s: see `_arrives`
+    front: Ints  # some labels at open cuts
+    table: Ints  # hash table from `visited` with the device itself to the label at the farthest
+    # open cut; −1: empty
+    counts: Ints  # [4] labels, the next to extend, length of the front, the label at the end
+
+
+@njit(cache=True, nogil=True)
+def _slot(lb: Labels, seen: int) -> int:
+    """Where `seen` stands in the table, or would."""
+    mask = len(lb.table) - 1
+    mixed = seen ^ (seen >> 29)
+    mixed = (mixed * 0x5851F42D4C957F2D) ^ (mixed >> 17)
+    slot = (mixed ^ (mixed >> 32)) & mask
+    while lb.table[slot] >= 0 and lb.visited[lb.table[slot]] != seen:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def _add(
+    ch: Chain,
+    lb: Labels,
+    free: Bools,
+    cut_of: Ints,
+    reach: Floats,
+    behind: Floats,
+    row: int,
+    d: int,
+    seen: int,
+    left: float,
+    parent: int,
+    holders: int,
+    spent: Floats,
+) -> bool:
+    """Keep a label unless one is no worse, or the devices left are too few; False where there is
+    no room."""
+    cut = cut_of[row]
+    for i in range(len(reach)):
+        rest = 0.0
+        for e in range(len(ch.limit)):
+            if e > 61 or not seen >> e & 1:
+                rest += reach[i, cut, e]
+        if rest * (1 + 1e-9) < behind[i, cut]:
+            return True
+    for i in range(lb.counts[2]):
+        x = lb.front[i]
+        if (
+            cut_of[lb.state[x]] >= cut
+            and lb.visited[x] & ~seen == 0
+            and (lb.device[x] == d or lb.visited[x] >> lb.device[x] & 1)
+        ):
+            return True
+    own = seen >> d & 1 == 1
+    slot = _slot(lb, seen)
+    x = lb.table[slot]
+    if x >= 0 and cut_of[lb.state[x]] >= cut:
+        return True
+    before = -1
+    x = lb.head[row, d]
+    while x >= 0:
+        after = lb.after[x]
+        same = lb.holders[x] == holders
+        no_more = no_less = same
+        for i in range(FAR + 2):
+            no_more = no_more and lb.spent[x, i] <= spent[i]
+            no_less = no_less and lb.spent[x, i] >= spent[i]
+        if no_more and lb.visited[x] & ~seen == 0 and lb.left[x] >= left:
+            return True
+        if no_less and seen & ~lb.visited[x] == 0 and left >= lb.left[x]:
+            lb.alive[x] = False
+            if before < 0:
+                lb.head[row, d] = after
+            else:
+                lb.after[before] = after
+        else:
+            before = x
+        x = after
+    x = lb.counts[0]
+    if x >= len(lb.state):
+        return False
+    lb.counts[0] = x + 1
+    lb.state[x], lb.device[x], lb.visited[x], lb.left[x] = row, d, seen, left
+    lb.parent[x] = parent
+    lb.holders[x] = holders
+    lb.spent[x] = spent
+    lb.alive[x] = True
+    lb.after[x] = lb.head[row, d]
+    lb.head[row, d] = x
+    if free[row, d]:
+        if own:
+            if lb.table[slot] >= 0:
+                lb.alive[lb.table[slot]] = False
+            lb.table[slot] = x
+        size = 0  # those that it makes needless leave the front
+        for i in range(lb.counts[2]):
+            y = lb.front[i]
+            if (
+                cut_of[lb.state[y]] <= cut
+                and seen & ~lb.visited[y] == 0
+                and (lb.device[y] == d or seen >> d & 1)
+            ):
+                lb.alive[y] = False
+            else:
+                lb.front[size] = y
+                size += 1
+        if size < len(lb.front):
+            lb.front[size] = x
+            size += 1
+        lb.counts[2] = size
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _holder(lb: Labels, cut_of: Ints, x: int, block: int) -> int:
+    """The label on the way to x whose stage has the block."""
+    while lb.parent[x] >= 0 and cut_of[lb.state[lb.parent[x]]] > block:
+        x = lb.parent[x]
+    return int(x)
+
+
+@njit(cache=True, nogil=True)
+def _begin(lb: Labels, cut_of: Ints, x: int) -> int:
+    """The cut where the last stage of label x begins."""
+    return int(cut_of[lb.state[lb.parent[x]]]) if lb.parent[x] >= 0 else 0
+
+
+@njit(cache=True, nogil=True)
+def _results_s(ch: Chain, home: int, begin: int, end: int) -> float:
+    """Seconds of the egress of `home` for graph outputs that blocks [begin, end) make there."""
+    seconds = 0.0
+    if home != ch.sink:
+        for i in range(ch.made_at[begin], ch.made_at[end]):
+            t = ch.made[i]
+            if ch.wanted[t]:
+                seconds += times(ch.bytes_[t], ch.wire[home, ch.sink])
+    return seconds
+
+
+@njit(cache=True, nogil=True)
+def _reads(ch: Chain, t: int, begin: int, end: int) -> bool:
+    """Whether a block of [begin, end), of which none makes it, reads the tensor."""
+    for c in range(ch.crossing_at[begin], ch.crossing_at[begin + 1]):
+        if ch.crossing[c] == t:
+            return bool(ch.next_reader[c] < end)
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _arrives(
+    ch: Chain, lb: Labels, cut_of: Ints, beta: float, x: int, g: int, p: int, q: int, spent: Floats
+) -> bool:
+    """Whether what a stage [p, q) on g reads can come there from where walk x has it: neither its
+    ingress nor the egress of one that sends is busy for more than `beta` seconds.
+
+    For each maker of what crosses cut q, `spent` becomes the seconds of its device's egress, as far
+    as they are due to stages up to this one; then those of the source for graph inputs, and of the
+    sink's ingress. Other reasons for any to be busy are left out.
+    """
+    first, past = ch.makers_at[q], ch.makers_at[q + 1]
+    spent[:] = 0.0
+    total = inputs = 0.0
+    for c in range(ch.crossing_at[p], ch.crossing_at[p + 1]):
+        t = ch.crossing[c]
+        if ch.next_reader[c] >= q:
+            break
+        home = ch.source
+        if ch.maker[t] >= 0:
+            home = lb.device[_holder(lb, cut_of, x, ch.maker[t])]
+        if home != g and not (ch.wanted[t] and g == ch.sink):
+            seconds = times(ch.bytes_[t], ch.wire[home, g])
+            total += seconds
+            if ch.maker[t] < 0:
+                inputs += seconds
+    results = _results_s(ch, g, p, q)
+    at_sink = total if g == ch.sink else results
+    if x >= 0:
+        inputs += lb.spent[x, FAR]
+        at_sink += lb.spent[x, FAR + 1]
+    if max(total, at_sink) > beta:
+        return False
+    spent[FAR + 1] = at_sink
+    if ch.multicast:
+        return True
+    spent[FAR] = inputs
+    if (results + inputs if g == ch.source else results) > beta:
+        return False
+    for i in range(first, past):
+        if ch.makers[i] >= p:
+            spent[i - first] = results
+    far = first < past and ch.makers[first] < p  # something goes on from before this stage
+    far = far or (x >= 0 and ch.makers[ch.makers_at[p]] < _begin(lb, cut_of, x))
+    y = x
+    while y >= 0:
+        home, begin, end = lb.device[y], _begin(lb, cut_of, y), cut_of[lb.state[y]]
+        sends = y == x
+        for i in range(ch.makers_at[p], ch.makers_at[p + 1]):
+            sends = sends or begin <= ch.makers[i] < end
+        if not sends:  # its egress is what it was
+            y = lb.parent[y]
+            continue
+        seconds = _results_s(ch, home, begin, end)
+        if home == ch.source:
+            seconds += inputs
+        for c in range(ch.crossing_at[end], ch.crossing_at[end + 1]):
+            t = ch.crossing[c]
+            if ch.maker[t] < begin:
+                continue
+            z, to, start, stop = x, g, p, q
+            while True:  # this stage, the one before, … up to the one after y
+                if (
+                    to != home
+                    and not (ch.wanted[t] and to == ch.sink)
+                    and _reads(ch, t, start, stop)
+                ):
+                    seconds += times(ch.bytes_[t], ch.wire[home, to])
+                if z == y:
+                    break
+                to, stop, start = lb.device[z], start, _begin(lb, cut_of, z)
+                z = lb.parent[z]
+        if seconds > beta:
+            return False
+        if not far:
+            break  # the devices before the last one send nothing more
+        for i in range(first, past):
+            if begin <= ch.makers[i] < end:
+                spent[i - first] = seconds
+        y = lb.parent[y]
+    return True
+
+
+@njit(cache=True, nogil=True)
+def extend(
+    ch: Chain,
+    arcs: Arcs,
+    slack: Floats,
+    free: Bools,
+    cut_of: Ints,
+    reach: Floats,
+    behind: Floats,
+    memory: Ints,
+    lb: Labels,
+    beta: float,
+    held: bool,
+    steps: int,
+) -> int:
+    """Extend partial walks by stages, breadth first, at most about `steps` times.
+
+    A walk that comes to device d keeps of the devices it remembers those of bit mask memory[d],
+    and d if it is one of them, and never goes to one that it remembers: every simple path is such a
+    walk. What is behind a cut (`behind`) must be within the `reach` there of the devices that are
+    not remembered. With `held`, what comes from before the last stage is charged from where it is,
+    and labels of unlike holders are told apart; without, at the best wire there is.
+    Returns 1 where one reaches the end (counts[3] is its label), 0 where none does, −1 to be
+    called again, −2 where there is no room for more.
+    """
+    n = len(ch.limit)
+    end = len(ch.makers)
+    spent = np.zeros(FAR + 2)
+    while lb.counts[1] < lb.counts[0] or lb.counts[1] < 0:
+        x = lb.counts[1]
+        lb.counts[1] = x + 1
+        if x >= 0 and not lb.alive[x]:
+            continue
+        steps -= 1
+        for i in range(n):
+            hop, left, seen = 0.0, 0.0, 0
+            if x < 0:
+                g, row = i, ch.makers_at[0]
+            else:
+                d, row, seen, left = lb.device[x], lb.state[x], lb.visited[x], lb.left[x]
+                g = ch.nearest[d, i]
+                hop = ch.path[d, g]
+                if g == d or seen >> g & 1 or hop > slack[row, g]:
+                    continue
+                if ch.serial[d]:
+                    sent = 0.0
+                    q = cut_of[row]
+                    for c in range(ch.crossing_at[q], ch.crossing_at[q + 1]):
+                        t = ch.crossing[c]
+                        made = ch.rank[c] >= row - ch.makers_at[q]  # by the last stage
+                        if made and ch.next_reader[c] == q and not (ch.wanted[t] and d != ch.sink):
+                            sent += ch.bytes_[t]
+                    if times(sent, hop) > left:
+                        continue
+            kept = (seen | 1 << g) & memory[g]
+            a = arcs.head[row, g]
+            while a >= 0:
+                holders = 0
+                possible = hop <= arcs.limit[a]
+                if held and possible:
+                    p = cut_of[row]
+                    q = len(ch.memory)
+                    if arcs.end[a] != end:
+                        q = cut_of[arcs.end[a]]
+                    possible = _arrives(ch, lb, cut_of, beta, x, g, p, q, spent)
+                    for k in range(ch.makers_at[q], ch.makers_at[q + 1]):
+                        maker = ch.makers[k]
+                        if maker >= p:
+                            break
+                        holders = 64 * holders + lb.device[_holder(lb, cut_of, x, maker)] + 1
+                if possible:
+                    room = arcs.room[a] - times(arcs.near[a], hop)
+                    if not ch.serial[g]:
+                        room = 0.0
+                    to = arcs.end[a]
+                    if to == end:
+                        y = lb.counts[0]
+                        if y >= len(lb.state):
+                            return -2
+                        lb.state[y], lb.device[y], lb.parent[y] = end, g, x
+                        lb.counts[3] = y
+                        return 1
+                    if room >= 0.0:
+                        if not _add(
+                            ch,
+                            lb,
+                            free,
+                            cut_of,
+                            reach,
+                            behind,
+                            to,
+                            g,
+                            kept,
+                            room,
+                            x,
+                            holders,
+                            spent,
+                        ):
+                            return -2
+                        if free[to, g]:
+                            break
+                a = arcs.next[a]
+        if steps <= 0:
+            return -1
+    return 0

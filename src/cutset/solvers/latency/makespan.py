@@ -12,7 +12,7 @@ that operator ends, and all after begins later: the latency is the sum of what t
 a block's time depends only on the devices of its entry and its exit. So the best schedule is a
 shortest path over (block, device). A cell of a block (entry on d, exit on e) has a lower bound
 first (critical path, each operator wherever it is best for each path); only cells on the shortest
-path by bounds are solved, by branch and bound (`makespan_kernels`), until it has solved cells only.
+path by bounds are solved, by branch and bound (`branching_kernels`), until it has solved cells only.
 The evaluator scores the plan it leads to; where both values agree it is proven best of all plans.
 Early results, memory limits and colocation of operators in different blocks are left out of the
 bound, which can only lower it.

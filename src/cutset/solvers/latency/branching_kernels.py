@@ -84,7 +84,7 @@ def realise(
     best, open_ = INF, INF
     tries = 0
     stages_at[1] = 1
-    v = 1
+    v = stages_at[1]  # not 1: a literal would be compiled for once more
     option[1] = -2
     while v > 0:
         if tries > max_tries:

@@ -12,7 +12,8 @@ that operator ends, and all after begins later: the latency is the sum of what t
 a block's time depends only on the devices of its entry and its exit. So the best schedule is a
 shortest path over (block, device). A cell of a block (entry on d, exit on e) has a lower bound
 first (critical path, each operator wherever it is best for each path); only cells on the shortest
-path by bounds are solved, by branch and bound (`branching_kernels`), until it has solved cells only.
+path by bounds are solved, by branch and bound (`branching_kernels`), until it has solved
+cells only.
 The evaluator scores the plan it leads to; where both values agree it is proven best of all plans.
 Early results, memory limits and colocation of operators in different blocks are left out of the
 bound, which can only lower it.
@@ -34,13 +35,14 @@ from cutset.solvers import scopes
 from cutset.solvers.arrays import ClusterArrays, Floats, cluster_arrays
 from cutset.solvers.latency.block_search import BlockSearch
 from cutset.solvers.latency.latency_blocks import LARGE, Block, latency_blocks
-from cutset.solvers.latency.moving import moved
-from cutset.solvers.scheduling.list_schedule import list_schedule
+from cutset.solvers.scheduling.balancing import balanced_plans, starts
+from cutset.solvers.scheduling.list_schedule import Schedule
 from cutset.solvers.scheduling.stages_of import stages_of
 from cutset.solvers.search import infeasible, single_stage, value_of
 
 _ROUNDING = 1e-12  # relative: a plan of the same value is not better
 _CLOSED = 1e-10  # relative: bounds are sums in another order than the evaluator's
+_BALANCING = 5e7  # effort of balancing before the search: a second
 
 
 @dataclass
@@ -96,11 +98,16 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
     for name in cluster.names:
         run.offer(single_stage(problem, name))
     blocks = latency_blocks(problem.graph)
-    _listed(run, max((b.count for b in blocks), default=0) > LARGE)
+    begun = _start(run)
     if blocks:
+        large = max(b.count for b in blocks) > LARGE
         _prepare(run, blocks, cluster)
         _offer_path(run, *_ends(run))
+        if large:  # the search may not end, and needs a good plan to be short
+            _balance(run, begun)
         _improve(run, max_nodes)
+        if not large and not run.closed():
+            _balance(run, begun)
     else:
         run.raise_bound(0.0)
     if run.plan is None:
@@ -111,16 +118,22 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
     return Proposal(run.plan, bound, scopes.FULL)
 
 
-def _listed(run: _Search, large: bool) -> None:
-    """A list schedule, and where blocks are too large to be solved, one improved by moves."""
+def _start(run: _Search) -> list[Schedule]:
+    """Offer what `balance` begins with."""
+    begun = []
     try:
-        found = list_schedule(run.problem, contended=True)
+        for schedule, plan in starts(run.problem, run.budget):
+            begun.append(schedule)
+            run.offer(plan)
     except InfeasibleError:
-        return
-    run.offer(stages_of(run.problem, found.device, found.order, effort=0))
-    if large:
-        better = moved(run.problem, found, run.budget, effort=2e8)
-        run.offer(stages_of(run.problem, better.device, better.order, run.budget))
+        pass
+    return begun
+
+
+def _balance(run: _Search, begun: list[Schedule]) -> None:
+    """Offer what `balance` makes of that in a second or so."""
+    for plan in balanced_plans(run.problem, begun, run.budget, effort=_BALANCING):
+        run.offer(plan)
 
 
 def _joined(run: _Search) -> None:

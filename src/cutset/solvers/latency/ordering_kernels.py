@@ -126,20 +126,6 @@ def lengthen(tail: Floats, arc_from: Ints, arc_to: Ints, arc_lag: Floats) -> Non
 
 
 @njit(cache=True, nogil=True)
-def wider(starts: Floats, depth: int) -> Floats:
-    """Starts [levels, N] with room for one more level, which begins as level `depth`."""
-    if depth + 1 >= len(starts):
-        grown = np.zeros((2 * len(starts), starts.shape[1]))
-        for k in range(len(starts)):
-            for i in range(starts.shape[1]):
-                grown[k, i] = starts[k, i]
-        starts = grown
-    for i in range(starts.shape[1]):
-        starts[depth + 1, i] = starts[depth, i]
-    return starts
-
-
-@njit(cache=True, nogil=True)
 def first_clash(at: Floats, pair: Ints, hold: Floats) -> int:
     """The pair [P, 2] that overlaps earliest when activities start `at` [N] s and hold what they
     share for `hold` [P, 2] s; −1 for none."""
@@ -305,7 +291,9 @@ def schedule(
     base_move = count + tensors  # operators, then each tensor's readiness, then transfers
     size = base_move + len(moves.src)
     arc_from, arc_to, arc_lag, base = _arcs(device, c, b, net, moves, number)
-    starts = np.zeros((2, size))
+    starts = np.empty((_DEPTH + 1, size))  # of each level; few are ever touched
+    for i in range(size):
+        starts[0, i] = 0.0
     tail = np.full(size, -INF)
     for v in range(count):
         if device[v] >= 0:
@@ -367,8 +355,9 @@ def schedule(
             i, j = 0, 1  # the entry is before all
         arc_from[arcs + 1], arc_to[arcs + 1], arc_lag[arcs + 1] = i, j, 0.0
         arcs += 2
-        starts = wider(starts, depth)
         below = starts[depth + 1]
+        for n in range(size):
+            below[n] = at[n]
         fresh = settle(below, tail, cutoff, arc_from[:arcs], arc_to[:arcs], arc_lag[:arcs])
         if fresh:
             depth += 1

@@ -21,7 +21,6 @@ from cutset.solvers.latency.ordering_kernels import (
     moves_of,
     settle,
     swapped,
-    wider,
 )
 
 INF = np.inf
@@ -343,7 +342,9 @@ def schedule_stages(
     arc_from, arc_to, arc_lag, base = _arcs(st, moves, b, net)
     exit_ = stages - 1
     size = stages + len(moves.src)
-    starts = np.zeros((2, size))
+    starts = np.empty((_DEPTH + 1, size))  # of each level; few are ever touched
+    for i in range(size):
+        starts[0, i] = 0.0
     tail = np.full(size, -INF)
     tail[exit_] = st.duration[exit_]
     lengthen(tail, arc_from[:base], arc_to[:base], arc_lag[:base])
@@ -408,8 +409,9 @@ def schedule_stages(
             if r == s:
                 arc_lag[arcs + 1] = 0.0
         arcs += 2
-        starts = wider(starts, depth)
         below = starts[depth + 1]
+        for n in range(size):
+            below[n] = at[n]
         fresh = settle(below, tail, cutoff, arc_from[:arcs], arc_to[:arcs], arc_lag[:arcs])
         if fresh:
             depth += 1

@@ -15,8 +15,8 @@ first (critical path, each operator wherever it is best for each path); only cel
 path by bounds are solved, by branch and bound (`branching_kernels`), until it has solved
 cells only.
 The evaluator scores the plan it leads to; where both values agree it is proven best of all plans.
-Early results, memory limits and colocation of operators in different blocks are left out of the
-bound, which can only lower it.
+Side tensors of few bytes (masks) and what is made of them alone, early results, memory limits and
+colocation of operators in different blocks are left out of the bound, which can only lower it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class _Search:
 
     problem: Problem
     budget: Budget
-    blocks: list[BlockSearch]
+    blocks: list[BlockSearch]  # one for all blocks that are the same
+    positions: list[tuple[int, ...]]  # of each block's operators in the graph
     plan: Plan | None = None
     value_s: float = math.inf
     bound_s: float = 0.0
@@ -94,7 +95,7 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
     Raises InfeasibleError that says what is short.
     """
     cluster = cluster_arrays(problem)
-    run = _Search(problem, budget, [])
+    run = _Search(problem, budget, [], [])
     for name in cluster.names:
         run.offer(single_stage(problem, name))
     blocks = latency_blocks(problem.graph)
@@ -169,6 +170,7 @@ def _prepare(run: _Search, blocks: Iterable[Block], cluster: ClusterArrays) -> N
         if key not in known:
             known[key] = BlockSearch(block, cluster, compute)
         run.blocks.append(known[key])
+        run.positions.append(block.positions)
 
 
 def _forward(costs: list[Floats], source: int) -> list[Floats]:
@@ -239,7 +241,8 @@ def _plan(run: _Search, devices: list[int]) -> Plan:
     """The plan of the blocks' schedules along a path of devices."""
     names = run.blocks[0].cluster.names
     stages: list[tuple[str, list[int]]] = []
-    for search, d, e in zip(run.blocks, devices, devices[1:], strict=False):
+    ends = itertools.pairwise(devices)
+    for search, positions, (d, e) in zip(run.blocks, run.positions, ends, strict=True):
         cell = search.schedule(d, e)
         # The entry's operator is in the stage listed last: all stages before it lead to it.
         listed = {0: len(stages) - 1}
@@ -250,8 +253,28 @@ def _plan(run: _Search, devices: list[int]) -> Plan:
                 if label not in listed:
                     listed[label] = len(stages)
                     stages.append((names[int(cell.device[k])], []))
-                stages[listed[label]][1].append(search.block.positions[k])
+                stages[listed[label]][1].append(positions[k])
+    stages = _with_side(run.problem, stages)
     return _named(run.problem, _with_dead(run.problem, stages))
+
+
+def _with_side(
+    problem: Problem, stages: list[tuple[str, list[int]]]
+) -> list[tuple[str, list[int]]]:
+    """The stages with the side operators that no block holds, each in that of its first reader.
+
+    They need nothing but each other, so stages stay convex and in a topological order.
+    """
+    graph = problem.graph
+    found = [(device, list(members)) for device, members in stages]
+    home = {i: k for k, (_, members) in enumerate(found) for i in members}
+    for i in range(len(graph.operators) - 1, -1, -1):
+        readers = [home[j] for j in graph.successors[i] if j in home]
+        if i in home or not readers:
+            continue
+        home[i] = min(readers)
+        found[home[i]][1].append(i)
+    return [(device, sorted(members)) for device, members in found]
 
 
 def _with_dead(

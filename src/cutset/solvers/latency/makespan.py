@@ -42,6 +42,7 @@ from cutset.solvers.search import infeasible, single_stage, value_of
 
 _ROUNDING = 1e-12  # relative: a plan of the same value is not better
 _CLOSED = 1e-10  # relative: bounds are sums in another order than the evaluator's
+_FIRST_NODES, _MORE = 1_000, 16  # of the search of a cell; how many times as many if it stays open
 _BALANCING = 5e7  # effort of balancing before the search: a second
 
 
@@ -215,8 +216,13 @@ def _offer_path(run: _Search, source: int, sink: int) -> None:
 
 
 def _improve(run: _Search, max_nodes: int) -> None:
-    """Solve the cells of the shortest path by bounds until it is proven or time is up."""
+    """Solve the cells of the shortest path by bounds until it is proven or time is up.
+
+    With little work for each at first, as one that is hard must not keep all others from being
+    solved.
+    """
     source, sink = _ends(run)
+    limit = min(_FIRST_NODES, max_nodes)
     while True:
         behind, ahead = _forward(run.low, source), _backward(run.low, sink)
         run.raise_bound(float(ahead[0][source]))
@@ -230,11 +236,13 @@ def _improve(run: _Search, max_nodes: int) -> None:
                 continue
             before = search.low[d, e]
             rest = float(run.value_s - behind[k][d] - ahead[k + 1][e])
-            search.solve(d, e, rest, run.budget, max_nodes)
+            search.solve(d, e, rest, run.budget, limit)
             open_cells |= bool(search.low[d, e] > before) or search.solved(d, e)
         _offer_path(run, source, sink)
-        if not open_cells:
+        if not open_cells and limit >= max_nodes:
             return
+        if not open_cells:
+            limit = min(limit * _MORE, max_nodes)
 
 
 def _plan(run: _Search, devices: list[int]) -> Plan:

@@ -6,12 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.scheduling.balancing import balanced, on_one_device
-from cutset.solvers.scheduling.list_schedule import list_schedule
-from cutset.solvers.scheduling.stages_of import stages_of
-from cutset.solvers.search import single_stage, value_of
-
-_JOINING = 1e8  # effort of joining the stages of a plan that may be the last
+from cutset.solvers.scheduling.balancing import balanced_plans, starts
+from cutset.solvers.search import value_of
 
 
 @dataclass(frozen=True)
@@ -39,19 +35,12 @@ class Balance:
     )
 
     def __call__(self, problem: Problem, budget: Budget) -> Proposal:
-        starts, plans = [], []
-        single = on_one_device(problem)
-        if single is not None:
-            starts.append(single)
-            name = problem.cluster.devices[int(single.device[0])].name
-            plans.append(single_stage(problem, name))
-            budget.report(plans[-1])
-        starts.append(list_schedule(problem, contended=True))
-        for start in starts:
-            plans.append(stages_of(problem, start.device, start.order, budget))
-            budget.report(plans[-1])
-        for start in reversed(starts):
-            found = balanced(problem, start, budget, effort=self.effort / len(starts))
-            plans.append(stages_of(problem, found.device, found.order, budget, effort=_JOINING))
-            budget.report(plans[-1])
-        return Proposal(min(plans, key=lambda plan: value_of(problem, plan)))
+        begun, found = [], []
+        for schedule, plan in starts(problem, budget):
+            begun.append(schedule)
+            found.append(plan)
+            budget.report(plan)
+        for plan in balanced_plans(problem, begun, budget, effort=self.effort):
+            found.append(plan)
+            budget.report(plan)
+        return Proposal(min(found, key=lambda plan: value_of(problem, plan)))

@@ -77,6 +77,48 @@ def test_regions_bound_large_blocks(seed: int) -> None:
         blocks_module.LARGE = large
 
 
+@given(seeds)
+@settings(max_examples=80, deadline=None)
+def test_bounds_hold_whatever_is_left_out_as_beside(seed: int) -> None:
+    """Side tensors of any size, and side operators of any weight."""
+    problem = latency_problem(seed)
+    best = least_s(problem)
+    side = blocks_module.SIDE
+    blocks_module.SIDE = 0
+    try:
+        check(problem, best)
+    finally:
+        blocks_module.SIDE = side
+
+
+def masked(layers: int) -> Graph:
+    """Layers in a row that all read one mask, and the end one that is made of it late."""
+
+    def op(name: str, *reads: str) -> Operator:
+        return Operator(name, "Any", reads, (f"t{name}",))
+
+    operators = [op("mask", "m"), op("0", "x", "tmask")]
+    for i in range(1, layers):
+        operators += [op(f"{i}a", f"t{operators[-1].name}"), op(str(i), f"t{i}a", "tmask")]
+    operators += [op("late", "m"), op("end", f"t{operators[-1].name}", "tlate")]
+    names = ("x", "m", *(f"t{o.name}" for o in operators))
+    small = ("m", "tmask", "tlate")
+    sizes = {n: Tensor(n, 10 if n in small else 20_000) for n in names}
+    return Graph("masked", tuple(operators), sizes, ("x", "m"), ("tend",))
+
+
+def test_a_mask_hides_no_articulation() -> None:
+    graph = masked(6)
+    assert max(b.count for b in latency_blocks(graph)) <= 4
+    positions = {i for b in latency_blocks(graph) for i in b.positions}
+    assert graph.positions["late"] not in positions
+    problem = helpers(graph, 2, bandwidth_bps=8e9)
+    solution = solve(problem, "makespan")
+    assert solution.gap <= 0.1
+    assert solution.bound_s <= solution.value_s
+    assert {n for stage in solution.plan.stages for n in stage.operators} == set(graph.positions)
+
+
 def diamond(branches: int, seconds: float = 0.010, size: int = 1000) -> Graph:
     """One operator, branches beside each other, one that joins them."""
     middle = [Operator(f"b{i}", "Any", ("t",), (f"u{i}",)) for i in range(branches)]

@@ -56,3 +56,20 @@ class Net(NamedTuple):
     rank: Ints  # [D] by name
     kin: Ints  # [D] classes of devices that are alike; −1 for none
     multicast: bool
+
+
+class Moves(NamedTuple):
+    """M transfers: of tensor `tensor` from operator or stage `src` to device `to`.
+
+    `ready`: seconds from the end of its source to its readiness; `span`: how long it holds its
+    link and ingress; `egress`: how long its sender, in a multicast for the slowest receiver;
+    `after`: from the end of `span` to its arrival.
+    """
+
+    src: Ints  # [M]
+    tensor: Ints  # [M]
+    to: Ints  # [M]
+    ready: Floats  # [M]
+    span: Floats  # [M]
+    egress: Floats  # [M]
+    after: Floats  # [M]

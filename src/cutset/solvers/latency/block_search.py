@@ -15,11 +15,15 @@ from cutset.problem import Budget
 from cutset.solvers.arrays import ClusterArrays, Floats, Ints
 from cutset.solvers.latency.block_arrays import Known, Net, Shape
 from cutset.solvers.latency.latency_blocks import Block, ranks
+from cutset.solvers.latency.staging import staged
 
 _PIECE = 2_000  # nodes between two looks at the clock, in blocks of one operator
 
 #: Larger blocks get bounds only: a search would not end, and its memory grows with the square.
 SEARCHED = 400
+
+
+_GLANCE, _LOOK = 100, 3_000  # nodes in the order of operators: of some, and of all in a block
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +146,7 @@ class BlockSearch:
 
     def bounds(self) -> Floats:
         """[D, D] lower bounds by critical paths."""
-        from cutset.solvers.latency.makespan_kernels import heads
+        from cutset.solvers.latency.narrowing_kernels import heads
 
         b, count = self.block, len(self.cluster.names)
         found = np.full((count, count), np.inf)
@@ -196,8 +200,6 @@ class BlockSearch:
 
     def solve(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> None:
         """Make cell (d, e) exact, or raise its bound to `cutoff`, within the limits."""
-        from cutset.solvers.latency.makespan_kernels import probe
-
         b, count = self.block, len(self.cluster.names)
         cutoff = min(cutoff, float(self.high[d, e]))
         head, tail = np.empty((2, b.count, count))
@@ -212,30 +214,54 @@ class BlockSearch:
         self._raise(d, e, low)
         if b.count > SEARCHED or budget.exhausted():
             return
-        arrays = self._shape(d), self._known(), self._net(self._kin(c, d, e))
-        state = np.array([1.0, 0.0, np.inf, np.inf])
-        best = np.zeros((3, b.count), dtype=np.int64)
-        spent, limit = 0, cutoff
-        piece = max(1, _PIECE // b.count)
-        depth = b.count * count + 2
-        levels = np.empty((min(depth, 2 * b.count + 40), b.count, count))
+        value, left = self._searched(d, e, c, cutoff, budget, max_nodes)
+        if value < self.high[d, e]:
+            self.high[d, e] = value
+        self._raise(d, e, min(left, float(self.high[d, e]), cutoff))
+
+    def _searched(
+        self, d: int, e: int, c: Floats, cutoff: float, budget: Budget, max_nodes: int
+    ) -> tuple[float, float]:
+        """The best value below the cutoff, and a bound on what was not searched, in seconds."""
+        from cutset.solvers.latency import branching_kernels as kernels
+
+        b, count = self.block, len(self.cluster.names)
+        shape, net = self._shape(d), self._net(self._kin(c, d, e))
+        block = shape, self._known(), net
+        depth = min(b.count * count + 2, 2 * b.count + 40)
+        levels = np.empty((depth, b.count, count))
         levels[0] = c
-        done = np.zeros((len(levels), 3), dtype=np.int64)
-        while not state[1] and spent < max_nodes and not budget.exhausted():
-            limit = probe(levels, done, *arrays, limit, piece, state, *best)
-            spent += piece
-        if state[2] < self.high[d, e]:
-            self.high[d, e] = state[2]
-            self.found[d, e] = Found(*best)
-        if state[1]:
-            self._raise(d, e, min(float(state[3]), float(self.high[d, e]), cutoff))
+        done = np.zeros((depth, 3), dtype=np.int64)
+        state = np.array([1.0, kernels.LEFT, np.inf, np.inf, 0.0])
+        device = np.zeros(b.count, dtype=np.int64)
+        head, tail = np.empty((2, b.count, count))
+        starts, late = np.empty((2, b.count))
+        outs = head, tail, starts, late
+        best, spent = math.inf, 0.0
+        piece = max(1, _PIECE // b.count)
+        while spent < max_nodes and not budget.exhausted():
+            kernels.probe(levels, done, *block, cutoff, piece, _GLANCE, _LOOK, state, device, *outs)
+            spent += state[4]
+            if state[1] == kernels.ENDED:
+                return best, float(state[2])
+            if state[1] == kernels.ASSIGNED:
+                assigned = levels[int(state[0])]
+                orders = (starts, late)
+                leaf = staged(shape, assigned, net, device, tail, orders, cutoff, float(state[3]))
+                spent += leaf.work
+                state[2] = min(state[2], leaf.open_s)
+                if leaf.value_s < best:
+                    best = leaf.value_s
+                    self.found[d, e] = Found(device.copy(), leaf.label, leaf.place)
+                    cutoff = min(cutoff, best)
+        return best, -math.inf
 
     def _raise(self, d: int, e: int, low: float) -> None:
         self.low[d, e] = max(self.low[d, e], low)
 
     def _narrowed(self, c: Floats, d: int, cutoff: float, head: Floats, tail: Floats) -> float:
         """Forbid in `c` what no schedule below the cutoff holds; a bound, inf where none is."""
-        from cutset.solvers.latency.makespan_kernels import narrow
+        from cutset.solvers.latency.narrowing_kernels import narrow
 
         return float(narrow(c, self._shape(d), self._known(), self._net(), cutoff, head, tail))
 

@@ -18,6 +18,8 @@ from cutset.solvers.arrays import Bools, Floats, Ints
 LARGE = 16
 #: Operators inside a region at most.
 REGION = 18
+#: Side tensors that cross an articulation are this many times smaller than what it cuts.
+SIDE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,6 @@ class Block:
     tprod: Ints  # [T]
     tbytes: Floats  # [T]
     trank: Ints  # [T] places in the order of the tensors' names
-    whole: bool  # nothing crosses it or enters it but through its entry and its exit
 
     @property
     def count(self) -> int:
@@ -121,7 +122,6 @@ class Block:
             made_by,
             sizes,
             rank.astype(np.int64),
-            False,
         )
 
     @cached_property
@@ -146,29 +146,88 @@ def latency_blocks(graph: Graph) -> tuple[Block, ...]:
     """The blocks, in order; empty where no output needs an operator.
 
     They meet at articulations of the live part of the graph that only tensors of the operator
-    before them cross. Tensors that break this inside (an early result) are left out; then `whole`
-    is False.
+    before them cross, besides side tensors of few bytes. All before an articulation leads to the
+    operator before it and all after depends on that, so blocks follow one another in time in any
+    plan. Left out are tensors that go elsewhere than within a block (side tensors, an early
+    result), as if they were everywhere at once, and side operators (`_beside`), as if what they
+    make were: that can only lower a bound.
     """
     live = live_operators(graph)
     if not live:
         return ()
-    part = replace(graph, operators=tuple(graph.operators[i] for i in live))
-    edges = (0, *_strict(part), len(live))
+    part = _restricted(graph, live)
+    hidden = _beside(part)
+    if hidden:
+        live = tuple(i for k, i in enumerate(live) if k not in hidden)
+        part = _restricted(graph, live)
+    edges = (0, *_meetings(part), len(live))
     spans = list(itertools.pairwise(edges))
     return tuple(_block(part, live, a, b) for a, b in spans)
 
 
-def _strict(part: Graph) -> list[int]:
-    """Articulations that nothing crosses but tensors of the operator before."""
+def _restricted(graph: Graph, kept: tuple[int, ...]) -> Graph:
+    """The graph of some operators, without what the others make."""
+    operators = [graph.operators[i] for i in kept]
+    made = {t for op in operators for t in op.outputs} | set(graph.inputs)
+    return replace(
+        graph,
+        operators=tuple(
+            replace(op, inputs=tuple(t for t in op.inputs if t in made)) for op in operators
+        ),
+        outputs=tuple(t for t in graph.outputs if t in made),
+    )
+
+
+def _beside(part: Graph) -> frozenset[int]:
+    """Operators that hide most articulations from all others, where they are light and need only
+    each other (what is made of a mask): they can run at any time. Empty if there are none."""
     count = len(part.operators)
-    over = [0] * (count + 2)  # differences of how many side tensors cross a position
+    everything = (1 << count) - 1
+    hiding: dict[int, int] = {}
+    descendants = [0] * count
+    for v in range(count - 1, -1, -1):
+        for u in part.predecessors[v]:
+            descendants[u] |= descendants[v] | 1 << v
+    for p in range(1, count):
+        before = (1 << p) - 1
+        after = everything & ~before
+        main = p - 1
+        mask = before & ~(part.ancestors[main] | 1 << main) | after & ~descendants[main]
+        if mask:
+            hiding[mask] = hiding.get(mask, 0) + 1
+    weight = [
+        sum(part.tensors[t].size_bytes for t in (*op.inputs, *op.outputs)) + op.weight_bytes
+        for op in part.operators
+    ]
+    best: tuple[int, int] = (0, 0)
+    for mask, shown in sorted(hiding.items()):
+        members = [v for v in range(count) if mask >> v & 1]
+        closed = all(part.ancestors[v] & ~mask == 0 for v in members)
+        if closed and SIDE * sum(weight[v] for v in members) <= sum(weight) and shown > best[0]:
+            best = (shown, mask)
+    return frozenset(v for v in range(count) if best[1] >> v & 1)
+
+
+def _meetings(part: Graph) -> list[int]:
+    """Articulations that nothing crosses but tensors of the operator before, or side tensors of
+    few bytes against these (a mask)."""
+    count = len(part.operators)
+    over = [0] * (count + 2)  # differences of the bytes of side tensors that cross a position
+    results = set(part.outputs)  # the sink, after all, reads them
     for tensor, readers in part.consumers.items():
         made = part.producers.get(tensor, -1)
-        if readers and readers[-1] > made + 1:
-            over[made + 2] += 1
-            over[readers[-1] + 1] -= 1
-    crossing = list(itertools.accumulate(over))
-    return [p for p in part.articulations if crossing[p] == 0]
+        last = count if tensor in results else max(readers, default=-1)
+        if last > made + 1:
+            size = part.tensors[tensor].size_bytes
+            over[made + 2] += size
+            over[last + 1] -= size
+    beside = list(itertools.accumulate(over))
+    return [
+        p
+        for p in part.articulations
+        if SIDE * beside[p]
+        <= sum(part.tensors[t].size_bytes for t in part.operators[p - 1].outputs)
+    ]
 
 
 def _block(part: Graph, live: tuple[int, ...], begin: int, end: int) -> Block:
@@ -177,15 +236,12 @@ def _block(part: Graph, live: tuple[int, ...], begin: int, end: int) -> Block:
     positions = (-1 if first else live[begin - 1], *(live[i] for i in inside))
     reads: list[list[str]] = [[]]
     local = {begin - 1: 0} | {p: k + 1 for k, p in enumerate(inside)}
-    whole = True
     for p in inside:
         names = []
         for tensor in dict.fromkeys(part.operators[p].inputs):
             made = part.producers.get(tensor, -1)
             if made in local and (made >= 0 or first):
                 names.append(tensor)
-            else:
-                whole = False
         reads.append(names)
     if last:
         positions = (*positions, -1)
@@ -194,11 +250,7 @@ def _block(part: Graph, live: tuple[int, ...], begin: int, end: int) -> Block:
             made = part.producers.get(tensor, -1)
             if made in local and (made >= 0 or first):
                 names.append(tensor)
-            else:
-                whole = False
         reads.append(names)
-    elif any(part.producers.get(t, -1) in local for t in part.outputs):
-        whole = False
     number: dict[str, int] = {}
     for names in reads:
         for tensor in names:
@@ -213,7 +265,6 @@ def _block(part: Graph, live: tuple[int, ...], begin: int, end: int) -> Block:
         made_by,
         sizes,
         ranks(tuple(number)),
-        whole,
     )
 
 
@@ -225,7 +276,6 @@ def _assembled(
     made_by: list[int],
     sizes: list[float],
     rank: Ints,
-    whole: bool,
 ) -> Block:
     """A block from the tensors that each operator reads, and who makes them."""
     edges: list[dict[int, float]] = []
@@ -248,7 +298,6 @@ def _assembled(
         np.array(made_by, dtype=np.int64),
         np.array(sizes, dtype=np.float64),
         rank,
-        whole,
     )
 
 

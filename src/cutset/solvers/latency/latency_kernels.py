@@ -304,12 +304,10 @@ def busy(
 
 
 @njit(cache=True, nogil=True)
-def score(
-    m: LatencyModel, device: Ints, order: Ints, stage: Ints, for_latency: bool, in_memory: bool
-) -> float:
-    """Latency or period in seconds; inf where the plan cannot run or (`in_memory`) not fit."""
+def value_s(m: LatencyModel, device: Ints, order: Ints, stage: Ints, for_latency: bool) -> float:
+    """Latency or period in seconds, whatever memory it takes; inf where the plan cannot run."""
     at, targets, _, _, linked = moves(m, device, order)
-    if not linked or (in_memory and not memory_kept(m, device, stage)):
+    if not linked:
         return np.inf
     if for_latency:
         return timeline(m, device, order, stage, at, targets)[0]

@@ -12,10 +12,11 @@ that operator ends, and all after begins later: the latency is the sum of what t
 a block's time depends only on the devices of its entry and its exit. So the best schedule is a
 shortest path over (block, device). A cell of a block (entry on d, exit on e) has a lower bound
 first (critical path, each operator wherever it is best for each path); only cells on the shortest
-path by bounds are solved, by branch and bound (`makespan_kernels`), until it has solved cells only.
+path by bounds are solved, by branch and bound (`branching_kernels`), until it has solved
+cells only.
 The evaluator scores the plan it leads to; where both values agree it is proven best of all plans.
-Early results, memory limits and colocation of operators in different blocks are left out of the
-bound, which can only lower it.
+Side tensors of few bytes (masks) and what is made of them alone, early results, memory limits and
+colocation of operators in different blocks are left out of the bound, which can only lower it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -35,13 +36,15 @@ from cutset.solvers import scopes
 from cutset.solvers.arrays import ClusterArrays, Floats, cluster_arrays
 from cutset.solvers.latency.block_search import BlockSearch
 from cutset.solvers.latency.latency_blocks import LARGE, Block, latency_blocks
-from cutset.solvers.latency.moving import moved
-from cutset.solvers.scheduling.list_schedule import list_schedule
+from cutset.solvers.scheduling.balancing import balanced_plans, starts
+from cutset.solvers.scheduling.list_schedule import Schedule
 from cutset.solvers.scheduling.stages_of import stages_of
 from cutset.solvers.search import infeasible, single_stage, value_of
 
 _ROUNDING = 1e-12  # relative: a plan of the same value is not better
 _CLOSED = 1e-10  # relative: bounds are sums in another order than the evaluator's
+_FIRST_NODES, _MORE = 1_000, 16  # of the search of a cell; how many times as many if it stays open
+_BALANCING = 5e7  # effort of balancing before the search: a second
 
 
 @dataclass
@@ -50,8 +53,8 @@ class _Search:
 
     problem: Problem
     budget: Budget
-    blocks: list[BlockSearch]  # those of equal blocks are one
-    positions: list[tuple[int, ...]] = field(default_factory=list)  # of each block's operators
+    blocks: list[BlockSearch]  # one for all blocks that are the same
+    positions: list[tuple[int, ...]]  # of each block's operators in the graph
     plan: Plan | None = None
     value_s: float = math.inf
     bound_s: float = 0.0
@@ -94,15 +97,20 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
     Raises InfeasibleError that says what is short.
     """
     cluster = cluster_arrays(problem)
-    run = _Search(problem, budget, [])
+    run = _Search(problem, budget, [], [])
     for name in cluster.names:
         run.offer(single_stage(problem, name))
     blocks = latency_blocks(problem.graph)
-    _listed(run, max((b.count for b in blocks), default=0) > LARGE)
+    begun = _start(run)
     if blocks:
+        large = max(b.count for b in blocks) > LARGE
         _prepare(run, blocks, cluster)
         _offer_path(run, *_ends(run))
+        if large:  # the search may not end, and needs a good plan to be short
+            _balance(run, begun)
         _improve(run, max_nodes)
+        if not large and not run.closed():
+            _balance(run, begun)
     else:
         run.raise_bound(0.0)
     if run.plan is None:
@@ -113,16 +121,22 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
     return Proposal(run.plan, bound, scopes.FULL)
 
 
-def _listed(run: _Search, large: bool) -> None:
-    """A list schedule, and where blocks are too large to be solved, one improved by moves."""
+def _start(run: _Search) -> list[Schedule]:
+    """Offer what `balance` begins with."""
+    begun = []
     try:
-        found = list_schedule(run.problem, contended=True)
+        for schedule, plan in starts(run.problem, run.budget):
+            begun.append(schedule)
+            run.offer(plan)
     except InfeasibleError:
-        return
-    run.offer(stages_of(run.problem, found.device, found.order, effort=0))
-    if large:
-        better = moved(run.problem, found, run.budget, effort=2e8)
-        run.offer(stages_of(run.problem, better.device, better.order, run.budget))
+        pass
+    return begun
+
+
+def _balance(run: _Search, begun: list[Schedule]) -> None:
+    """Offer what `balance` makes of that in a second or so."""
+    for plan in balanced_plans(run.problem, begun, run.budget, effort=_BALANCING):
+        run.offer(plan)
 
 
 def _joined(run: _Search) -> None:
@@ -158,7 +172,7 @@ def _prepare(run: _Search, blocks: Iterable[Block], cluster: ClusterArrays) -> N
         if key not in known:
             known[key] = BlockSearch(block, cluster, compute)
         run.blocks.append(known[key])
-        run.positions.append(tuple(block.positions))
+        run.positions.append(block.positions)
 
 
 def _forward(costs: list[Floats], source: int) -> list[Floats]:
@@ -203,8 +217,13 @@ def _offer_path(run: _Search, source: int, sink: int) -> None:
 
 
 def _improve(run: _Search, max_nodes: int) -> None:
-    """Solve the cells of the shortest path by bounds until it is proven or time is up."""
+    """Solve the cells of the shortest path by bounds until it is proven or time is up.
+
+    With little work for each at first, as one that is hard must not keep all others from being
+    solved.
+    """
     source, sink = _ends(run)
+    limit = min(_FIRST_NODES, max_nodes)
     while True:
         behind, ahead = _forward(run.low, source), _backward(run.low, sink)
         run.raise_bound(float(ahead[0][source]))
@@ -218,11 +237,13 @@ def _improve(run: _Search, max_nodes: int) -> None:
                 continue
             before = search.low[d, e]
             rest = float(run.value_s - behind[k][d] - ahead[k + 1][e])
-            search.solve(d, e, rest, run.budget, max_nodes)
+            search.solve(d, e, rest, run.budget, limit)
             open_cells |= bool(search.low[d, e] > before) or search.solved(d, e)
         _offer_path(run, source, sink)
-        if not open_cells:
+        if not open_cells and limit >= max_nodes:
             return
+        if not open_cells:
+            limit = min(limit * _MORE, max_nodes)
 
 
 def _plan(run: _Search, devices: list[int]) -> Plan:
@@ -242,7 +263,8 @@ def _plan(run: _Search, devices: list[int]) -> Plan:
                     listed[label] = len(stages)
                     stages.append((names[int(cell.device[k])], []))
                 stages[listed[label]][1].append(positions[k])
-    return _named(run.problem, _with_dead(run.problem, _in_order(run.problem.graph, stages)))
+    stages = _in_order(run.problem.graph, _with_side(run.problem, stages))
+    return _named(run.problem, _with_dead(run.problem, stages))
 
 
 def _in_order(graph: Graph, stages: list[tuple[str, list[int]]]) -> list[tuple[str, list[int]]]:
@@ -263,6 +285,25 @@ def _in_order(graph: Graph, stages: list[tuple[str, list[int]]]) -> list[tuple[s
         waiting.remove(ready)
         ordered.append(ready)
     return [stages[k] for k in ordered]
+
+
+def _with_side(
+    problem: Problem, stages: list[tuple[str, list[int]]]
+) -> list[tuple[str, list[int]]]:
+    """The stages with the side operators that no block holds, each in that of its first reader.
+
+    They need nothing but each other, so stages stay convex and in a topological order.
+    """
+    graph = problem.graph
+    found = [(device, list(members)) for device, members in stages]
+    home = {i: k for k, (_, members) in enumerate(found) for i in members}
+    for i in range(len(graph.operators) - 1, -1, -1):
+        readers = [home[j] for j in graph.successors[i] if j in home]
+        if i in home or not readers:
+            continue
+        home[i] = min(readers)
+        found[home[i]][1].append(i)
+    return [(device, sorted(members)) for device, members in found]
 
 
 def _with_dead(

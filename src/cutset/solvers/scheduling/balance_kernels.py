@@ -187,19 +187,20 @@ def move(
                         if m.group[j] == m.group[i]:
                             chosen[j] = True
             moved = np.flatnonzero(chosen)
-        home = device[moved[0]]
         worth = _targets(m, device)
         trial = device.copy()
         where = -1
         for d in range(len(m.memory_limit)):
-            if d == home or not worth[d]:
+            if not worth[d]:
                 continue
-            able = True
+            able, stays = True, True
             for i in moved:
+                if device[i] != d:
+                    stays = False
                 trial[i] = d
                 if m.compute_s[d, i] == np.inf:
                     able = False
-            if not able:
+            if stays or not able:
                 continue
             done += 1
             value = grouped_score(m, trial, order, for_latency)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from cutset.graph import Graph
+from cutset.plan import Plan
 from cutset.problem import Budget, Objective, Problem
+from cutset.solvers.arrays import Ints
 from cutset.solvers.latency.latency_model import latency_model
-from cutset.solvers.scheduling.list_schedule import Schedule, rank_order, value_s
+from cutset.solvers.scheduling.groups import move_groups
+from cutset.solvers.scheduling.list_schedule import (
+    Schedule,
+    list_schedule,
+    rank_order,
+    value_s,
+)
 from cutset.solvers.scheduling.stages_of import PIECE, stages_of
+from cutset.solvers.search import best_single, single_stage
+
+_JOINING = 1e8  # effort of joining the stages of a plan that may be the last
 
 
 def balanced(
@@ -19,9 +32,10 @@ def balanced(
 
     Moved are operators, chains, and the beginnings and ends of the stages on the critical path
     (for throughput: of the devices at the bottleneck), to the device where the value falls most.
-    Where no move helps, operators are ordered anew by the ranks of where they are now. `effort`
-    limits the search, in visits of operators and tensors; so does the budget, to which every plan
-    that improves is reported. Never worse than `start`.
+    Where none helps, what hangs together anywhere (`move_groups`) moves. Where that does not help
+    either, operators are ordered anew by the ranks of where they are now. `effort` limits the
+    search, in visits of operators and tensors; so does the budget, to which every plan that
+    improves is reported. Never worse than `start`.
     """
     from cutset.solvers.scheduling import balance_kernels as kernels
     from cutset.solvers.scheduling.list_kernels import ranks_on
@@ -33,20 +47,24 @@ def balanced(
     best = value_s(problem, start)
     work = m.work
     tries = max(PIECE // work, 1)
+    together = _units(problem.graph)
     while not math.isinf(best):
         before = best
-        pool, begin, end = kernels.units(m, device, order, chain, latency)
-        first = 0
-        while first < len(begin):
-            if budget.exhausted() or effort <= 0:
-                return Schedule(device, order)
-            value, first, done = kernels.move(
-                m, device, order, pool, begin, end, first, tries, best, latency
-            )
-            effort -= done * work
-            if value < best:
-                best = value
-                budget.report(stages_of(problem, device, order, effort=0))
+        late = kernels.units(m, device, order, chain, latency)
+        for pool, begin, end in (late, together):
+            if best < before:
+                break  # what the value hangs on has changed
+            first = 0
+            while first < len(begin):
+                if budget.exhausted() or effort <= 0:
+                    return Schedule(device, order)
+                value, first, done = kernels.move(
+                    m, device, order, pool, begin, end, first, tries, best, latency
+                )
+                effort -= done * work
+                if value < best:
+                    best = value
+                    budget.report(stages_of(problem, device, order, effort=0))
         if best < before:
             continue
         again = Schedule(device, rank_order(ranks_on(m, device)))
@@ -57,18 +75,42 @@ def balanced(
     return Schedule(device, order)
 
 
+def _units(graph: Graph) -> tuple[Ints, Ints, Ints]:
+    """The groups of `move_groups` as `kernels.move` takes them: operators, begins, ends."""
+    groups = list(move_groups(graph))
+    end = np.cumsum([len(group) for group in groups], dtype=np.int64)
+    begin = end - np.array([len(group) for group in groups], dtype=np.int64)
+    return np.array([i for group in groups for i in group], dtype=np.int64), begin, end
+
+
+def starts(problem: Problem, budget: Budget) -> Iterator[tuple[Schedule, Plan]]:
+    """What balancing starts from: the best single device (found before anything is compiled) and
+    a list schedule.
+
+    Raises InfeasibleError where no plan was found, which is no proof that there is none.
+    """
+    single = on_one_device(problem)
+    if single is not None:
+        name = problem.cluster.devices[int(single.device[0])].name
+        yield single, single_stage(problem, name)
+    listed = list_schedule(problem, contended=True)
+    yield listed, stages_of(problem, listed.device, listed.order, budget)
+
+
+def balanced_plans(
+    problem: Problem, begun: Sequence[Schedule], budget: Budget, *, effort: float
+) -> Iterator[Plan]:
+    """The plans of `begun` after load balancing, the last one's first."""
+    for start in reversed(begun):
+        found = balanced(problem, start, budget, effort=effort / len(begun))
+        yield stages_of(problem, found.device, found.order, budget, effort=_JOINING)
+
+
 def on_one_device(problem: Problem) -> Schedule | None:
     """All on the device where one stage has the best value, if one can run and hold it all."""
-    from cutset.solvers.latency.latency_kernels import score
-
-    m = latency_model(problem)
-    latency = problem.objective is Objective.LATENCY
-    order = np.arange(m.operators, dtype=np.int64)
-    stage = np.zeros(m.operators, dtype=np.int64)
-    best, best_s = None, math.inf
-    for d in range(m.devices):
-        device = np.full(m.operators, d, dtype=np.int64)
-        value = score(m, device, order, stage, latency, True)
-        if value < best_s:
-            best, best_s = Schedule(device, order), value
-    return best
+    plan, _ = best_single(problem, required=False)
+    if plan is None:
+        return None
+    count = len(problem.graph.operators)
+    where = [d.name for d in problem.cluster.devices].index(plan.devices[0])
+    return Schedule(np.full(count, where, dtype=np.int64), np.arange(count, dtype=np.int64))

@@ -180,7 +180,8 @@ def schedule(
                 best, best_end, best_start, best_slot = d, total, begin, low
         if best < 0:
             return device, start, end, i
-        d = best
+        device[i] = best
+        d = device[i]  # not `best`, which is a literal to numba at first, and compiled for again
         new_memory = m.memory[i]
         if g >= 0:
             new_memory = group_memory[g] if group_device[g] < 0 else 0.0
@@ -201,7 +202,6 @@ def schedule(
                 there[t, d] = until + m.latency_s[a, d] + m.bytes_[t] * m.recv_s_per_byte[d]
             else:
                 there[t, d] = there[t, a] + transfer_s(m, t, a, d)
-        device[i] = d
         start[i] = best_start
         end[i] = best_start + m.compute_s[d, i]
         for k in range(slots[d], best_slot, -1):

@@ -16,8 +16,8 @@ from cutset.solvers.latency.latency_kernels import (
     memory_kept,
     memory_used,
     moves,
-    score,
     timeline,
+    value_s,
 )
 from cutset.solvers.latency.latency_model import LatencyModel
 
@@ -184,7 +184,7 @@ def join(
         if partner >= 0:
             trial, acyclic = listed(m, device, order, trial)
             if acyclic:
-                value = score(m, device, order, trial, for_latency, False)
+                value = value_s(m, device, order, trial, for_latency)
         if value < np.inf and value <= best * (1 + 1e-13):
             anchor = 0  # an operator of the stage that grew
             while stage[order[anchor]] != first:
@@ -200,7 +200,7 @@ def join(
 
 @njit(cache=True, nogil=True)
 def grouped_score(m: LatencyModel, device: Ints, order: Ints, for_latency: bool) -> float:
-    """`score` of the stages of `group`, joined as `fit` does where memory asks for it."""
+    """Seconds, of the stages of `group`, joined as `fit` does where memory asks for it."""
     at, targets, receives, sends, linked = moves(m, device, order)
     if not linked:
         return np.inf

@@ -57,7 +57,7 @@ def _stages(
     if not evaluator.memory_kept(m, device, stage):
         stage = kernels.fit(m, device, order, stage)
     latency = problem.objective is Objective.LATENCY
-    best = evaluator.score(m, device, order, stage, latency, False)
+    best = evaluator.value_s(m, device, order, stage, latency)
     if math.isinf(best):
         return stage
     work = m.work

@@ -184,6 +184,45 @@ def test_like_devices_are_not_tried_twice(multicast: bool, overhead_s: float) ->
     assert solution.proof == "optimal"
 
 
+def test_blocks_that_are_the_same_share_their_search_but_not_their_operators() -> None:
+    """Two diamonds in a row, all alike but for their operators' names."""
+    operators, reads = [], "x"
+    for part in "pq":
+        operators.append(Operator(f"{part}a", "Any", (reads,), (f"{part}t",)))
+        operators += [
+            Operator(f"{part}{i}", "Any", (f"{part}t",), (f"{part}u{i}",)) for i in range(2)
+        ]
+        reads = f"{part}z"
+        operators.append(Operator(reads, "Any", (f"{part}u0", f"{part}u1"), (reads,)))
+    tensors = {t: Tensor(t, 1000) for op in operators for t in (*op.inputs, *op.outputs)}
+    graph = Graph("twice", tuple(operators), tensors, ("x",), (reads,))
+    solution = solve(helpers(graph, 1), "makespan")
+    # each: 10, then 1 for the tensor and 10 for both branches, then 10 where the second one ran
+    assert solution.value_s == pytest.approx(2 * 0.031, rel=1e-9)
+    assert solution.proof == "optimal"
+
+
+def test_no_worse_than_balance_where_memory_is_short() -> None:
+    for seed in range(4):
+        graph, cost = graphs.layered(30, seed)
+        needed = sum(op.memory_bytes for op in graph.operators) + graph.stage_memory_bytes
+        names = "abc"
+        cluster = Cluster(
+            tuple(
+                Device(n, kind, memory_bytes=0.6 * needed + 1)
+                for n, kind in zip(names, ("slow", "fast", "fast"), strict=True)
+            ),
+            (),
+            "a",
+            "a",
+            default_link=Link("", "", 1e9, 0.0003),
+        )
+        problem = Problem(graph, cluster, cost)
+        found = makespan(problem, Budget(), max_nodes=1_000)
+        balanced = solve(problem, "balance")
+        assert value_of(problem, found.plan) <= balanced.value_s * (1 + 1e-9)
+
+
 def test_faster_is_never_worse() -> None:
     """Of proven values. A few are not: transfers in the evaluator's order may not be what the
     search counted."""

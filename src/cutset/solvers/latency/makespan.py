@@ -39,11 +39,11 @@ from cutset.solvers.latency.latency_blocks import LARGE, Block, latency_blocks
 from cutset.solvers.scheduling.balancing import balanced_plans, starts
 from cutset.solvers.scheduling.list_schedule import Schedule
 from cutset.solvers.scheduling.stages_of import stages_of
-from cutset.solvers.search import infeasible, single_stage, value_of
+from cutset.solvers.search import none_found, single_stage, value_of
 
 _ROUNDING = 1e-12  # relative: a plan of the same value is not better
 _CLOSED = 1e-10  # relative: bounds are sums in another order than the evaluator's
-_FIRST_NODES, _MORE = 1_000, 16  # of the search of a cell; how many times as many if it stays open
+_FIRST_NODES, _MORE = 8_000, 16  # of the search of a cell; how many times as many if it stays open
 _BALANCING = 5e7  # effort of balancing before the search: a second
 
 
@@ -94,7 +94,7 @@ class _Search:
 def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) -> Proposal:
     """The plan of least latency that was found, and a bound on any untiled plan.
 
-    Raises InfeasibleError that says what is short.
+    Raises InfeasibleError that says what is short, and whether that rules out every plan.
     """
     cluster = cluster_arrays(problem)
     run = _Search(problem, budget, [], [])
@@ -106,19 +106,27 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
         large = max(b.count for b in blocks) > LARGE
         _prepare(run, blocks, cluster)
         _offer_path(run, *_ends(run))
-        if large:  # the search may not end, and needs a good plan to be short
+        early = large or _short_of_memory(problem)
+        if early:  # the search may not end, and needs a good plan to be short
             _balance(run, begun)
         _improve(run, max_nodes)
-        if not large and not run.closed():
+        if not early and not run.closed():
             _balance(run, begun)
     else:
         run.raise_bound(0.0)
     if run.plan is None:
-        raise infeasible(problem, None)
+        raise none_found(problem, "makespan")
     _joined(run)
     bound = run.value_s if run.closed() else run.bound_s
     budget.report(run.plan, bound, scopes.FULL)
     return Proposal(run.plan, bound, scopes.FULL)
+
+
+def _short_of_memory(problem: Problem) -> bool:
+    """Whether a device could not hold all, so that blocks are not independent."""
+    needed = sum(op.memory_bytes for op in problem.graph.operators)
+    least = min(device.memory_bytes for device in problem.cluster.devices)
+    return needed + problem.graph.stage_memory_bytes > least
 
 
 def _start(run: _Search) -> list[Schedule]:

@@ -150,10 +150,7 @@ class Walks:
             if needed > _ARCS:
                 return None
             self.arcs = self._arcs(needed + needed // 4)
-        if self.held:  # then a cut where much is possible is not all that counts
-            self.free.fill(False)
-        else:
-            walk_kernels.open_cuts(self.chain, loose(beta), self.slack, self.free)
+        walk_kernels.open_cuts(self.chain, loose(beta), self.slack, self.free)
         return True
 
     def labels(self, room: int) -> label_kernels.Labels:
@@ -194,6 +191,7 @@ class Walks:
         from cutset.solvers.throughput import label_kernels
 
         lb = self.labels(room)
+        free = np.zeros_like(self.free) if self.held else self.free  # there more counts
         steps = 50
         while True:
             began_s = time.perf_counter()
@@ -201,7 +199,7 @@ class Walks:
                 self.chain,
                 self.arcs,
                 self.slack,
-                self.free,
+                free,
                 self.cut_of,
                 self.reach,
                 self.behind,
@@ -243,7 +241,7 @@ class Walks:
                 memory,
                 lb,
                 loose(self._beta),
-                self.held,
+                False,
                 steps,
             )
             if end == 1:

@@ -216,7 +216,7 @@ class Walks:
             took_s = max(time.perf_counter() - began_s, 1e-6)
             steps = max(1, min(steps * 2, int(steps * _PIECE_S / took_s)))
 
-    def beam(self, score: Floats, weight: Floats, width: int) -> Path | None:
+    def beam(self, score: Floats, weight: Floats, width: int, held: bool) -> Path | None:
         """After `arranged`: a simple path to the end, if one is among the best partial ones.
 
         Of the labels of as many stages, the `width` with the least score are kept: the largest
@@ -226,6 +226,7 @@ class Walks:
 
         n = len(self.chain.limit)
         lb = self.labels(width * 60 + 5_000)
+        free = np.zeros_like(self.free) if held else self.free
         memory = np.full(n, (1 << min(n, REMEMBERED)) - 1, dtype=np.int64)
         bits = np.arange(min(n, REMEMBERED))
         begin, steps = 0, 1
@@ -234,14 +235,14 @@ class Walks:
                 self.chain,
                 self.arcs,
                 self.slack,
-                self.free,
+                free,
                 self.cut_of,
                 self.reach,
                 self.behind,
                 memory,
                 lb,
                 loose(self._beta),
-                False,
+                held,
                 steps,
             )
             if end == 1:

@@ -89,9 +89,10 @@ class Search:
         """Whether a pipeline is within beta; a better one is kept. None where it is not known."""
         if (found := self.walks.arranged(beta)) is not True:
             return found
-        path = self.walks.beam(self._score, self._weight, width)
-        if path is not None and self.offer_path(path) <= loose(beta):
-            return True
+        for held in (False, True)[: 1 + self.walks.held]:
+            path = self.walks.beam(self._score, self._weight, width, held)
+            if path is not None and self.offer_path(path) <= loose(beta):
+                return True
         steps = 16 * room if len(self.memory) <= _FEW else room / 4
         work = 0
         while work < _ROUNDS * room:

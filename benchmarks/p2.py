@@ -22,11 +22,11 @@ from p2_problems import LAWS, memory_for, problem
 
 from cutset.errors import PlanningError
 from cutset.graph import Graph
-from cutset.planner import solve
-from cutset.problem import Problem
+from cutset.problem import Budget, Problem
 from cutset.solvers.search import value_of
 from cutset.solvers.throughput.block_chain import block_chain
 from cutset.solvers.throughput.pipeline_start import greedy_path
+from cutset.solvers.throughput.pipelines import best_pipeline
 from cutset.testing import graphs
 
 DEVICES = (5, 10, 20, 50)
@@ -41,23 +41,28 @@ PROVEN = 1e-9
 
 
 def measure(p: Problem, limit_s: float) -> dict[str, Any]:
-    """One problem solved: value, bound, gap, seconds; and the greedy pipeline's value."""
+    """The best pipeline of one problem: value, bound, gap, seconds; and the greedy one's value."""
     chain = block_chain(p)
     path = greedy_path(chain.arrays)
     greedy = None if path is None else value_of(p, chain.plan(p.graph, *path))
     begin = time.perf_counter()
     try:
-        s = solve(p, "bottleneck", time_limit_s=limit_s)
+        found = best_pipeline(p, Budget(limit_s))
     except PlanningError as error:
         return {"failed": error.message, "elapsed_s": time.perf_counter() - begin}
+    elapsed_s = time.perf_counter() - begin
+    if found is None:
+        return {"failed": "proven: no pipeline", "elapsed_s": elapsed_s}
+    value_s = value_of(p, found.plan)
+    gap = 1 - found.bound_s / value_s
     return {
-        "value_s": s.value_s,
-        "bound_s": s.bound_s,
-        "gap": s.gap,
-        "proven": s.gap <= PROVEN,
-        "stages": len(s.plan.stages),
+        "value_s": value_s,
+        "bound_s": found.bound_s,
+        "gap": gap,
+        "proven": gap <= PROVEN,
+        "stages": len(found.plan.stages),
         "greedy_s": greedy,
-        "elapsed_s": s.elapsed_s,
+        "elapsed_s": elapsed_s,
     }
 
 

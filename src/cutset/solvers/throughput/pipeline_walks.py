@@ -150,10 +150,7 @@ class Walks:
             if needed > _ARCS:
                 return None
             self.arcs = self._arcs(needed + needed // 4)
-        if self.held:  # then a cut where much is possible is not all that counts
-            self.free.fill(False)
-        else:
-            walk_kernels.open_cuts(self.chain, loose(beta), self.slack, self.free)
+        walk_kernels.open_cuts(self.chain, loose(beta), self.slack, self.free)
         return True
 
     def labels(self, room: int) -> label_kernels.Labels:
@@ -194,6 +191,7 @@ class Walks:
         from cutset.solvers.throughput import label_kernels
 
         lb = self.labels(room)
+        free = np.zeros_like(self.free) if self.held else self.free  # there more counts
         steps = 50
         while True:
             began_s = time.perf_counter()
@@ -201,7 +199,7 @@ class Walks:
                 self.chain,
                 self.arcs,
                 self.slack,
-                self.free,
+                free,
                 self.cut_of,
                 self.reach,
                 self.behind,
@@ -218,7 +216,7 @@ class Walks:
             took_s = max(time.perf_counter() - began_s, 1e-6)
             steps = max(1, min(steps * 2, int(steps * _PIECE_S / took_s)))
 
-    def beam(self, score: Floats, weight: Floats, width: int) -> Path | None:
+    def beam(self, score: Floats, weight: Floats, width: int, held: bool) -> Path | None:
         """After `arranged`: a simple path to the end, if one is among the best partial ones.
 
         Of the labels of as many stages, the `width` with the least score are kept: the largest
@@ -228,6 +226,7 @@ class Walks:
 
         n = len(self.chain.limit)
         lb = self.labels(width * 60 + 5_000)
+        free = np.zeros_like(self.free) if held else self.free
         memory = np.full(n, (1 << min(n, REMEMBERED)) - 1, dtype=np.int64)
         bits = np.arange(min(n, REMEMBERED))
         begin, steps = 0, 1
@@ -236,14 +235,14 @@ class Walks:
                 self.chain,
                 self.arcs,
                 self.slack,
-                self.free,
+                free,
                 self.cut_of,
                 self.reach,
                 self.behind,
                 memory,
                 lb,
                 loose(self._beta),
-                self.held,
+                held,
                 steps,
             )
             if end == 1:

@@ -89,13 +89,17 @@ class Search:
         """Whether a pipeline is within beta; a better one is kept. None where it is not known."""
         if (found := self.walks.arranged(beta)) is not True:
             return found
-        path = self.walks.beam(self._score, self._weight, width)
-        if path is not None and self.offer_path(path) <= loose(beta):
-            return True
+        for held in (False, True)[: 1 + self.walks.held]:
+            path = self.walks.beam(self._score, self._weight, width, held)
+            if path is not None and self.offer_path(path) <= loose(beta):
+                return True
+        steps = 16 * room if len(self.memory) <= _FEW else room / 4
         work = 0
         while work < _ROUNDS * room:
             walk = self.walks.search(self.memory, room)
             work += self.walks.labelled + room // 100
+            if walk is None and self.walks.held:
+                return self.exact(beta, steps)
             if not isinstance(walk, tuple):
                 return walk
             if len(set(walk[0])) < len(walk[0]):
@@ -104,7 +108,6 @@ class Search:
             if self.offer_path(walk) <= loose(beta):
                 return True
             if self.walks.held or not self.walks.can_hold:
-                steps = 16 * room if len(self.memory) <= _FEW else room / 4
                 return self.exact(beta, steps)
             self.walks.held = True
             self.walks.arranged(beta)

@@ -26,6 +26,7 @@ from cutset.solvers.throughput.pipeline_walks import REMEMBERED, Path, Walks, lo
 _CLOSED = 5e-10  # relative: a proof that nothing is better by more than this is a proof
 _STEPS = 5_000  # of a descent between two looks at the clock
 _FEW_DESCENTS = 100_000  # stages tried
+_IMPROVED = 8  # times by descents in a row, which may be by little each
 _FEW = 6  # devices whose orders can all be tried
 _EFFORTS = 4
 _ROUNDS = 5  # as many labels as this times the room for them, until a threshold is left open
@@ -179,7 +180,9 @@ class Search:
     def improve(self, steps: float) -> bool:
         """Better pipelines by depth-first search, about `steps` tried stages each; whether it is
         proven that there is none better than the last."""
-        while self.plan is not None:
+        for _ in range(_IMPROVED):
+            if self.plan is None:
+                break
             before_s = self.value_s
             found = self.exact(min(self.closed_s, self.top_s), steps)
             if found is False and self.closed_s <= self.top_s:

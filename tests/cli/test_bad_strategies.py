@@ -37,7 +37,7 @@ HEAD = """\
 from __future__ import annotations
 
 import sys
-import time
+import threading
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -201,7 +201,7 @@ def test_one_that_never_returns_and_talks_all_the_time_is_left(here: Path) -> No
 def test_one_that_never_returns(
     reported: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    loop = "while not budget.stopped:\n            time.sleep(0.01)\n"
+    loop = "while not budget.stopped:\n            threading.Event().wait(0.01)\n"
     Path("mine.py").write_text(CALL + reported + "\n        " + loop)
     command = ["plan", "w.json", "--strategy", "./mine.py:S", "--time-limit", "0.2", "--json"]
     status = cli.run(command)

@@ -136,15 +136,6 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     return "--json" in _own(arguments)
 
 
-def _with_interface(arguments: Sequence[str]) -> list[str]:
-    """`--discover` without a value means every interface; typer knows no optional values."""
-    following = [*arguments[1:], "-"]
-    return [
-        "--discover=auto" if a == "--discover" and after.startswith("-") else a
-        for a, after in zip(arguments, following, strict=True)
-    ]
-
-
 def _not_installed(module: str) -> UsageError:
     extra = EXTRAS[module]
     return UsageError(

@@ -185,53 +185,15 @@ class Walks:
         """Labels that the last search made."""
         return 0 if self._labels is None else int(self._labels.counts[0])
 
-    def search(self, memory: np.typing.NDArray[np.int64], room: int) -> Path | bool | None:
-        """After `arranged`: a walk to the end that goes to no device that it remembers; False
-        where there is none, None where time or room for labels ended the search."""
+    def _extend(
+        self, memory: np.typing.NDArray[np.int64], lb: label_kernels.Labels, held: bool, steps: int
+    ) -> int:
+        """Go on from `steps` labels: what `label_kernels.extend` says of the search."""
         from cutset.solvers.throughput import label_kernels
 
-        lb = self.labels(room)
-        free = np.zeros_like(self.free) if self.held else self.free  # there more counts
-        steps = 50
-        while True:
-            began_s = time.perf_counter()
-            end = label_kernels.extend(
-                self.chain,
-                self.arcs,
-                self.slack,
-                free,
-                self.cut_of,
-                self.reach,
-                self.behind,
-                memory,
-                lb,
-                loose(self._beta),
-                self.held,
-                steps,
-            )
-            if end >= 0:
-                return self.path(lb) if end else False
-            if end == -2 or self.budget.exhausted():
-                return None
-            took_s = max(time.perf_counter() - began_s, 1e-6)
-            steps = max(1, min(steps * 2, int(steps * _PIECE_S / took_s)))
-
-    def beam(self, score: Floats, weight: Floats, width: int, held: bool) -> Path | None:
-        """After `arranged`: a simple path to the end, if one is among the best partial ones.
-
-        Of the labels of as many stages, the `width` with the least score are kept: the largest
-        over i of score[i, cut], what is left to do, by the sum of weight[i, d] of devices left.
-        """
-        from cutset.solvers.throughput import label_kernels
-
-        n = len(self.chain.limit)
-        lb = self.labels(width * 60 + 5_000)
-        free = np.zeros_like(self.free) if held else self.free
-        memory = np.full(n, (1 << min(n, REMEMBERED)) - 1, dtype=np.int64)
-        bits = np.arange(min(n, REMEMBERED))
-        begin, steps = 0, 1
-        for _ in range(n):
-            end = label_kernels.extend(
+        free = np.zeros_like(self.free) if held else self.free  # there more counts
+        return int(
+            label_kernels.extend(
                 self.chain,
                 self.arcs,
                 self.slack,
@@ -245,6 +207,36 @@ class Walks:
                 held,
                 steps,
             )
+        )
+
+    def search(self, memory: np.typing.NDArray[np.int64], room: int) -> Path | bool | None:
+        """After `arranged`: a walk to the end that goes to no device that it remembers; False
+        where there is none, None where time or room for labels ended the search."""
+        lb = self.labels(room)
+        steps = 50
+        while True:
+            began_s = time.perf_counter()
+            end = self._extend(memory, lb, self.held, steps)
+            if end >= 0:
+                return self.path(lb) if end else False
+            if end == -2 or self.budget.exhausted():
+                return None
+            took_s = max(time.perf_counter() - began_s, 1e-6)
+            steps = max(1, min(steps * 2, int(steps * _PIECE_S / took_s)))
+
+    def beam(self, score: Floats, weight: Floats, width: int, held: bool) -> Path | None:
+        """After `arranged`: a simple path to the end, if one is among the best partial ones.
+
+        Of the labels of as many stages, the `width` with the least score are kept: the largest
+        over i of score[i, cut], what is left to do, by the sum of weight[i, d] of devices left.
+        """
+        n = len(self.chain.limit)
+        lb = self.labels(width * 60 + 5_000)
+        memory = np.full(n, (1 << min(n, REMEMBERED)) - 1, dtype=np.int64)
+        bits = np.arange(min(n, REMEMBERED))
+        begin, steps = 0, 1
+        for _ in range(n):
+            end = self._extend(memory, lb, held, steps)
             if end == 1:
                 devices, cuts = self.path(lb)
                 return (devices, cuts) if len(set(devices)) == len(devices) else None

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -140,6 +141,25 @@ def test_killed_worker_ends_every_request(tmp_path: Path) -> None:
         again = coordinator.deploy(plan, submodels, toy.graph())
         x = toy.inputs(1)[0]
         np.testing.assert_array_equal(again.session().run(None, {"x": x})[0], toy.expected(x))
+
+
+def test_a_request_amid_the_clean_up_of_a_loss_says_what_was_lost(tmp_path: Path) -> None:
+    plan, submodels = toy.plan(SPLIT)
+    found: SimpleQueue[BaseException | None] = SimpleQueue()
+    with Coordinator(toy.cluster(), cache_dir=tmp_path) as coordinator:
+        deployment = coordinator.deploy(plan, submodels, toy.graph(), window=4)
+        session = deployment.session()
+        hear = session.lost
+
+        def late(error: CutsetError) -> None:
+            for thread in deployment._cleaning:
+                thread.join()  # the devices are freed before the session hears of the loss
+            found.put(session.submit({"x": toy.inputs(1)[0]}).exception(20))
+            hear(error)
+
+        session.lost = late  # type: ignore[method-assign]
+        os.kill(pid_of(coordinator, "server"), signal.SIGKILL)
+        assert isinstance(found.get(timeout=30), WorkerLostError)
 
 
 def test_fallback_answers_when_the_server_is_gone(tmp_path: Path) -> None:

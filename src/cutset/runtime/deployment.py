@@ -217,7 +217,13 @@ class Deployment:
     # --- what the session asks (Backend)
 
     def feed(self, request: int, feeds: Mapping[str, Array], expires_s: float) -> None:
-        self._local.host.feed(self._key, request, feeds, expires_s)
+        try:
+            self._local.host.feed(self._key, request, feeds, expires_s)
+        except CutsetError:
+            # After a loss the epoch may be freed here before the session hears why.
+            if self._error is not None:
+                raise self._error from None
+            raise
 
     def cancel(self, request: int) -> None:
         self._local.host.cancel(self._key, request)

@@ -10,12 +10,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cutset.cluster import Device
 from cutset.errors import InfeasibleError
 from cutset.estimate import estimate
 from cutset.plan import Plan
 from cutset.problem import Problem
-from cutset.solvers.throughput.period_model import placement_plan
+from cutset.solvers.filling import filled_plans, parts_of, room, runs
 
 
 @dataclass(frozen=True, order=True)
@@ -97,7 +96,7 @@ def impossible(problem: Problem) -> InfeasibleError | None:
     passed = _passed_on(problem)
     if passed is not None:
         return passed
-    parts = _parts(problem)
+    parts = parts_of(problem)
     for check in (_nowhere_to_run, _nowhere_to_fit, _out_of_reach):
         for name, operators in parts:
             error = check(problem, name, operators)
@@ -105,8 +104,8 @@ def impossible(problem: Problem) -> InfeasibleError | None:
                 return error
     graph, devices = problem.graph, problem.cluster.devices
     total = sum(op.memory_bytes for op in graph.operators)
-    room = sum(_room(problem, d) for d in devices)
-    if total <= room:
+    held = sum(room(problem, d) for d in devices)
+    if total <= held:
         return None
     each = (
         f" beside {graph.stage_memory_bytes} bytes for a stage" if graph.stage_memory_bytes else ""
@@ -114,28 +113,18 @@ def impossible(problem: Problem) -> InfeasibleError | None:
     largest = max(devices, key=lambda d: d.memory_bytes)
     return InfeasibleError(
         f"the operators take {total} bytes, and the {_count(len(devices), 'device')} together"
-        f" {'has' if len(devices) == 1 else 'have'} {room:.0f}{each}",
+        f" {'has' if len(devices) == 1 else 'have'} {held:.0f}{each}",
         field=f"devices.{largest.name}.memory",
         value=f"{largest.memory_bytes:.0f} bytes",
-        remedy=f"they are {total - room:.0f} bytes short: state more memory, or add a device",
+        remedy=f"they are {total - held:.0f} bytes short: state more memory, or add a device",
     )
 
 
 def ways_with_more_memory(problem: Problem) -> list[Way]:
-    """For each device, what it needs if the others are filled in the order of the graph and the
-    rest is put there; the least first. Only plans that could run are counted, so each is enough;
-    less may do."""
-    devices = problem.cluster.devices
-    found = []
-    for last in range(len(devices)):
-        placement = _filled(problem, last)
-        if placement is None:
-            continue
-        plan = placement_plan(problem, placement)
-        enough = _way(problem, plan, devices[last].name)
-        if enough is not None:
-            found.append(enough)
-    return sorted(found)
+    """For each device, what it needs to take what the others do not hold (filling.py); the least
+    first. Only plans that could run are counted, so each is enough; less may do."""
+    found = (_way(problem, plan, device) for device, plan in filled_plans(problem))
+    return sorted(known for known in found if known is not None)
 
 
 def _way(problem: Problem, plan: Plan, device: str) -> Way | None:
@@ -149,64 +138,15 @@ def _way(problem: Problem, plan: Plan, device: str) -> Way | None:
     return way(problem, {device: float(memory.get(device, 0))})
 
 
-def _filled(problem: Problem, last: int) -> list[int] | None:
-    """Parts in the order of the graph, each on the device of the one before while it has room."""
-    devices = problem.cluster.devices
-    order = sorted(range(len(devices)), key=lambda d: (-_room(problem, devices[d]), d))
-    left = {d: _room(problem, devices[d]) for d in order if d != last}
-    placement = [last] * len(problem.graph.operators)
-    here: int | None = None
-    for _, operators in _parts(problem):
-        needed = sum(problem.graph.operators[i].memory_bytes for i in operators)
-        can = [d for d in order if _runs(problem, devices[d].name, operators)]
-        fitting = [d for d in can if d != last and left[d] >= needed]
-        if here in fitting:
-            chosen = here
-        elif fitting:
-            chosen = fitting[0]
-        elif last in can:
-            chosen = last
-        else:
-            return None
-        assert chosen is not None
-        if chosen != last:
-            left[chosen] -= needed
-            here = chosen
-        for i in operators:
-            placement[i] = chosen
-    return placement
-
-
-def _parts(problem: Problem) -> list[tuple[str, list[int]]]:
-    """Operators that share a device, with the words for them; single ones and colocate groups."""
-    found: dict[tuple[str, str], list[int]] = {}
-    for i, op in enumerate(problem.graph.operators):
-        key = ("operator", op.name) if op.colocate is None else ("group", op.colocate)
-        found.setdefault(key, []).append(i)
-    return [
-        (f"operator {name!r}" if kind == "operator" else f"the colocate group {name!r}", operators)
-        for (kind, name), operators in found.items()
-    ]
-
-
-def _runs(problem: Problem, device: str, operators: Sequence[int]) -> bool:
-    seconds = problem.compute_s(device)
-    return all(math.isfinite(seconds[i]) for i in operators)
-
-
-def _room(problem: Problem, device: Device) -> float:
-    return max(device.memory_bytes - problem.graph.stage_memory_bytes, 0.0)
-
-
 def _nowhere_to_run(
     problem: Problem, name: str, operators: Sequence[int]
 ) -> InfeasibleError | None:
     devices, graph = problem.cluster.devices, problem.graph
-    if any(_runs(problem, d.name, operators) for d in devices):
+    if any(runs(problem, d.name, operators) for d in devices):
         return None
     kinds = ", ".join(sorted({d.kind for d in devices}))
     for i in operators:
-        if not any(_runs(problem, d.name, [i]) for d in devices):
+        if not any(runs(problem, d.name, [i]) for d in devices):
             return InfeasibleError(
                 f"operator {graph.operators[i].name!r} can run on no device of the cluster",
                 field=f"operators.{graph.operators[i].name}.compute_s",
@@ -226,7 +166,7 @@ def _nowhere_to_fit(
     problem: Problem, name: str, operators: Sequence[int]
 ) -> InfeasibleError | None:
     graph = problem.graph
-    able = [d for d in problem.cluster.devices if _runs(problem, d.name, operators)]
+    able = [d for d in problem.cluster.devices if runs(problem, d.name, operators)]
     largest = max(able, key=lambda d: d.memory_bytes)
     needed = graph.stage_memory_bytes + sum(graph.operators[i].memory_bytes for i in operators)
     if needed <= largest.memory_bytes:
@@ -266,7 +206,7 @@ def _out_of_reach(problem: Problem, name: str, operators: Sequence[int]) -> Infe
     needed = graph.stage_memory_bytes + sum(graph.operators[i].memory_bytes for i in operators)
     missing: list[str] = []
     for device in cluster.devices:
-        if not _runs(problem, device.name, operators) or needed > device.memory_bytes:
+        if not runs(problem, device.name, operators) or needed > device.memory_bytes:
             continue
         pairs = [(cluster.source, device.name)] if asks else []
         pairs += [(device.name, cluster.sink)] if gives else []

@@ -20,6 +20,7 @@ from cutset.estimate import estimate
 from cutset.plan import Plan, Stage
 from cutset.problem import Budget, Objective, Problem, Proposal, check_memory
 from cutset.solvers import relaxation, scopes
+from cutset.solvers.filling import filled_plans
 from cutset.solvers.full_scope import full_bound_s
 from cutset.solvers.two_way.branch_and_bound import BranchAndBound
 from cutset.solvers.two_way.cut_table import CutTable, all_cuts
@@ -72,6 +73,13 @@ def _best_single(problem: Problem) -> tuple[Plan | None, float]:
         if value < best[1]:
             best = (plan, value)
     return best
+
+
+@lru_cache(maxsize=8)
+def fitting_plan(problem: Problem) -> Plan | None:
+    """A plan that can run and fits, judged by memory only; None where filling finds none."""
+    found = (plan for _, plan in filled_plans(problem))
+    return next((plan for plan in found if value_of(problem, plan) < math.inf), None)
 
 
 def pairs(problem: Problem) -> tuple[Pair, ...]:

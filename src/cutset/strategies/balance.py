@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.scheduling.balancing import balanced_plans, starts
+from cutset.solvers.scheduling.balancing import EFFORT, balanced_plans, starts
 from cutset.solvers.search import value_of
 
 
@@ -22,7 +22,7 @@ class Balance:
     does: visits of operators and tensors, some 50 million a second.
     """
 
-    effort: float = 1e9
+    effort: float = EFFORT
 
     info: ClassVar[StrategyInfo] = StrategyInfo(
         objectives=frozenset(Objective),

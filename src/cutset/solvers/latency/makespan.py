@@ -35,16 +35,17 @@ from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers import scopes
 from cutset.solvers.arrays import ClusterArrays, Floats, cluster_arrays
 from cutset.solvers.latency.block_search import BlockSearch
+from cutset.solvers.latency.chain_plans import chain_plans
+from cutset.solvers.latency.incumbents import improving_plans
 from cutset.solvers.latency.latency_blocks import LARGE, Block, latency_blocks
-from cutset.solvers.scheduling.balancing import balanced_plans, starts
+from cutset.solvers.scheduling.balancing import starts
 from cutset.solvers.scheduling.list_schedule import Schedule
 from cutset.solvers.scheduling.stages_of import stages_of
-from cutset.solvers.search import none_found, single_stage, value_of
+from cutset.solvers.search import fitting_plan, none_found, single_stage, value_of
 
 _ROUNDING = 1e-12  # relative: a plan of the same value is not better
 _CLOSED = 1e-10  # relative: bounds are sums in another order than the evaluator's
 _FIRST_NODES, _MORE = 8_000, 16  # of the search of a cell; how many times as many if it stays open
-_BALANCING = 5e7  # effort of balancing before the search: a second
 
 
 @dataclass
@@ -98,8 +99,13 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
     """
     cluster = cluster_arrays(problem)
     run = _Search(problem, budget, [], [])
+    known = budget.best is not None  # a plan that whoever asks has from other methods
+    if budget.best is not None:
+        run.offer(budget.best.plan)
     for name in cluster.names:
         run.offer(single_stage(problem, name))
+    for plan in chain_plans(problem, budget):
+        run.offer(plan)
     blocks = latency_blocks(problem.graph)
     begun = _start(run)
     if blocks:
@@ -108,12 +114,15 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
         _offer_path(run, *_ends(run))
         early = large or _short_of_memory(problem)
         if early:  # the search may not end, and needs a good plan to be short
-            _balance(run, begun)
+            _offer_more(run, begun, known)
         _improve(run, max_nodes)
-        if not early and not run.closed():
-            _balance(run, begun)
+        if not early:
+            _offer_more(run, begun, known)
     else:
         run.raise_bound(0.0)
+        _offer_more(run, begun, known)
+    if run.plan is None and (fitting := fitting_plan(problem)) is not None:
+        run.offer(fitting)
     if run.plan is None:
         raise none_found(problem, "makespan")
     _joined(run)
@@ -141,9 +150,10 @@ def _start(run: _Search) -> list[Schedule]:
     return begun
 
 
-def _balance(run: _Search, begun: list[Schedule]) -> None:
-    """Offer what `balance` makes of that in a second or so."""
-    for plan in balanced_plans(run.problem, begun, run.budget, effort=_BALANCING):
+def _offer_more(run: _Search, begun: list[Schedule], known: bool) -> None:
+    """Offer what all other methods find, unless the best plan is proven."""
+    found = improving_plans(run.problem, run.budget, begun, lambda: run.plan, two_way=not known)
+    while not run.closed() and (plan := next(found, None)) is not None:
         run.offer(plan)
 
 

@@ -22,6 +22,8 @@ from cutset.solvers.scheduling.list_schedule import (
 from cutset.solvers.scheduling.stages_of import PIECE, stages_of
 from cutset.solvers.search import best_single, single_stage
 
+#: Of all balancing where no time limit does: visits of operators and tensors, 20 seconds' worth.
+EFFORT = 1e9
 _JOINING = 1e8  # effort of joining the stages of a plan that may be the last
 
 
@@ -37,6 +39,13 @@ def balanced(
     search, in visits of operators and tensors; so does the budget, to which every plan that
     improves is reported. Never worse than `start`.
     """
+    return balanced_within(problem, start, budget, effort)[0]
+
+
+def balanced_within(
+    problem: Problem, start: Schedule, budget: Budget, effort: float
+) -> tuple[Schedule, float]:
+    """`balanced`, and the effort that is left: 0 or less where it ended the search."""
     from cutset.solvers.scheduling import balance_kernels as kernels
     from cutset.solvers.scheduling.list_kernels import ranks_on
 
@@ -57,7 +66,7 @@ def balanced(
             first = 0
             while first < len(begin):
                 if budget.exhausted() or effort <= 0:
-                    return Schedule(device, order)
+                    return Schedule(device, order), 0.0
                 value, first, done = kernels.move(
                     m, device, order, pool, begin, end, first, tries, best, latency
                 )
@@ -72,7 +81,7 @@ def balanced(
         if not value < best * (1 - 1e-9):
             break
         best, order = value, again.order
-    return Schedule(device, order)
+    return Schedule(device, order), max(effort, 0.0)
 
 
 def _units(graph: Graph) -> tuple[Ints, Ints, Ints]:

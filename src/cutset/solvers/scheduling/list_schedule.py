@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cutset.errors import InfeasibleError
+from cutset.plan import Plan
 from cutset.problem import Objective, Problem
 from cutset.solvers.arrays import Bools, Floats, Ints
 from cutset.solvers.latency.latency_model import LatencyModel, latency_model
-from cutset.solvers.search import best_single, infeasible
+from cutset.solvers.search import best_single, fitting_plan, infeasible
 
 #: Shares of the memory limits that operators may take, tried in turn: stages take the rest.
 _SHARES = (1.0, 0.8, 0.6, 0.4)
@@ -31,6 +32,19 @@ class Schedule:
     order: Ints
 
 
+def schedule_of(problem: Problem, plan: Plan) -> Schedule:
+    """The schedule that a plan's stages are of, each in the order of the graph."""
+    positions = problem.graph.positions
+    at = {d.name: k for k, d in enumerate(problem.cluster.devices)}
+    device = np.zeros(len(positions), dtype=np.int64)
+    order: list[int] = []
+    for stage in plan.stages:
+        members = sorted(positions[name] for name in stage.operators)
+        device[members] = at[stage.device]
+        order += members
+    return Schedule(device, np.array(order, dtype=np.int64))
+
+
 def rank_order(ranks: Floats) -> Ints:
     """Operators by falling rank, ties as in the graph: topological, as ranks never rise."""
     return np.argsort(-ranks, kind="stable")
@@ -40,14 +54,16 @@ def list_schedule(problem: Problem, *, contended: bool) -> Schedule:
     """The first schedule whose plan can run and fits; `contended` as in list_kernels.schedule.
 
     Tried in turn: all devices; those that can all talk with each other; less memory for
-    operators; the other rule for transfers; the devices filled one after another; one device.
+    operators; the other rule for transfers; the devices filled one after another; one device;
+    what filling them by memory finds.
     Raises InfeasibleError, which is no proof that there is no plan.
     """
     for found in _attempts(problem, contended):
         if math.isfinite(value_s(problem, found)):
             return found
     single, _ = best_single(problem, required=False)
-    if single is None:
+    fitting = single or fitting_plan(problem)
+    if fitting is None:
         short = infeasible(problem, None)
         raise InfeasibleError(
             f"list scheduling found no plan; {short.message}",
@@ -55,10 +71,7 @@ def list_schedule(problem: Problem, *, contended: bool) -> Schedule:
             value=short.value,
             remedy=short.remedy,
         )
-    names = [d.name for d in problem.cluster.devices]
-    count = len(problem.graph.operators)
-    where = names.index(single.devices[0])
-    return Schedule(np.full(count, where, dtype=np.int64), np.arange(count, dtype=np.int64))
+    return schedule_of(problem, fitting)
 
 
 def value_s(problem: Problem, schedule: Schedule) -> float:

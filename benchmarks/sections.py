@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import dag_table
+import goals_table
 import p2_table
 import p3_table
 import plots
@@ -45,9 +46,17 @@ PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 def fill(document: str, name: str, result: tables.Result) -> str:
     """The document with section `name` made anew. Raises ValueError without its markers."""
+    return _replaced(document, name, f"{tables.origin(result)}\n\n{TABLES[name](result)}")
+
+
+def fill_goals(document: str, results: Mapping[str, tables.Result]) -> str:
+    """The document with the table of goals made anew from all results."""
+    return _replaced(document, "goals", goals_table.section(results))
+
+
+def _replaced(document: str, name: str, content: str) -> str:
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     if len(pattern.findall(document)) != 1:
         raise ValueError(f"the document needs {begin} and {end}, once")
-    text = f"{begin}\n{tables.origin(result)}\n\n{TABLES[name](result)}\n{end}"
-    return pattern.sub(lambda _: text, document)
+    return pattern.sub(lambda _: f"{begin}\n{content}\n{end}", document)

@@ -133,6 +133,15 @@ class Graph:
         return tuple(tuple(after) for after in found)
 
     @cached_property
+    def colocated(self) -> Mapping[str, tuple[int, ...]]:
+        """Colocate group -> positions of its operators, in order."""
+        groups: dict[str, list[int]] = {}
+        for i, op in enumerate(self.operators):
+            if op.colocate is not None:
+                groups.setdefault(op.colocate, []).append(i)
+        return {name: tuple(positions) for name, positions in groups.items()}
+
+    @cached_property
     def ancestors(self) -> tuple[int, ...]:
         """For each operator, the mask of all operators that it depends on (itself not)."""
         masks: list[int] = []

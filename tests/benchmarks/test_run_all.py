@@ -80,3 +80,15 @@ def test_what_misses_its_goal_is_marked(tables: ModuleType) -> None:
     result = json.loads((FOLDER / "results" / "transport.json").read_text())
     result["echo"]["unshaped"]["1000000"]["cutset"]["time_over_tcp"] = 2.5
     assert "**2.500** over" in tables.transport(result)
+
+
+def test_goals_that_are_missed_are_marked(sections: ModuleType) -> None:
+    results = {
+        name: json.loads((FOLDER / "results" / f"{name}.json").read_text())
+        for name in ("envelope", "p2", "p3")
+    }
+    row = "| P1: plans equal to min-cut | all | {} of 10000 | {} |"
+    text = "<!-- begin goals -->\n<!-- end goals -->"
+    assert row.format(10000, "yes") in sections.fill_goals(text, results)
+    results["envelope"]["summary"]["equal"] = 9999
+    assert row.format(9999, "**no**") in sections.fill_goals(text, results)

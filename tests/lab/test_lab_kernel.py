@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import select
 import signal
@@ -12,137 +10,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import onnx
 import pytest
+from lab_here import (
+    CLUSTER,
+    CUTSET,
+    Traces,
+    cluster,
+    cutset,
+    ends,
+    rate_bps,
+)
 
-from cutset import api, lab, zoo
-from cutset.cluster import Cluster
+from cutset import lab
 from cutset.errors import CutsetError, InfeasibleError, TransportError, UsageError
-from cutset.lab import Lab, commands, namespaces, places, traffic
-from cutset.lab.state import LabState
-from cutset.serde.cluster_file import parse_cluster
+from cutset.lab import Lab, commands, namespaces, traffic
 
-pytestmark = pytest.mark.lab
-
-CUTSET = (sys.executable, "-c", "from cutset.cli.main import main; main()")
-CLUSTER: dict[str, Any] = {
-    "schema": "cutset/cluster/1",
-    "source": "pi",
-    "devices": {
-        "pi": {"egress": "40Mbit/s"},
-        "server": {"memory": "64MiB"},
-        "mid": {"ingress": "30Mbit/s"},
-    },
-    "links": [
-        {"from": "pi", "to": "server", "bandwidth": "20Mbit/s", "both": True},
-        {"from": "pi", "to": "mid", "bandwidth": "50Mbit/s", "latency": "20ms", "both": True},
-        {"from": "mid", "to": "server", "both": True},
-    ],
-    "lab": {"pi": {"cpu": 0.25}, "server": {"cpu": 0.9}, "mid": {"cpu": 0.5}},
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def possible() -> None:
-    lacks = lab.unavailable()
-    if lacks is not None:
-        pytest.skip(lacks)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of the test's own, so that the lab of somebody else stays what it is."""
-    monkeypatch.setenv(places.VARIABLE, str(tmp_path / "lab"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    Path("cluster.yaml").write_text(json.dumps(CLUSTER))  # JSON is YAML
-    return tmp_path / "lab"
-
-
-def cluster(**fields: Any) -> Cluster:
-    return parse_cluster({**CLUSTER, **fields})
-
-
-@pytest.fixture
-def up(folder: Path) -> Iterator[Lab]:
-    with lab.up(cluster(), tied=True) as made:
-        yield made
-
-
-def cutset(*arguments: str, status: int = 0) -> Any:
-    """The one JSON document that the command prints."""
-    done = subprocess.run(
-        [*CUTSET, *arguments, "--json"], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == status, (done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    return json.loads(done.stdout)
-
-
-@contextlib.contextmanager
-def ends(made: Lab, *names: str) -> Iterator[list[traffic.End]]:
-    found = [traffic.End(made.open_namespace(n), made.place(n).address) for n in names]
-    try:
-        yield found
-    finally:
-        for end in found:
-            os.close(end.namespace_fd)
-
-
-def rate_bps(made: Lab, source: str, target: str, size_bytes: int) -> float:
-    """The median of five transfers: other guests of this machine stall single ones."""
-    with ends(made, source, target) as (a, b):
-        return statistics.median(traffic.payload_bps(a, b, size_bytes, 5))
-
-
-class Traces:
-    """All that a lab could leave: its processes, namespaces, interfaces, groups and files."""
-
-    def __init__(self, state: LabState) -> None:
-        self.state = state
-        keeper = state.keeper_pid
-        self.pids = {keeper, *descendants(keeper)}
-        self.guardian = next(pid for pid in self.pids if "guardian" in command_line(pid))
-        self.handles = {pid: os.pidfd_open(pid) for pid in self.pids}
-        self.namespaces = {
-            os.stat(f"/proc/{keeper}/fd/{place.namespace_fd}").st_ino for place in state.places
-        }
-        assert len(self.pids) >= 5  # keeper, guardian, relay and two workers
-        assert all(Path(folder).is_dir() for folder in state.folders)
-
-    def assert_gone(self, folder: Path) -> None:
-        for pid, handle in self.handles.items():
-            assert select.select([handle], [], [], 20)[0], command_line(pid)
-            os.close(handle)
-        assert not [f for f in self.state.folders if Path(f).exists()]
-        assert not self.namespaces & set(namespaces_in_use())
-        assert not (folder / "lab.json").exists()
-        assert not (folder / "lab.sock").exists()
-        assert not {"hub", "d0", "d1", "delay0"} & set(os.listdir("/sys/class/net"))
-
-
-def descendants(pid: int) -> Iterator[int]:
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            yield child
-            yield from descendants(child)
-
-
-def command_line(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    return ""
-
-
-def namespaces_in_use() -> Iterator[int]:
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            yield os.stat(process / "ns" / "net").st_ino
-
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("possible")]
 
 # --- coming and going
 
@@ -379,86 +264,3 @@ def test_commands_run_on_the_device_that_is_named(up: Lab) -> None:
 
 
 # --- cutset's commands inside
-
-
-def write_model_and_plan() -> None:
-    onnx.save(zoo.build("squeezenet", side=64, width=0.25), "m.onnx")
-    names = [op.name for op in api.load("m.onnx").graph.operators]
-    third = len(names) // 3
-    parts = (names[:third], names[third : 2 * third], names[2 * third :])
-    stages = [
-        {"name": f"s{i}", "device": device, "operators": list(part)}
-        for i, (device, part) in enumerate(zip(("pi", "mid", "server"), parts, strict=True))
-    ]
-    Path("p.json").write_text(json.dumps({"schema": "cutset/plan/1", "stages": stages}))
-
-
-WIDE = {
-    **CLUSTER,
-    "devices": {"pi": {}, "server": {}, "mid": {}},
-    "links": [],
-    "default_link": {"bandwidth": "50Mbit/s"},
-}
-
-
-def test_a_run_in_a_lab_of_its_own_equals_the_unsplit_model(folder: Path) -> None:
-    write_model_and_plan()
-    Path("cluster.yaml").write_text(json.dumps(WIDE))
-    found = cutset("run", "m.onnx", "--plan", "p.json", "--lab", "--requests", "8", "--verify")
-    assert found["emulated"] == "lab"
-    assert found["answered"] == 8
-    assert found["verify"]["equal"]
-    assert [s["device"] for s in found["stages"]] == ["pi", "mid", "server"]
-    assert lab.find() is None
-    assert not (folder / "lab.json").exists()
-
-
-def test_a_lab_that_is_up_is_used_and_stays(folder: Path) -> None:
-    write_model_and_plan()
-    Path("cluster.yaml").write_text(json.dumps(WIDE))
-    with lab.up(parse_cluster(WIDE), tied=True) as made:
-        made.set("device:mid.cpu=0.4")
-        run = ("run", "m.onnx", "--plan", "p.json", "--lab", "--requests", "4", "--verify")
-        assert cutset(*run)["verify"]["equal"]
-        checks = {
-            c["name"]: c for c in cutset("doctor", "--cluster", "cluster.yaml", "--lab")["checks"]
-        }
-        assert "10.77.0.2" in checks["device server"]["found"]
-        Path("other.yaml").write_text(json.dumps(CLUSTER))
-        refused = cutset(*run, "--cluster", "other.yaml", status=2)["error"]
-        assert "another cluster" in refused["message"]
-        assert made.is_up
-
-
-def test_profiles_through_the_lab_see_its_links(folder: Path) -> None:
-    onnx.save(zoo.build("squeezenet", side=64, width=0.25), "m.onnx")
-    two = {**WIDE, "devices": {"pi": {}, "server": {}}, "lab": {"pi": {"cpu": 0.25}}}
-    Path("cluster.yaml").write_text(json.dumps(two))
-    found = cutset("profile", "m.onnx", "--cluster", "cluster.yaml", "--lab")
-    assert {w["kind"] for w in found["whole"]} == {"pi", "server"}
-    rates = {(x["from"], x["to"]): x["bandwidth_bps"] for x in found["links"]}
-    assert rates["pi", "server"] == pytest.approx(50e6, rel=0.3)
-
-
-def test_a_lost_keeper_ends_a_run_with_an_error(folder: Path) -> None:
-    write_model_and_plan()
-    Path("cluster.yaml").write_text(json.dumps(WIDE))
-    made = lab.up(parse_cluster(WIDE))
-    keeper = made.state.keeper_pid
-    command = (
-        *CUTSET,
-        *("run", "m.onnx", "--plan", "p.json", "--lab", "--duration", "60", "--deadline", "20"),
-    )
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("serving"):
-                break
-        started_s = time.monotonic()
-        os.kill(keeper, signal.SIGKILL)
-        rest = process.stderr.read()
-        assert process.wait(timeout=60) in (1, 4), rest
-    assert "Traceback" not in rest
-    assert time.monotonic() - started_s < 60
-    places.wait_gone(places.files())
-    assert not (folder / "lab.json").exists()

@@ -10,6 +10,7 @@ block with too many down-sets is left `open`: a min-cut oracle has to look into 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -177,8 +178,7 @@ def down_sets(graph: Graph, begin: int, end: int, limit: int) -> NDArray[np.bool
             return None
     members = sets.sum(axis=0)
     keep = (members > 0) & (members < size)
-    groups = _groups(graph)
-    for group in groups.values():
+    for group in graph.colocated.values():
         inside = [p - begin for p in group if begin <= p < end]
         if inside:
             if group[0] < begin:
@@ -215,18 +215,10 @@ def moving(graph: Graph, members: Members) -> list[tuple[Role, int]]:
     return found
 
 
-def _groups(graph: Graph) -> dict[str, list[int]]:
-    groups: dict[str, list[int]] = {}
-    for i, op in enumerate(graph.operators):
-        if op.colocate is not None:
-            groups.setdefault(op.colocate, []).append(i)
-    return groups
-
-
 def _together(graph: Graph, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which prefixes tear no colocate group apart."""
     keep = np.ones(len(lengths), dtype=np.bool_)
-    for group in _groups(graph).values():
+    for group in graph.colocated.values():
         keep &= (lengths <= group[0]) | (lengths > group[-1])
     return keep
 
@@ -283,7 +275,6 @@ class _PrefixColumns:
         self.memory = np.concatenate(
             ([0.0], np.cumsum([float(op.memory_bytes) for op in graph.operators]))
         )
-        self.tensor_ids = {name: t for t, name in enumerate(graph.tensors)}
         self.tensor_names = list(graph.tensors)
 
     def table(
@@ -301,7 +292,8 @@ class _PrefixColumns:
                 self.memory[lengths],
             )
         ]
-        parts += [self._block(chunk) for chunk in blocks]
+        passing = self._passing(chunk.begin for chunk in blocks)
+        parts += [self._block(chunk, moves) for chunk, moves in zip(blocks, passing, strict=True)]
         return CutTable(
             self.graph,
             (_Chunk(0, None, lengths), *blocks),
@@ -313,38 +305,39 @@ class _PrefixColumns:
             open_blocks,
         )
 
-    def _block(self, chunk: _Chunk) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    def _passing(self, begins: Iterable[int]) -> Iterator[list[int]]:
+        """For each of these ascending lengths, the moves whose span of prefixes holds it."""
+        order = np.argsort(self.moves.begin, kind="stable").tolist()
+        first, last = self.moves.begin.tolist(), self.moves.end.tolist()
+        active: list[int] = []
+        done = 0
+        for begin in begins:
+            while done < len(order) and first[order[done]] <= begin:
+                active.append(order[done])
+                done += 1
+            active = [i for i in active if last[i] > begin]
+            yield active
+
+    def _block(
+        self, chunk: _Chunk, passing: Iterable[int]
+    ) -> tuple[Floats, Floats, Floats, Floats, Floats]:
         """Columns of cuts inside a block: what passes it by is constant, the rest is looked at."""
         inside, begin = chunk.inside, chunk.begin
         assert inside is not None
         size, rows = inside.shape
         end = begin + size
         operators = self.graph.operators[begin:end]
-        touched = {
-            self.tensor_ids[t]: t
-            for t in itertools.chain.from_iterable((*op.inputs, *op.outputs) for op in operators)
-        }
-        moves = self.moves
-        passing = (moves.begin <= begin) & (begin < moves.end)
-        passing &= ~np.isin(moves.tensor, np.fromiter(touched, dtype=np.int64))
-        bytes_, count = np.zeros((len(Role), rows)), np.zeros((len(Role), rows))
-        smallest, largest = np.full((len(Role), rows), np.inf), np.zeros((len(Role), rows))
-        for role in Role:
-            sizes = moves.size[passing & (moves.role == role)]
-            if len(sizes):
-                bytes_[role], count[role] = sizes.sum(), len(sizes)
-                smallest[role], largest[role] = sizes.min(), sizes.max()
+        touched = dict.fromkeys(
+            itertools.chain.from_iterable((*op.inputs, *op.outputs) for op in operators)
+        )
         yes: Members = np.ones(rows, dtype=np.bool_)
         no: Members = np.zeros(rows, dtype=np.bool_)
-
-        def put(role: Role, moving: NDArray[np.bool_], tensor_bytes: float) -> None:
-            bytes_[role] += moving * tensor_bytes
-            count[role] += moving
-            np.minimum(smallest[role], np.where(moving, tensor_bytes, np.inf), out=smallest[role])
-            np.maximum(largest[role], moving * tensor_bytes, out=largest[role])
-
+        moving: dict[Role, list[tuple[float, Members]]] = {role: [] for role in Role}
+        for i in passing:
+            if self.tensor_names[self.moves.tensor[i]] not in touched:
+                moving[Role(self.moves.role[i])].append((float(self.moves.size[i]), yes))
         outputs = set(self.graph.outputs)
-        for name in touched.values():
+        for name in touched:
             tensor_bytes = float(self.graph.tensors[name].size_bytes)
             readers = self.graph.consumers[name]
             within = [r - begin for r in readers if begin <= r < end]
@@ -358,16 +351,25 @@ class _PrefixColumns:
                 in_first: Members = yes
                 if not read_before:
                     in_first = np.asarray(inside[within].any(axis=0))
-                put(Role.IN_FIRST, in_first, tensor_bytes)
-                put(Role.IN_SECOND, in_second, tensor_bytes)
+                moving[Role.IN_FIRST].append((tensor_bytes, in_first))
+                moving[Role.IN_SECOND].append((tensor_bytes, in_second))
                 continue
             made_first: Members = yes if producer < begin else inside[producer - begin]
             cut = np.asarray(made_first & in_second)
             if readers:
-                put(Role.CUT, cut, tensor_bytes)
+                moving[Role.CUT].append((tensor_bytes, cut))
             if name in outputs:
-                put(Role.CUT_OUTPUT, cut, tensor_bytes)
-                put(Role.OUT_FIRST, made_first, tensor_bytes)
-                put(Role.OUT_SECOND, np.asarray(~made_first), tensor_bytes)
+                moving[Role.CUT_OUTPUT].append((tensor_bytes, cut))
+                moving[Role.OUT_FIRST].append((tensor_bytes, made_first))
+                moving[Role.OUT_SECOND].append((tensor_bytes, np.asarray(~made_first)))
+        bytes_, count = np.zeros((len(Role), rows)), np.zeros((len(Role), rows))
+        smallest, largest = np.full((len(Role), rows), np.inf), np.zeros((len(Role), rows))
+        for role, tensors in moving.items():
+            if tensors:
+                sizes = np.array([tensor_bytes for tensor_bytes, _ in tensors])
+                there = np.stack([members for _, members in tensors])
+                bytes_[role], count[role] = sizes @ there, there.sum(axis=0)
+                smallest[role] = np.where(there, sizes[:, None], np.inf).min(axis=0)
+                largest[role] = (there * sizes[:, None]).max(axis=0)
         memory = np.array([float(op.memory_bytes) for op in operators])
         return bytes_, count, smallest, largest, self.memory[begin] + memory @ inside

@@ -90,7 +90,7 @@ def _after_pivots(points: Floats) -> NDArray[np.int64]:
     random = np.random.default_rng(0)
     prices = random.dirichlet(np.full(dimensions, 0.6), _PIVOTS)
     keep = np.ones(count, dtype=np.bool_)
-    for pivot in np.unique(np.argmin(scaled @ prices.T, axis=0)):
+    for pivot in np.unique(np.argmin(prices @ scaled.T, axis=1)):  # along memory: far faster
         worse = (scaled >= scaled[pivot]).all(axis=1)
         worse[pivot] = False
         keep &= ~worse

@@ -56,16 +56,17 @@ def compare(
         problem = targets.load_problem(
             loaded, cluster, profile, Objective(objective.value), note, insecure, lab
         )
-        found = comparison.compare(
-            problem, names, added=strategy or (), time_limit_s=time_limit, seed=seed, note=note
-        )
+        with targets.naming_files(loaded, target, cluster):
+            found = comparison.compare(
+                problem, names, added=strategy or (), time_limit_s=time_limit, seed=seed, note=note
+            )
+            if found.best is None and not found.interrupted:
+                raise found.failure
         if out is not None:
             from cutset.page import write_page
 
             note("writing the page")
             write_page(out, found)
-    if found.best is None and not found.interrupted:
-        raise found.failure
     best = found.best.given if found.best is not None else ""
     again = targets.options_again(input_shape, objective.value, best if out else "auto")
     step = _next_step(target, cluster, profile, out, lab, again)

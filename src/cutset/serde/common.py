@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -14,11 +13,14 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from cutset.errors import InvalidFileError
+from cutset.errors import InvalidFileError, did_you_mean
 
 T = TypeVar("T")
 
 MAX_FILE_BYTES = 256 * 2**20
+
+#: How near an unknown field must be to a known one to count as a misspelling of it.
+_MISSPELT = 0.75
 
 
 def read_text(path: str | Path, limit_bytes: int = MAX_FILE_BYTES) -> bytes:
@@ -145,7 +147,7 @@ def _located(text: str, raw: object, kind: Any, file: str) -> InvalidFileError:
     if unknown := re.search(r"unknown field `([^`]+)`", message):
         field, message, value = _join(field, unknown[1]), "unknown field", None
         names = [f.encode_name for f in msgspec.structs.fields(inner)] if _is_struct(inner) else []
-        remedy = _did_you_mean(unknown[1], names) or f"fields are {', '.join(names)}"
+        remedy = did_you_mean(unknown[1], names, _MISSPELT) or f"fields are {', '.join(names)}"
     elif missing := re.search(r"missing required field `([^`]+)`", message):
         field, message, value = _join(field, missing[1]), "the field is missing", None
     elif message == "a name must be text":
@@ -211,7 +213,7 @@ def _refuse_misspelt(raw: Any, kind: Any, file: str, field: str) -> None:
         for name, value in raw.items():
             if name in types:
                 _refuse_misspelt(value, types[name], file, _join(field, name))
-            elif meant := _did_you_mean(name, [n for n in types if n not in raw]):
+            elif meant := did_you_mean(name, [n for n in types if n not in raw], _MISSPELT):
                 raise InvalidFileError(
                     "unknown field", file=file, field=_join(field, name), remedy=meant
                 )
@@ -225,11 +227,6 @@ def _refuse_misspelt(raw: Any, kind: Any, file: str, field: str) -> None:
 
 def _inner(kind: Any) -> Any:
     return _container(get_args(kind)[-1])
-
-
-def _did_you_mean(name: str, names: list[str]) -> str | None:
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
-    return f"did you mean {close[0]}?" if close else None
 
 
 def _join(field: str, name: str) -> str:

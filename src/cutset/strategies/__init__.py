@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from cutset.errors import CutsetError, UsageError
+from cutset.errors import CutsetError, UsageError, choices
 from cutset.problem import Strategy
 
 GROUP = "cutset.strategies"
@@ -45,7 +45,7 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
             "no such strategy",
             field="strategy",
             value=name,
-            remedy=f"available are {', '.join(available())}; or name ./FILE.py:CLASS",
+            remedy=f"{choices(name, available(), 'strategies')}; or name ./FILE.py:CLASS",
         )
     try:
         made = kind(**(options or {}))

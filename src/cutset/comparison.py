@@ -215,7 +215,7 @@ def _wanted(
         if not isinstance(name, str):
             wanted.append((strategies.name_of(name), "", name))
             continue
-        label = name.replace("\\", "/").rpartition("/")[2] if ":" in name else name
+        label = name.replace("\\", "/").rpartition("/")[2] if strategies.is_file(name) else name
         try:
             wanted.append((label, name, strategies.load(name)))
         except UsageError as error:

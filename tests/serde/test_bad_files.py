@@ -250,6 +250,34 @@ def test_json_too_deep(tmp_path: Path) -> None:
     complaint(read_workload, file)
 
 
+@pytest.mark.parametrize("kind", ["plan", "profile", "workload"])
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (json.dumps(WORKLOAD).encode("utf-16"), "UTF-8"),
+        (json.dumps(WORKLOAD).encode("utf-16-le"), "UTF-8"),
+        (bytes(range(256)), "right file"),
+        (json.dumps(WORKLOAD).encode()[:100], "once more"),
+        (b"", "see docs/formats.md"),
+        (b"[" * 100_000, "right file"),
+        (b'{"schema": ' + b"[" * 5000 + b"]" * 5000 + b"}", ""),
+    ],
+    ids=["utf-16", "utf-16-le", "binary", "truncated", "empty", "deep", "deep and closed"],
+)
+def test_the_remedy_is_for_what_the_file_is(
+    kind: str, content: bytes, remedy: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "f.json"
+    file.write_bytes(content)
+    assert remedy in (complaint(READERS[kind], file).remedy or "")
+
+
+def test_a_mark_at_the_beginning_is_read_over(tmp_path: Path) -> None:
+    file = tmp_path / "w.json"
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(WORKLOAD).encode())
+    assert len(read_workload(file)[0].operators) == 2
+
+
 def test_an_unknown_field_from_a_later_version_is_read_over(tmp_path: Path) -> None:
     file = tmp_path / "w.json"
     file.write_text(json.dumps(change(WORKLOAD, "operators/0/provenance", {"by": "hand"})))

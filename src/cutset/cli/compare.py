@@ -30,7 +30,7 @@ def compare(
     ] = None,
     strategy: Annotated[
         list[str] | None,
-        typer.Option("--strategy", help="One more, such as ./FILE.py:CLASS; repeatable."),
+        typer.Option("--strategy", help="One more, such as ./FILE.py[:CLASS]; repeatable."),
     ] = None,
     time_limit: Annotated[
         float, typer.Option("--time-limit", min=0.0, help="Seconds for each strategy.")

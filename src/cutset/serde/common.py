@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -45,7 +46,7 @@ def read_text(path: str | Path, limit_bytes: int = MAX_FILE_BYTES) -> bytes:
 
 def decode(data: bytes, kind: type[T], schema: str, file: str) -> T:
     """Decode a JSON document of the named schema. Raises InvalidFileError."""
-    remedy = "NaN and Infinity are not JSON numbers; check quotes and commas"
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         raw = msgspec.json.decode(data)
         json.loads(data, object_pairs_hook=_unique)
@@ -66,12 +67,24 @@ def decode(data: bytes, kind: type[T], schema: str, file: str) -> T:
                 value=where[1],
                 remedy="write a finite number, or leave the field out",
             ) from None
+        message, remedy = _why_not_json(data, error)
         raise InvalidFileError(
-            "the file is empty" if not data.strip() else f"not valid JSON: {error}",
-            file=file,
-            remedy=f"see docs/formats.md, {schema}" if not data.strip() else remedy,
+            message, file=file, remedy=remedy or f"see docs/formats.md, {schema}"
         ) from None
     return convert(raw, kind, schema, file)
+
+
+def _why_not_json(data: bytes, error: Exception) -> tuple[str, str | None]:
+    """What is wrong with a text that is no JSON, and what to do about it."""
+    if not data.strip():
+        return "the file is empty", None
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in data[:4]:
+        return "not valid JSON: it is no UTF-8 text", "save it as UTF-8; or is it the right file?"
+    if isinstance(error, RecursionError):
+        return "not valid JSON: brackets in brackets, too deep", "is it the right file?"
+    if "truncated" in str(error):
+        return "not valid JSON: the text ends in its middle", "copy or write the file once more"
+    return f"not valid JSON: {error}", "check quotes and commas; NaN is not a JSON number"
 
 
 def _not_finite(data: bytes) -> tuple[str, str] | None:

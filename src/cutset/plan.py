@@ -56,7 +56,8 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster | None = None) -> None
     Every operator is in exactly one stage, stages are convex, listed in topological order, and
     operators to be colocated are. Memory is not checked here.
     """
-    if plan.graph_digest and graph.digest and plan.graph_digest != graph.digest:
+    known = (graph.digest, graph.model_digest)
+    if plan.graph_digest and graph.digest and plan.graph_digest not in known:
         raise InvalidFileError(
             "the plan was made for another graph",
             field="graph_digest",

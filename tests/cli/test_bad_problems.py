@@ -243,6 +243,8 @@ PLANS: dict[str, tuple[Change, str, str]] = {
         "y: [0, 4)",
     ),
     "a transfer of no tensor": (moves(tensor="q"), "transfers[0].tensor", "'q'"),
+    "a transfer from no stage": (moves(**{"from": "s9"}), "transfers[0].from", "stages are s0, s1"),
+    "a transfer to no stage": (moves(to="s9"), "transfers[0].to", "'s9'"),
     "a transfer of another's tensor": (moves(tensor="x"), "transfers[0].from", "own input"),
     "a transfer to who does not read it": (moves(to=None), "transfers[0].to", "is no result"),
     "a transfer of other bytes": (moves(bytes=499), "transfers[0].bytes", "499 bytes"),

@@ -346,8 +346,6 @@ def test_a_bad_profile_file(path: str, value: object, field: str | None, tmp_pat
         ("estimate", ESTIMATE | {"busy_s": {"device:pi": -1}}, "estimate.busy_s.device:pi"),
         ("transfers", [TRANSFER | {"bytes": -1}], "transfers[0].bytes"),
         ("transfers", [TRANSFER | {"bytes": 1.5}], "transfers[0].bytes"),
-        ("transfers", [TRANSFER | {"from": "s9"}], "transfers[0].from"),
-        ("transfers", [TRANSFER | {"to": "s9"}], "transfers[0].to"),
         ("transfers", [TRANSFER | {"to": "s0"}], "transfers[0]"),
         ("transfers", [TRANSFER | {"from": None}], "transfers[0]"),
         ("transfers", [TRANSFER | {"rows": [3, 3]}], "transfers[0].rows"),

@@ -138,21 +138,12 @@ def _check_claims(document: PlanDocument) -> None:
 
 
 def _check_stages(document: PlanDocument) -> None:
-    """Raise InvalidFileError for rows that are none, and transfers of stages that are none."""
-    names = [stage.name for stage in document.stages]
+    """Raise InvalidFileError for rows that are none, and transfers that lead nowhere."""
     for i, stage in enumerate(document.stages):
         for tensor, rows in (stage.tile or {}).items():
             _check_rows(rows, f"stages[{i}].tile.{tensor}")
     for i, move in enumerate(document.transfers or ()):
         where = f"transfers[{i}]"
-        for end, name in (("from", move.source), ("to", move.target)):
-            if name is not None and name not in names:
-                raise InvalidFileError(
-                    "the plan has no such stage",
-                    field=f"{where}.{end}",
-                    value=repr(name),
-                    remedy=choices(name, names, "stages"),
-                )
         if move.source == move.target:
             raise InvalidFileError(
                 "the transfer leads from a stage to itself" if move.source else "it has no stage",
@@ -178,6 +169,7 @@ def check_transfers(document: PlanDocument, graph: Graph) -> None:
     """Raise InvalidFileError where a transfer that the file lists is none of this plan of this
     graph: a plan is run and scored by its stages, so that such a file says two things."""
     stage_of = {name: stage.name for stage in document.stages for name in stage.operators}
+    names = [stage.name for stage in document.stages]
 
     def wrong(i: int, field: str, message: str, value: object) -> InvalidFileError:
         remedy = "plan again, or leave `transfers` out: they follow from the stages"
@@ -186,6 +178,14 @@ def check_transfers(document: PlanDocument, graph: Graph) -> None:
         )
 
     for i, move in enumerate(document.transfers or ()):
+        for end, name in (("from", move.source), ("to", move.target)):
+            if name is not None and name not in names:
+                raise InvalidFileError(
+                    "the plan has no such stage",
+                    field=f"transfers[{i}].{end}",
+                    value=repr(name),
+                    remedy=choices(name, names, "stages"),
+                )
         if move.tensor not in graph.tensors:
             raise wrong(i, "tensor", "the graph has no such tensor", repr(move.tensor))
         producer = graph.producers.get(move.tensor)
@@ -235,11 +235,11 @@ def estimate_document(estimate: Estimate) -> EstimateDocument:
 
 
 def plan_document(solution: Solution, graph: Graph, cluster: Cluster) -> PlanDocument:
-    """A solution as a plan file's document."""
+    """A solution as a plan file's document; a plan of an exported workload is one of the model."""
     verdict = solution.verdict
     return PlanDocument(
         schema=SCHEMA,
-        graph_digest=graph.digest,
+        graph_digest=graph.model_digest or graph.digest,
         strategy=solution.strategy,
         objective=solution.objective.value,
         value_s=solution.value_s,

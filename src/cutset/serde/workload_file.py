@@ -45,8 +45,9 @@ class WorkloadDocument(msgspec.Struct):
     tensors: dict[str, int | TensorDocument]
     operators: list[OperatorDocument]
     name: str = "workload"
-    # Unset, not 0: the digest of a workload that does not state it stays what it was.
+    # Unset, not 0 or "": the digest of a workload that does not state them stays what it was.
     stage_memory_bytes: int | msgspec.UnsetType = msgspec.UNSET
+    model_digest: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def read_workload(path: str | Path) -> tuple[Graph, TableCost]:
@@ -158,6 +159,7 @@ def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
         outputs=tuple(dict.fromkeys(document.outputs)),
         digest=digest,
         stage_memory_bytes=stage_memory,
+        model_digest=document.model_digest or "",
     )
     _in_one_part(graph)
     return graph, TableCost(seconds)
@@ -174,13 +176,17 @@ def _tensor(name: str, tensor: int | TensorDocument) -> Tensor:
 
 
 def workload_document(
-    graph: Graph, compute_s: Mapping[str, Mapping[str, float]]
+    graph: Graph, compute_s: Mapping[str, Mapping[str, float]], model_digest: str = ""
 ) -> WorkloadDocument:
-    """A graph and its costs (kind -> operator -> seconds) as a workload file's document."""
+    """A graph and its costs (kind -> operator -> seconds) as a workload file's document.
+
+    `model_digest` is that of the model whose graph it is, so that its plans run there.
+    """
     return WorkloadDocument(
         schema=SCHEMA,
         name=graph.name,
         stage_memory_bytes=graph.stage_memory_bytes or msgspec.UNSET,
+        model_digest=model_digest or msgspec.UNSET,
         inputs=list(graph.inputs),
         outputs=list(graph.outputs),
         tensors={

@@ -182,7 +182,19 @@ def test_every_strategy_with_a_plan_can_be_chosen(page: tuple[Comparison, str]) 
 def test_the_same_plan_is_drawn_once() -> None:
     found = compared(many_devices(1))
     assert {len(row.solution.plan.devices) for row in found.rows if row.solution} == {1}
-    assert render(found).count("<section") == 2  # one stage, or a stage an operator
+    assert render(found).count("<section") == 1  # a stage, or a stage an operator, takes as long
+    problem = many_devices(1)
+    slow = tuple(replace(d, stage_overhead_s=0.01) for d in problem.cluster.devices)
+    costly = replace(problem, cluster=replace(problem.cluster, devices=slow))
+    assert render(compared(costly)).count("<section") == 2
+
+
+def test_one_device_has_no_drawing_of_links() -> None:
+    drawn = "Arrows are the links"
+    alone, several = render(compared(many_devices(1))), render(compared(many_devices(2)))
+    assert "on 1 device," in alone
+    assert drawn not in alone
+    assert drawn in several
 
 
 def test_names_stay_text() -> None:

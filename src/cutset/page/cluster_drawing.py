@@ -47,7 +47,7 @@ def share_of(problem: Problem, solution: Solution) -> tuple[float, str]:
 
 def _ring(count: int) -> tuple[list[tuple[float, float]], float, float]:
     """Centres of the cards, width and height of the picture."""
-    width, height = 1060.0, 220.0
+    width, height = 1060.0, 150.0
     if count > 2:
         height = 380.0 if count < 5 else 480.0 if count < _MANY else 640.0
     across = (width - _CARD[0]) / 2 - 20

@@ -93,17 +93,26 @@ def render(comparison: Comparison) -> str:
 
 
 def _plans(comparison: Comparison) -> tuple[_Shown, ...]:
-    """Different plans, best first; strategies that found the same one share it."""
-    found: dict[tuple[tuple[str, tuple[str, ...]], ...], list[Row]] = {}
+    """Different plans, best first; strategies that found the same one share it.
+
+    The same are those that place all operators alike, at the same value: stages that only one
+    device runs, one after the other, make no difference that could be seen.
+    """
+    found: dict[tuple[str, frozenset[tuple[str, str]]], list[Row]] = {}
     for row in comparison.rows:
         if row.solution is not None:
-            stages = tuple((s.device, s.operators) for s in row.solution.plan.stages)
-            found.setdefault(stages, []).append(row)
+            stages = row.solution.plan.stages
+            places = frozenset((name, s.device) for s in stages for name in s.operators)
+            found.setdefault((f"{row.value_s:.9g}", places), []).append(row)
     return tuple(
         _Shown(f"p{i}", rows[0].solution, tuple(rows))
         for i, rows in enumerate(found.values())
         if rows[0].solution is not None
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def _names(rows: Sequence[Row]) -> str:
@@ -115,7 +124,8 @@ def _heading(comparison: Comparison) -> str:
     graph, cluster = problem.graph, problem.cluster
     latency = problem.objective is Objective.LATENCY
     over = (
-        f"{graph.name}: {len(graph.operators)} operators on {len(cluster.devices)} devices, for"
+        f"{graph.name}: {_count(len(graph.operators), 'operator')} on"
+        f" {_count(len(cluster.devices), 'device')}, for"
         f" {'the lowest latency of a request' if latency else 'the highest throughput'}"
     )
     if best is None or best.solution is None:
@@ -239,17 +249,12 @@ def _section(comparison: Comparison, shown: _Shown, colours: Mapping[str, str]) 
             "On an idle cluster. High bars compute, low bars are transfers in the colour of the"
             " sender, dots what a link adds as latency."
         ),
-        tag("div", draw_timeline(problem, solution, colours), class_="view"),
+        tag("div", draw_timeline(problem, solution, colours), class_="view fit"),
         tag("h3", "How busy each resource is"),
         _caption("Seconds per request; with many requests, the longest bar sets the rate."),
         tag("div", busy_table(problem, solution, colours), class_="scroll"),
         tag("h3", "The cluster under this plan"),
-        _caption(
-            "Arrows are the links that the plan uses"
-            f" (at most the {MOST_LINKS} busiest): the thicker, the busier. Under each device: how"
-            " busy it is, and the memory it needs."
-        ),
-        tag("div", draw_cluster(problem, solution, colours), class_="view fit"),
+        _cluster(problem, solution, colours),
         _unused(problem, solution),
         _devices(problem, solution),
         class_=f"plan {shown.key}",
@@ -271,6 +276,17 @@ def _graph(problem: Problem, solution: Solution, colours: Mapping[str, str]) -> 
         inside = tag("div", draw_graph(problem, solution, colours, finer), class_="view")
         drawn += tag("details", tag("summary", summary), inside)
     return drawn
+
+
+def _cluster(problem: Problem, solution: Solution, colours: Mapping[str, str]) -> str:
+    """Devices and links; nothing where one device does it all: the table says what there is."""
+    if not any(name.startswith("link:") for name in solution.estimate.busy_s):
+        return ""
+    caption = _caption(
+        f"Arrows are the links that the plan uses (at most the {MOST_LINKS} busiest): the thicker,"
+        " the busier. Under each device: how busy it is, and the memory it needs."
+    )
+    return caption + tag("div", draw_cluster(problem, solution, colours), class_="view fit")
 
 
 def _caption(text: str) -> str:

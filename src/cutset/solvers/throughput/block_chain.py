@@ -61,6 +61,10 @@ class Chain(NamedTuple):
     sink: int
     multicast: bool
     input_bytes: float  # of graph inputs that block 0 reads
+    amount: Floats  # [M + 1] bytes that cross a cut
+    oldest: Ints  # [M + 1] first block that made what crosses a cut; −1: none, or a graph input or
+    # result crosses; M at the end
+    clean: Ints  # [M + 1] up to which cut no block from this cut on makes a result
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +153,9 @@ def block_chain(problem: Problem) -> BlockChain:
         cluster.sink,
         cluster.multicast,
         math.fsum(groups[key] or _NO_BYTES for key in keys if key[0] < 0 and 0 in key[2]),
+        np.array([math.fsum(groups[keys[t]] or _NO_BYTES for _, t in row) for row in rows]),
+        np.array([_oldest([keys[t] for _, t in row]) for row in rows[:-1]] + [count]),
+        _clean(count, {maker for maker, out, _ in keys if out}),
     )
     return BlockChain(cluster.names, edges, arrays)
 
@@ -205,6 +212,20 @@ def coarse(ch: Chain, count: int) -> tuple[Chain, list[int]]:
         compute_s=np.ascontiguousarray(np.add.reduceat(ch.compute_s, starts, axis=1)),
         memory=np.add.reduceat(ch.memory, starts),
     ), [*starts, m]
+
+
+def _oldest(crossing: Sequence[tuple[int, bool, tuple[int, ...]]]) -> int:
+    if any(maker < 0 or out for maker, out, _ in crossing):
+        return -1
+    return min((maker for maker, _, _ in crossing), default=-1)
+
+
+def _clean(count: int, results: set[int]) -> Ints:
+    """Of each cut the first block from there on that makes a result, or M."""
+    first = np.full(count + 1, count, dtype=np.int64)
+    for p in range(count - 1, -1, -1):
+        first[p] = p if p in results else first[p + 1]
+    return first
 
 
 def _edges(graph: Graph) -> tuple[int, ...]:

@@ -27,6 +27,8 @@ class Trail(NamedTuple):
     slowest: Floats  # [N + 1, T] the longest transfer of a tensor so far, s; −1: none
     at_sink: Bools  # [N + 1, T] moved there as a result
     stamp: Ints  # [T]
+    passed: Bools  # [N + 1, M + 1] ends tried that are within the threshold
+    later: Ints  # [N + 1] a better end of the stage before; M: none
     depth: Ints  # [1]
     clock: Ints  # [1]
 
@@ -55,6 +57,7 @@ def _move(ch: Chain, tr: Trail, j: int, t: int, home: int, to: int) -> None:
 def start(ch: Chain, tr: Trail) -> None:
     """Before the first stage: graph inputs that are results go to the sink."""
     tr.depth[0] = 1
+    tr.later[1] = len(ch.memory)
     tr.clock[0] = 0
     tr.used[:] = False
     tr.stamp[:] = 0
@@ -120,6 +123,18 @@ def _farthest(ch: Chain, d: int, p: int, beta: float) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _better_end(ch: Chain, tr: Trail, j: int) -> int:
+    """See `label_kernels._better_end`, of stage j."""
+    m = len(ch.memory)
+    p = tr.end[j]
+    if not ch.serial[tr.device[j]] and ch.oldest[p] >= tr.begin[j]:
+        for s in range(p + 1, min(m - 1, ch.clean[p]) + 1):
+            if tr.passed[j, s] and ch.amount[s] <= ch.amount[p]:
+                return s
+    return m
+
+
+@njit(cache=True, nogil=True)
 def descend(ch: Chain, tr: Trail, beta: float, slack: Floats, hop: Floats, steps: int) -> int:
     """Depth-first search for a pipeline within `beta`, exact; at most about `steps` stages tried.
 
@@ -149,6 +164,7 @@ def descend(ch: Chain, tr: Trail, beta: float, slack: Floats, hop: Floats, steps
                     tr.device[j] = f
                     tr.used[f] = True
                     tr.end[j] = _farthest(ch, f, p, beta) + 1
+                    tr.passed[j] = False
                     break
             if not found:
                 tr.depth[0] -= 1
@@ -160,11 +176,15 @@ def descend(ch: Chain, tr: Trail, beta: float, slack: Floats, hop: Floats, steps
         d, q = tr.device[j], tr.end[j]
         if q < m and hop[state_of(ch, q, p), d] == np.inf:
             continue
+        if q > tr.later[j] and ch.oldest[q] >= tr.later[j]:
+            continue
         steps -= 1
         if append(ch, tr, j, d, p, q) <= beta:
             if q == m:
                 return int(j)
+            tr.passed[j, q] = True
             if j < n:
+                tr.later[j + 1] = _better_end(ch, tr, j)
                 tr.depth[0] = j + 1
                 tr.begin[j + 1] = q
                 tr.end[j + 1] = q

@@ -258,6 +258,38 @@ def _arrives(
 
 
 @njit(cache=True, nogil=True)
+def _better_end(ch: Chain, arcs: Arcs, lb: Labels, cut_of: Ints, x: int) -> int:
+    """A cut behind the end p of label x where its last stage could end as well, handing on no more
+    bytes; M where there is none.
+
+    Let d run [b, p) and f [p, r), and let s > p be such a cut, where all that crosses p was made
+    by d, none of it, nor what is made from p to s, is a result, and all that crosses r is made
+    behind s. With s for p d takes no more in, f gets less to do and no more bytes, all from d, and
+    nobody else notices: what is feasible with p is so with s. So where r is such a cut, stages
+    [p, r) need not be tried. (Of feasible walks the one with the latest cuts, compared from the
+    end, is never left out. Devices busy with transfers are left alone.)
+    """
+    m = len(ch.memory)
+    d, p, y = lb.device[x], cut_of[lb.state[x]], lb.parent[x]
+    best = m
+    if ch.serial[d] or ch.oldest[p] < _begin(lb, cut_of, x):
+        return best
+    hop, row = 0.0, ch.makers_at[0]
+    if y >= 0:
+        hop, row = ch.path[lb.device[y], d], lb.state[y]
+    a = arcs.head[row, d]
+    while a >= 0:
+        if arcs.end[a] < len(ch.makers):
+            s = cut_of[arcs.end[a]]
+            if s <= p:
+                break
+            if s <= ch.clean[p] and ch.amount[s] <= ch.amount[p] and hop <= arcs.limit[a]:
+                best = s
+        a = arcs.next[a]
+    return best
+
+
+@njit(cache=True, nogil=True)
 def extend(
     ch: Chain,
     arcs: Arcs,
@@ -291,6 +323,9 @@ def extend(
         if x >= 0 and not lb.alive[x]:
             continue
         steps -= 1
+        later = len(ch.memory)
+        if x >= 0:
+            later = _better_end(ch, arcs, lb, cut_of, x)
         for i in range(n):
             hop, left, seen = 0.0, 0.0, 0
             if x < 0:
@@ -315,12 +350,12 @@ def extend(
             a = arcs.head[row, g]
             while a >= 0:
                 holders = 0
-                possible = hop <= arcs.limit[a]
+                q = len(ch.memory)
+                if arcs.end[a] != end:
+                    q = cut_of[arcs.end[a]]
+                possible = hop <= arcs.limit[a] and (q <= later or ch.oldest[q] < later)
                 if held and possible:
                     p = cut_of[row]
-                    q = len(ch.memory)
-                    if arcs.end[a] != end:
-                        q = cut_of[arcs.end[a]]
                     possible = _arrives(ch, lb, cut_of, beta, x, g, p, q, spent)
                     for k in range(ch.makers_at[q], ch.makers_at[q + 1]):
                         maker = ch.makers[k]

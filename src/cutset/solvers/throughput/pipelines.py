@@ -243,6 +243,8 @@ class Search:
             slowest=np.zeros((n + 1, t)),
             at_sink=np.zeros((n + 1, t), dtype=np.bool_),
             stamp=np.zeros(t, dtype=np.int64),
+            passed=np.zeros((n + 1, m + 1), dtype=np.bool_),
+            later=np.zeros(n + 1, dtype=np.int64),
             depth=np.zeros(1, dtype=np.int64),
             clock=np.zeros(1, dtype=np.int64),
         )

@@ -11,7 +11,7 @@ from cutset.solvers.arrays import Bools, Floats, Ints
 from cutset.solvers.throughput.block_chain import Chain
 from cutset.solvers.throughput.walk_kernels import Arcs, times
 
-FAR = 4  # makers at a cut, at most, whose devices a label can tell apart
+FAR = 8  # makers at a cut, at most, whose devices a label can tell apart
 
 
 class Labels(NamedTuple):

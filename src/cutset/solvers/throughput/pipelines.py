@@ -249,6 +249,7 @@ class Search:
             clock=np.zeros(1, dtype=np.int64),
         )
         kernels.start(ch, trail)
+        behind, able = self.walks.behind, self.walks.able
         stages = -1
         while stages < 0:
             if self.budget.exhausted():
@@ -257,7 +258,15 @@ class Search:
                 return None
             steps -= _STEPS
             stages = kernels.descend(
-                ch, trail, loose(beta), self.walks.slack, self.walks.hop, _STEPS
+                ch,
+                trail,
+                loose(beta),
+                self.walks.slack,
+                self.walks.hop,
+                self.walks.reach,
+                behind,
+                able,
+                _STEPS,
             )
         if stages == 0:
             return False

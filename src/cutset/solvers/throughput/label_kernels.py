@@ -258,6 +258,58 @@ def _arrives(
 
 
 @njit(cache=True, nogil=True)
+def _stuck(
+    ch: Chain,
+    lb: Labels,
+    cut_of: Ints,
+    able: Bools,
+    beta: float,
+    x: int,
+    g: int,
+    p: int,
+    q: int,
+    seen: int,
+    spent: Floats,
+) -> bool:
+    """Whether what crosses cut q cannot leave the devices that have it within `beta`, at best to
+    the nearest that can still have a stage, after walk x and a stage [p, q) on g (`spent` of it).
+
+    A device of a pipeline has one stage, so what is read later is read elsewhere.
+    """
+    if ch.multicast:
+        return False  # it may have been sent already
+    first, past = ch.makers_at[q], ch.makers_at[q + 1]
+    k = first
+    while k < past:
+        home, own_s = g, spent[k - first]
+        if ch.makers[k] < p:
+            home = lb.device[_holder(lb, cut_of, x, ch.makers[k])]
+        begin = k
+        k += 1
+        while k < past:
+            other = g if ch.makers[k] >= p else lb.device[_holder(lb, cut_of, x, ch.makers[k])]
+            if other != home:
+                break
+            k += 1
+        amount = 0.0
+        for c in range(ch.crossing_at[q], ch.crossing_at[q + 1]):
+            if begin <= first + ch.rank[c] < k and ch.rank[c] >= 0:
+                if not ch.wanted[ch.crossing[c]]:
+                    amount += ch.bytes_[ch.crossing[c]]
+        if amount == 0.0:
+            continue
+        wire = np.inf
+        for i in range(len(ch.limit)):
+            f = ch.nearest[home, i]
+            if f not in (home, g) and able[q, f] and not (f < 62 and seen >> f & 1):
+                wire = ch.wire[home, f]
+                break
+        if own_s + times(amount, wire) > beta:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
 def _better_end(ch: Chain, arcs: Arcs, lb: Labels, cut_of: Ints, x: int) -> int:
     """A cut behind the end p of label x where its last stage could end as well, handing on no more
     bytes; M where there is none.
@@ -298,6 +350,7 @@ def extend(
     cut_of: Ints,
     reach: Floats,
     behind: Floats,
+    able: Bools,
     memory: Ints,
     lb: Labels,
     beta: float,
@@ -362,6 +415,10 @@ def extend(
                         if maker >= p:
                             break
                         holders = 64 * holders + lb.device[_holder(lb, cut_of, x, maker)] + 1
+                    if possible and q < len(ch.memory):
+                        possible = not _stuck(
+                            ch, lb, cut_of, able, beta, x, g, p, q, kept, spent
+                        )
                 if possible:
                     room = arcs.room[a] - times(arcs.near[a], hop)
                     if not ch.serial[g]:

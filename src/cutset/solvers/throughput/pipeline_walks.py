@@ -207,6 +207,7 @@ class Walks:
                 self.cut_of,
                 self.reach,
                 self.behind,
+                self.able,
                 memory,
                 lb,
                 loose(self._beta),

@@ -344,7 +344,7 @@ def _close(search: Search, descents: float, beta: float) -> bool | None:
             low = beta if math.isnan(low) else min(low, beta)
             high = beta if math.isnan(high) else max(high, beta)
         last = min(search.closed_s, search.top_s)
-        if not (search.bound_s < high and low < last):
+        if not (search.bound_s < high and low <= last):
             low = high = math.nan
         elif low <= search.bound_s:
             low = high

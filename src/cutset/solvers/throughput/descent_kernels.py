@@ -124,10 +124,10 @@ def _farthest(ch: Chain, d: int, p: int, beta: float) -> int:
 
 @njit(cache=True, nogil=True)
 def _better_end(ch: Chain, tr: Trail, j: int) -> int:
-    """See `label_kernels._better_end`, of stage j."""
+    """See `label_kernels._better_end`, of stage j. What a stage sends is not yet in `passed`."""
     m = len(ch.memory)
-    p = tr.end[j]
-    if not ch.serial[tr.device[j]] and ch.oldest[p] >= tr.begin[j]:
+    p, d = tr.end[j], tr.device[j]
+    if not ch.serial[d] and ch.send[d] == 0.0 and ch.oldest[p] >= tr.begin[j]:
         for s in range(p + 1, min(m - 1, ch.clean[p]) + 1):
             if tr.passed[j, s] and ch.amount[s] <= ch.amount[p]:
                 return s

@@ -26,7 +26,9 @@ from cutset.solvers.throughput.pipeline_walks import REMEMBERED, Path, Walks, lo
 _CLOSED = 5e-10  # relative: a proof that nothing is better by more than this is a proof
 _STEPS = 5_000  # of a descent between two looks at the clock
 _FEW_DESCENTS = 100_000  # stages tried
-_IMPROVED = 8  # times by descents in a row, which may be by little each
+_IMPROVED = 40  # descents in a row, at most
+_GAIN = 0.02  # relative: looked for by the first of them, an eighth of it by the next that must, …
+_LEAST_GAIN = 1e-3
 _FEW = 6  # devices whose orders can all be tried
 _EFFORTS = 4
 _ORDER_PRECISIONS = (1e-3, 1e-6, 1e-9)  # of the best cuts for an order of devices, in turn
@@ -192,16 +194,21 @@ class Search:
     def improve(self, steps: float) -> bool:
         """Better pipelines by depth-first search, about `steps` tried stages each; whether it is
         proven that there is none better than the last."""
+        gain = _GAIN
         for _ in range(_IMPROVED):
-            if self.plan is None:
+            if self.plan is None or self.budget.exhausted():
                 break
-            before_s = self.value_s
-            found = self.exact(min(self.closed_s, self.top_s), steps)
-            if found is False and self.closed_s <= self.top_s:
-                self.raise_bound(self.value_s)
-                return True
-            if self.value_s >= before_s:
-                break
+            closed_s = min(self.closed_s, self.top_s)
+            beta = closed_s * (1 - gain)
+            found = self.exact(beta, steps / 4 if gain else steps)
+            if found is False:
+                self.raise_bound(beta if gain else self.value_s)
+                if not gain and closed_s == self.closed_s:
+                    return True
+            if found is not True:
+                if not gain:
+                    break
+                gain = gain / 8 if gain > _LEAST_GAIN else 0.0
         return False
 
     @property

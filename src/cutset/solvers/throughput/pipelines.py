@@ -26,6 +26,7 @@ from cutset.solvers.throughput.pipeline_walks import REMEMBERED, Path, Walks, lo
 _CLOSED = 5e-10  # relative: a proof that nothing is better by more than this is a proof
 _STEPS = 5_000  # of a descent between two looks at the clock
 _FEW_DESCENTS = 100_000  # stages tried
+_POOR = 1.1  # times the bound: a first plan that is improved before anything is proven
 _IMPROVED = 40  # descents in a row, at most
 _GAIN = 0.02  # relative: looked for by the first of them, an eighth of it by the next that must, …
 _LEAST_GAIN = 1e-3
@@ -327,7 +328,8 @@ def _close(search: Search, descents: float, beta: float) -> bool | None:
     """
     effort = 0
     low = high = math.nan  # between these, this effort decides nothing
-    if (found := search.decide(beta, 3_000, 30)) is None or search.plan is None:
+    found = search.decide(beta, 3_000, 30)
+    if found is None or search.value_s > search.bound_s * _POOR:
         search.anneal(1_000, 0)
         if search.improve(_FEW_DESCENTS):
             return True

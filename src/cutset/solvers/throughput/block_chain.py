@@ -61,6 +61,10 @@ class Chain(NamedTuple):
     sink: int
     multicast: bool
     input_bytes: float  # of graph inputs that block 0 reads
+    amount: Floats  # [M + 1] bytes that cross a cut
+    oldest: Ints  # [M + 1] first block that made what crosses a cut; −1: none, or a graph input or
+    # result crosses; M at the end
+    clean: Ints  # [M + 1] up to which cut no block from this cut on makes a result
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,21 +153,79 @@ def block_chain(problem: Problem) -> BlockChain:
         cluster.sink,
         cluster.multicast,
         math.fsum(groups[key] or _NO_BYTES for key in keys if key[0] < 0 and 0 in key[2]),
+        np.array([math.fsum(groups[keys[t]] or _NO_BYTES for _, t in row) for row in rows]),
+        np.array([_oldest([keys[t] for _, t in row]) for row in rows[:-1]] + [count]),
+        _clean(count, {maker for maker, out, _ in keys if out}),
     )
     return BlockChain(cluster.names, edges, arrays)
 
 
-def in_order(ch: Chain, devices: Sequence[int]) -> Chain:
-    """The same, where only these devices run stages, and in this order; any may be left out."""
-    place = np.full(len(ch.limit), -1)
-    place[list(devices)] = range(len(devices))
+def in_order(ch: Chain, devices: Sequence[int]) -> tuple[Chain, list[int]]:
+    """The same, where only these devices run stages, and in this order; any may be left out.
+
+    Others than these, source and sink are none of it: second, the devices it has.
+    """
+    named = sorted({*devices, ch.source, ch.sink})
+    rank = {d: j for j, d in enumerate(devices)}
+    place = np.array([rank.get(d, -1) for d in named])
     allowed = (place[:, None] >= 0) & (place[None, :] > place[:, None])
-    path = np.where(allowed, ch.wire, np.inf)
+    wire = np.ascontiguousarray(ch.wire[np.ix_(named, named)])
+    path = np.where(allowed, wire, np.inf)
     return ch._replace(
-        limit=np.where(place >= 0, ch.limit, -1.0),
+        compute_s=np.ascontiguousarray(ch.compute_s[named]),
+        limit=np.where(place >= 0, ch.limit[named], -1.0),
+        wire=wire,
         path=path,
         nearest=np.ascontiguousarray(np.argsort(path, axis=1, kind="stable")),
+        wire_in=ch.wire_in[named],
+        wire_out=ch.wire_out[named],
+        send=ch.send[named],
+        recv=ch.recv[named],
+        overhead=ch.overhead[named],
+        serial=ch.serial[named],
+        source=named.index(ch.source),
+        sink=named.index(ch.sink),
+    ), named
+
+
+def coarse(ch: Chain, count: int) -> tuple[Chain, list[int]]:
+    """Compute and memory of about `count` groups of blocks, and the cuts around the groups.
+
+    All else is as before, of blocks. Of cuts with alike memory and compute before them, those that
+    the fewest bytes cross are kept.
+    """
+    m = len(ch.memory)
+    if m <= count + count // 2:
+        return ch, list(range(m + 1))
+    typical = np.median(np.where(np.isfinite(ch.compute_s), ch.compute_s, 0.0), axis=0)
+    size = sum(x / max(x.sum(), 1e-300) for x in (typical, ch.memory, np.ones(m)))
+    group = np.minimum((np.cumsum(size) / 3 * count).astype(np.int64), count - 1)
+    crossing = np.array(
+        [ch.bytes_[ch.crossing[ch.crossing_at[p] : ch.crossing_at[p + 1]]].sum() for p in range(m)]
     )
+    cuts = [0]
+    for g in range(count):
+        if len(chosen := 1 + np.flatnonzero(group[: m - 1] == g)):
+            cuts.append(int(chosen[crossing[chosen].argmin()]))
+    starts = sorted(set(cuts))
+    return ch._replace(
+        compute_s=np.ascontiguousarray(np.add.reduceat(ch.compute_s, starts, axis=1)),
+        memory=np.add.reduceat(ch.memory, starts),
+    ), [*starts, m]
+
+
+def _oldest(crossing: Sequence[tuple[int, bool, tuple[int, ...]]]) -> int:
+    if any(maker < 0 or out for maker, out, _ in crossing):
+        return -1
+    return min((maker for maker, _, _ in crossing), default=-1)
+
+
+def _clean(count: int, results: set[int]) -> Ints:
+    """Of each cut the first block from there on that makes a result, or M."""
+    first = np.full(count + 1, count, dtype=np.int64)
+    for p in range(count - 1, -1, -1):
+        first[p] = p if p in results else first[p + 1]
+    return first
 
 
 def _edges(graph: Graph) -> tuple[int, ...]:

@@ -27,6 +27,8 @@ class Trail(NamedTuple):
     slowest: Floats  # [N + 1, T] the longest transfer of a tensor so far, s; −1: none
     at_sink: Bools  # [N + 1, T] moved there as a result
     stamp: Ints  # [T]
+    passed: Bools  # [N + 1, M + 1] ends tried that are within the threshold
+    later: Ints  # [N + 1] a better end of the stage before; M: none
     depth: Ints  # [1]
     clock: Ints  # [1]
 
@@ -55,6 +57,7 @@ def _move(ch: Chain, tr: Trail, j: int, t: int, home: int, to: int) -> None:
 def start(ch: Chain, tr: Trail) -> None:
     """Before the first stage: graph inputs that are results go to the sink."""
     tr.depth[0] = 1
+    tr.later[1] = len(ch.memory)
     tr.clock[0] = 0
     tr.used[:] = False
     tr.stamp[:] = 0
@@ -120,7 +123,84 @@ def _farthest(ch: Chain, d: int, p: int, beta: float) -> int:
 
 
 @njit(cache=True, nogil=True)
-def descend(ch: Chain, tr: Trail, beta: float, slack: Floats, hop: Floats, steps: int) -> int:
+def _better_end(ch: Chain, tr: Trail, j: int) -> int:
+    """See `label_kernels._better_end`, of stage j. What a stage sends is not yet in `passed`."""
+    m = len(ch.memory)
+    p, d = tr.end[j], tr.device[j]
+    if not ch.serial[d] and ch.send[d] == 0.0 and ch.oldest[p] >= tr.begin[j]:
+        for s in range(p + 1, min(m - 1, ch.clean[p]) + 1):
+            if tr.passed[j, s] and ch.amount[s] <= ch.amount[p]:
+                return s
+    return m
+
+
+@njit(cache=True, nogil=True)
+def _hopeless(
+    ch: Chain, tr: Trail, beta: float, reach: Floats, behind: Floats, able: Bools, j: int, q: int
+) -> bool:
+    """Whether no stages of other devices can go on from cut q, after j stages.
+
+    They must be able to hold all that is behind it; and what crosses it must still leave the
+    devices that have it, at best to the nearest device that can have a stage behind the cut: one
+    that ran a stage runs no other.
+    """
+    n = len(ch.limit)
+    for i in range(len(reach)):
+        rest = 0.0
+        for e in range(n):
+            if not tr.used[e]:
+                rest += reach[i, q, e]
+        if rest * (1 + 1e-9) < behind[i, q]:
+            return True
+    first, past = ch.crossing_at[q], ch.crossing_at[q + 1]
+    for x in range(j + 1):
+        home = tr.device[x] if x else ch.source
+        if x == 0 and not tr.used[home]:
+            continue  # the source may read what it has
+        amount = 0.0
+        for c in range(first, past):
+            t = ch.crossing[c]
+            if x == 0:
+                mine = ch.maker[t] < 0
+            else:
+                mine = tr.begin[x] <= ch.maker[t] < (q if x == j else tr.begin[x + 1])
+            if mine and not ch.wanted[t]:
+                amount += ch.bytes_[t]
+        if amount == 0.0:
+            continue
+        if ch.multicast:
+            amount = 0.0  # it may have been sent already, to one that is farther
+            for c in range(first, past):
+                t = ch.crossing[c]
+                if x == j and ch.maker[t] >= tr.begin[x] and not ch.wanted[t]:
+                    amount += ch.bytes_[t]
+        wire = np.inf
+        for i in range(n):
+            f = ch.nearest[home, i] if x else i
+            if f != home and able[q, f] and not tr.used[f]:
+                wire = min(wire, ch.wire[home, f])
+                if x:
+                    break
+        seconds = times(amount, wire)
+        if tr.egress[j, home] + seconds > beta:
+            return True
+        if ch.serial[home] and tr.busy[j, home] + seconds > beta:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def descend(
+    ch: Chain,
+    tr: Trail,
+    beta: float,
+    slack: Floats,
+    hop: Floats,
+    reach: Floats,
+    behind: Floats,
+    able: Bools,
+    steps: int,
+) -> int:
     """Depth-first search for a pipeline within `beta`, exact; at most about `steps` stages tried.
 
     Returns the number of stages where one is found (in rows 1 to that number of the trail), 0 where
@@ -149,6 +229,7 @@ def descend(ch: Chain, tr: Trail, beta: float, slack: Floats, hop: Floats, steps
                     tr.device[j] = f
                     tr.used[f] = True
                     tr.end[j] = _farthest(ch, f, p, beta) + 1
+                    tr.passed[j] = False
                     break
             if not found:
                 tr.depth[0] -= 1
@@ -160,11 +241,15 @@ def descend(ch: Chain, tr: Trail, beta: float, slack: Floats, hop: Floats, steps
         d, q = tr.device[j], tr.end[j]
         if q < m and hop[state_of(ch, q, p), d] == np.inf:
             continue
+        if q > tr.later[j] and ch.oldest[q] >= tr.later[j]:
+            continue
         steps -= 1
         if append(ch, tr, j, d, p, q) <= beta:
             if q == m:
                 return int(j)
-            if j < n:
+            tr.passed[j, q] = True
+            if j < n and not _hopeless(ch, tr, beta, reach, behind, able, j, q):
+                tr.later[j + 1] = _better_end(ch, tr, j)
                 tr.depth[0] = j + 1
                 tr.begin[j + 1] = q
                 tr.end[j + 1] = q

@@ -11,7 +11,7 @@ from cutset.solvers.arrays import Bools, Floats, Ints
 from cutset.solvers.throughput.block_chain import Chain
 from cutset.solvers.throughput.walk_kernels import Arcs, times
 
-FAR = 4  # makers at a cut, at most, whose devices a label can tell apart
+FAR = 8  # makers at a cut, at most, whose devices a label can tell apart
 
 
 class Labels(NamedTuple):
@@ -258,6 +258,90 @@ def _arrives(
 
 
 @njit(cache=True, nogil=True)
+def _stuck(
+    ch: Chain,
+    lb: Labels,
+    cut_of: Ints,
+    able: Bools,
+    beta: float,
+    x: int,
+    g: int,
+    p: int,
+    q: int,
+    seen: int,
+    spent: Floats,
+) -> bool:
+    """Whether what crosses cut q cannot leave the devices that have it within `beta`, at best to
+    the nearest that can still have a stage, after walk x and a stage [p, q) on g (`spent` of it).
+
+    A device of a pipeline has one stage, so what is read later is read elsewhere.
+    """
+    if ch.multicast:
+        return False  # it may have been sent already
+    first, past = ch.makers_at[q], ch.makers_at[q + 1]
+    k = first
+    while k < past:
+        home, own_s = g, spent[k - first]
+        if ch.makers[k] < p:
+            home = lb.device[_holder(lb, cut_of, x, ch.makers[k])]
+        begin = k
+        k += 1
+        while k < past:
+            other = g if ch.makers[k] >= p else lb.device[_holder(lb, cut_of, x, ch.makers[k])]
+            if other != home:
+                break
+            k += 1
+        amount = 0.0
+        for c in range(ch.crossing_at[q], ch.crossing_at[q + 1]):
+            if begin <= first + ch.rank[c] < k and ch.rank[c] >= 0:
+                if not ch.wanted[ch.crossing[c]]:
+                    amount += ch.bytes_[ch.crossing[c]]
+        if amount == 0.0:
+            continue
+        wire = np.inf
+        for i in range(len(ch.limit)):
+            f = ch.nearest[home, i]
+            if f not in (home, g) and able[q, f] and not (f < 62 and seen >> f & 1):
+                wire = ch.wire[home, f]
+                break
+        if own_s + times(amount, wire) > beta:
+            return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _better_end(ch: Chain, arcs: Arcs, lb: Labels, cut_of: Ints, x: int) -> int:
+    """A cut behind the end p of label x where its last stage could end as well, handing on no more
+    bytes; M where there is none.
+
+    Let d run [b, p) and f [p, r), and let s > p be such a cut, where all that crosses p was made
+    by d, none of it, nor what is made from p to s, is a result, and all that crosses r is made
+    behind s. With s for p d takes no more in, f gets less to do and no more bytes, all from d, and
+    nobody else notices: what is feasible with p is so with s. So where r is such a cut, stages
+    [p, r) need not be tried. (Of feasible walks the one with the latest cuts, compared from the
+    end, is never left out. Devices busy with transfers are left alone.)
+    """
+    m = len(ch.memory)
+    d, p, y = lb.device[x], cut_of[lb.state[x]], lb.parent[x]
+    best = m
+    if ch.serial[d] or ch.oldest[p] < _begin(lb, cut_of, x):
+        return best
+    hop, row = 0.0, ch.makers_at[0]
+    if y >= 0:
+        hop, row = ch.path[lb.device[y], d], lb.state[y]
+    a = arcs.head[row, d]
+    while a >= 0:
+        if arcs.end[a] < len(ch.makers):
+            s = cut_of[arcs.end[a]]
+            if s <= p:
+                break
+            if s <= ch.clean[p] and ch.amount[s] <= ch.amount[p] and hop <= arcs.limit[a]:
+                best = s
+        a = arcs.next[a]
+    return best
+
+
+@njit(cache=True, nogil=True)
 def extend(
     ch: Chain,
     arcs: Arcs,
@@ -266,6 +350,7 @@ def extend(
     cut_of: Ints,
     reach: Floats,
     behind: Floats,
+    able: Bools,
     memory: Ints,
     lb: Labels,
     beta: float,
@@ -291,6 +376,9 @@ def extend(
         if x >= 0 and not lb.alive[x]:
             continue
         steps -= 1
+        later = len(ch.memory)
+        if x >= 0:
+            later = _better_end(ch, arcs, lb, cut_of, x)
         for i in range(n):
             hop, left, seen = 0.0, 0.0, 0
             if x < 0:
@@ -315,18 +403,22 @@ def extend(
             a = arcs.head[row, g]
             while a >= 0:
                 holders = 0
-                possible = hop <= arcs.limit[a]
+                q = len(ch.memory)
+                if arcs.end[a] != end:
+                    q = cut_of[arcs.end[a]]
+                possible = hop <= arcs.limit[a] and (q <= later or ch.oldest[q] < later)
                 if held and possible:
                     p = cut_of[row]
-                    q = len(ch.memory)
-                    if arcs.end[a] != end:
-                        q = cut_of[arcs.end[a]]
                     possible = _arrives(ch, lb, cut_of, beta, x, g, p, q, spent)
                     for k in range(ch.makers_at[q], ch.makers_at[q + 1]):
                         maker = ch.makers[k]
                         if maker >= p:
                             break
                         holders = 64 * holders + lb.device[_holder(lb, cut_of, x, maker)] + 1
+                    if possible and q < len(ch.memory):
+                        possible = not _stuck(
+                            ch, lb, cut_of, able, beta, x, g, p, q, kept, spent
+                        )
                 if possible:
                     room = arcs.room[a] - times(arcs.near[a], hop)
                     if not ch.serial[g]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cutset.problem import Budget
-from cutset.solvers.arrays import Floats
+from cutset.solvers.arrays import Bools, Floats
 from cutset.solvers.throughput.block_chain import Chain
 
 if TYPE_CHECKING:
@@ -121,6 +121,12 @@ class Walks:
         total[:, :-1] = self.weight[:, ::-1].cumsum(axis=1)[:, ::-1]
         return total
 
+    @property
+    def able(self) -> Bools:
+        """[M + 1, N] whether a walk has a stage of the device that begins at the cut or later."""
+        begins = self.last > np.arange(len(self.last))[:, None]
+        return np.ascontiguousarray(np.logical_or.accumulate(begins[::-1])[::-1])
+
     def least(self, low: float, high: float, precision: float) -> tuple[float, float]:
         """Bounds on the least threshold with a walk, which `high` has and `low` may not reach."""
         if self.walk(low):
@@ -201,6 +207,7 @@ class Walks:
                 self.cut_of,
                 self.reach,
                 self.behind,
+                self.able,
                 memory,
                 lb,
                 loose(self._beta),

@@ -19,16 +19,22 @@ from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers.arrays import Floats, Ints
 from cutset.solvers.scopes import PIPELINES
 from cutset.solvers.search import single_stage, value_of
-from cutset.solvers.throughput.block_chain import BlockChain, block_chain, in_order
+from cutset.solvers.throughput.block_chain import BlockChain, block_chain, coarse, in_order
 from cutset.solvers.throughput.pipeline_start import greedy_path
 from cutset.solvers.throughput.pipeline_walks import REMEMBERED, Path, Walks, loose
 
 _CLOSED = 5e-10  # relative: a proof that nothing is better by more than this is a proof
 _STEPS = 5_000  # of a descent between two looks at the clock
 _FEW_DESCENTS = 100_000  # stages tried
-_IMPROVED = 8  # times by descents in a row, which may be by little each
+_POOR = 1.1  # times the bound: a first plan that is improved before anything is proven
+_IMPROVED = 40  # descents in a row, at most
+_GAIN = 0.02  # relative: looked for by the first of them, an eighth of it by the next that must, …
+_LEAST_GAIN = 1e-3
 _FEW = 6  # devices whose orders can all be tried
 _EFFORTS = 4
+_ORDER_PRECISIONS = (1e-3, 1e-6, 1e-9)  # of the best cuts for an order of devices, in turn
+_COARSE = 72  # blocks, about, of the chain that is annealed: the best cuts are found afterwards
+_WALK_PRECISION = 1e-4
 _ROUNDS = 5  # as many labels as this times the room for them, until a threshold is left open
 
 
@@ -131,7 +137,7 @@ class Search:
         """Offer the path in the best order of devices found from the incumbent's, or `anew`."""
         from cutset.solvers.throughput import order_kernels as kernels
 
-        ch = self.chain.arrays
+        ch, cuts = coarse(self.chain.arrays, _COARSE)
         n, m = ch.compute_s.shape
         at = {name: d for d, name in enumerate(self.chain.names)}
         used = [at[name] for name in self.plan.devices] if self.plan is not None else [ch.source]
@@ -143,8 +149,7 @@ class Search:
         count = len(self.plan.devices) if self.plan is not None else n
         count = min(n, count + 2) if anew else count
         crossing = [
-            ch.bytes_[ch.crossing[ch.crossing_at[p] : ch.crossing_at[p + 1]]].sum()
-            for p in range(m + 1)
+            ch.bytes_[ch.crossing[ch.crossing_at[p] : ch.crossing_at[p + 1]]].sum() for p in cuts
         ]
         behind = np.append(ch.memory[::-1].cumsum()[::-1], 0.0) + np.arange(m, -1, -1)
         orders = kernels.Orders(
@@ -167,29 +172,44 @@ class Search:
 
     def _offer_order(self, devices: list[int]) -> float:
         """The best cuts for these devices in this order, of which some may be left out."""
-        walks = Walks(in_order(self.chain.arrays, devices), self.budget)
-        high = min(self.value_s * (1 - 1e-9), self.top_s)
-        if not walks.walk(high):
-            return math.inf
-        _, high = walks.least(self.bound_s, high, 1e-9)
-        own = np.array([1 << d if d < REMEMBERED else 0 for d in range(len(self.memory))])
-        if walks.arranged(high) and isinstance(better := walks.search(own, 50_000), tuple):
-            return self.offer(self.chain.plan(self.problem.graph, *better))
-        return math.inf
+        within, named = in_order(self.chain.arrays, devices)
+        walks = Walks(within, self.budget)
+        own = np.array([1 << d if d < REMEMBERED else 0 for d in range(len(named))])
+        best_s, low = math.inf, self.bound_s
+        for precision in _ORDER_PRECISIONS:
+            high = min(self.value_s * (1 - 1e-9), self.top_s)
+            if not walks.walk(high):
+                break
+            low, high = walks.least(low, high, precision)
+            if not walks.arranged(high):
+                break
+            better = walks.search(own, 50_000)
+            if not isinstance(better, tuple):
+                break
+            path = [named[d] for d in better[0]], better[1]
+            best_s = min(best_s, self.offer(self.chain.plan(self.problem.graph, *path)))
+            if best_s > loose(high):  # walks tell too little of this order
+                break
+        return best_s
 
     def improve(self, steps: float) -> bool:
         """Better pipelines by depth-first search, about `steps` tried stages each; whether it is
         proven that there is none better than the last."""
+        gain = _GAIN
         for _ in range(_IMPROVED):
-            if self.plan is None:
+            if self.plan is None or self.budget.exhausted():
                 break
-            before_s = self.value_s
-            found = self.exact(min(self.closed_s, self.top_s), steps)
-            if found is False and self.closed_s <= self.top_s:
-                self.raise_bound(self.value_s)
-                return True
-            if self.value_s >= before_s:
-                break
+            closed_s = min(self.closed_s, self.top_s)
+            beta = closed_s * (1 - gain)
+            found = self.exact(beta, steps / 4 if gain else steps)
+            if found is False:
+                self.raise_bound(beta if gain else self.value_s)
+                if not gain and closed_s == self.closed_s:
+                    return True
+            if found is not True:
+                if not gain:
+                    break
+                gain = gain / 8 if gain > _LEAST_GAIN else 0.0
         return False
 
     @property
@@ -231,10 +251,13 @@ class Search:
             slowest=np.zeros((n + 1, t)),
             at_sink=np.zeros((n + 1, t), dtype=np.bool_),
             stamp=np.zeros(t, dtype=np.int64),
+            passed=np.zeros((n + 1, m + 1), dtype=np.bool_),
+            later=np.zeros(n + 1, dtype=np.int64),
             depth=np.zeros(1, dtype=np.int64),
             clock=np.zeros(1, dtype=np.int64),
         )
         kernels.start(ch, trail)
+        behind, able = self.walks.behind, self.walks.able
         stages = -1
         while stages < 0:
             if self.budget.exhausted():
@@ -243,7 +266,15 @@ class Search:
                 return None
             steps -= _STEPS
             stages = kernels.descend(
-                ch, trail, loose(beta), self.walks.slack, self.walks.hop, _STEPS
+                ch,
+                trail,
+                loose(beta),
+                self.walks.slack,
+                self.walks.hop,
+                self.walks.reach,
+                behind,
+                able,
+                _STEPS,
             )
         if stages == 0:
             return False
@@ -273,8 +304,9 @@ def best_pipeline(
     high = min(search.value_s, search.top_s)
     found = search.walks.walk(high)
     if found:
-        search.raise_bound(search.walks.least(0.0, high, 1e-12)[0])
-        found = _close(search, descents)
+        low, high = search.walks.least(0.0, high, _WALK_PRECISION)
+        search.raise_bound(low)
+        found = _close(search, descents, high)
     if search.plan is None and found is False:
         return None
     if search.plan is None:
@@ -287,19 +319,22 @@ def best_pipeline(
     return Proposal(search.plan, min(search.bound_s, search.value_s), PIPELINES)
 
 
-def _close(search: Search, descents: float) -> bool | None:
-    """Bring bound and value together, by thresholds between them; False where no plan exists.
+def _close(search: Search, descents: float, beta: float) -> bool | None:
+    """Bring bound and value together, by thresholds between them, the first of which is `beta`;
+    False where no plan exists.
 
     What is not decided within an effort is left for later, when nothing else is open. Efforts are
     counted in work, not time, so that the same problem gives the same plan on every machine.
     """
     effort = 0
     low = high = math.nan  # between these, this effort decides nothing
-    if search.decide(search.bound_s * (1 + 1e-9), 3_000, 30) is None or search.plan is None:
+    found = search.decide(beta, 3_000, 30)
+    if found is None or search.value_s > search.bound_s * _POOR:
         search.anneal(1_000, 0)
         if search.improve(_FEW_DESCENTS):
             return True
-    beta = search.bound_s * (1 + 1e-9)
+    if found is False:
+        search.raise_bound(beta)
     while search.bound_s < search.closed_s and not search.budget.exhausted():
         last = min(search.closed_s, search.top_s)
         beta = min(max(beta, search.bound_s), last)
@@ -318,7 +353,7 @@ def _close(search: Search, descents: float) -> bool | None:
             low = beta if math.isnan(low) else min(low, beta)
             high = beta if math.isnan(high) else max(high, beta)
         last = min(search.closed_s, search.top_s)
-        if not (search.bound_s < high and low < last):
+        if not (search.bound_s < high and low <= last):
             low = high = math.nan
         elif low <= search.bound_s:
             low = high

@@ -63,7 +63,11 @@ class BlockSearch:
         """The best one known of a cell."""
         if (d, e) in self.found:
             return self.found[d, e]
-        b, on = self.block, int(self.on[d, e])
+        return self._gathered(d, int(self.on[d, e]), e)
+
+    def _gathered(self, d: int, on: int, e: int) -> Found:
+        """All operators in one stage on a device."""
+        b = self.block
         device = np.full(b.count, on, dtype=np.int64)
         device[0] = d
         label = np.full(b.count, 0 if on == d and not b.first else 1, dtype=np.int64)
@@ -174,13 +178,34 @@ class BlockSearch:
             np.fill_diagonal(high, work)
         on = np.tile(np.arange(count), (count, 1))
         if b.last:
-            out = [t for t in b.reads(b.count - 1) if b.tprod[t] > 0]
+            results = b.reads(b.count - 1)
+            out = [t for t in results if b.tprod[t] > 0]
             back = np.array([self._moved(out, None, x)[a.sink] for x in range(count)])
             whole = high + back[None, :]
+            passed = [t for t in results if b.tprod[t] == 0]
+            if passed:  # the entry's own results go to the sink as well, from where it is
+                whole = self._with_passed(whole)
             high, on = np.full((count, count), np.inf), np.zeros((count, count), dtype=np.int64)
             high[:, a.sink] = whole.min(axis=1)
             on[:, a.sink] = whole.argmin(axis=1)
         return high, on
+
+    def _with_passed(self, whole: Floats) -> Floats:
+        """`whole` [D, D] (entry, device of all) as the evaluator scores such plans, in seconds."""
+        from cutset.solvers.latency.staging_kernels import schedule_stages
+
+        b, count = self.block, len(self.cluster.names)
+        net, found = self._net(), np.full(whole.shape, np.inf)
+        place, starts = np.zeros(b.count, dtype=np.int64), np.zeros(b.count)
+        for d, x in zip(*np.nonzero(np.isfinite(whole)), strict=True):
+            one = self._gathered(int(d), int(x), self.cluster.sink)
+            c, label = self.compute_s.copy(), one.label
+            c[0] = 0.0
+            stages = int(label.max()) + 1
+            found[d, x], _, _ = schedule_stages(
+                label, stages, one.device, c, self._shape(int(d)), net, np.inf, 0, starts, place
+            )
+        return found
 
     def _moved(self, tensors: list[int], producer: int | None, x: int) -> Floats:
         """[D] when tensors (of one producer, if given) made on x at 0 have come to each device."""

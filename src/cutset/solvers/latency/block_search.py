@@ -17,6 +17,7 @@ from cutset.solvers.latency.block_arrays import Known, Net, Shape
 from cutset.solvers.latency.latency_blocks import Block, ranks
 from cutset.solvers.latency.staging import staged
 
+_BELOW = 1 - 1e-12  # a schedule of the same value is no better, whatever the order of its sums
 _PIECE = 2_000  # nodes between two looks at the clock, in blocks of one operator
 
 #: Larger blocks get bounds only: a search would not end, and its memory grows with the square.
@@ -57,7 +58,7 @@ class BlockSearch:
         self.high[np.isinf(self.low)] = np.inf
 
     def solved(self, d: int, e: int) -> bool:
-        return bool(self.low[d, e] >= self.high[d, e])
+        return bool(self.low[d, e] >= self.high[d, e] * _BELOW)
 
     def schedule(self, d: int, e: int) -> Found:
         """The best one known of a cell."""
@@ -226,7 +227,9 @@ class BlockSearch:
     def solve(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> None:
         """Make cell (d, e) exact, or raise its bound to `cutoff`, within the limits."""
         b, count = self.block, len(self.cluster.names)
-        cutoff = min(cutoff, float(self.high[d, e]))
+        cutoff = min(cutoff, float(self.high[d, e])) * _BELOW
+        if self.low[d, e] >= cutoff:
+            return
         head, tail = np.empty((2, b.count, count))
         if b.regions:
             self._raise_regions(d, e, cutoff, budget, max_nodes)
@@ -272,13 +275,14 @@ class BlockSearch:
             if state[1] == kernels.ASSIGNED:
                 assigned = levels[int(state[0])]
                 orders = (starts, late)
-                leaf = staged(shape, assigned, net, device, tail, orders, cutoff, float(state[3]))
+                bound = float(state[3])
+                leaf = staged(shape, assigned, net, device, head, tail, orders, cutoff, bound)
                 spent += leaf.work
                 state[2] = min(state[2], leaf.open_s)
                 if leaf.value_s < best:
                     best = leaf.value_s
                     self.found[d, e] = Found(device.copy(), leaf.label, leaf.place)
-                    cutoff = min(cutoff, best)
+                    cutoff = min(cutoff, best * _BELOW)
         return best, -math.inf
 
     def _raise(self, d: int, e: int, low: float) -> None:

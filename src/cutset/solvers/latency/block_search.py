@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from cutset.problem import Budget
-from cutset.solvers.arrays import ClusterArrays, Floats, Ints
+from cutset.solvers.arrays import Bools, ClusterArrays, Floats, Ints
 from cutset.solvers.latency.block_arrays import Known, Net, Shape
 from cutset.solvers.latency.latency_blocks import Block, ranks
 from cutset.solvers.latency.staging import staged
@@ -147,7 +147,25 @@ class BlockSearch:
         a = self.cluster
         rates = a.wire_s_per_byte, a.latency_s, a.send_s_per_byte, a.recv_s_per_byte, a.overhead_s
         nobody = np.full(len(a.names), -1, dtype=np.int64)
-        return Net(*rates, self.rank, nobody if kin is None else kin, a.multicast)
+        loose = self._loose([self.alike] if kin is None else [self.alike, kin])
+        return Net(*rates, self.rank, nobody if kin is None else kin, loose, a.multicast)
+
+    @cached_property
+    def alike(self) -> Ints:
+        """[D] classes of devices that can be exchanged in the whole block; −1: no other."""
+        return self._classes(self.compute_s, {self.cluster.source} if self.block.first else set())
+
+    def _loose(self, partitions: list[Ints]) -> Bools:
+        """[D, D] whether exchanging devices of a class (in any partition) may reverse the order of
+        the names of two devices."""
+        group = np.arange(len(self.cluster.names))
+        for classes in partitions:
+            for members in (np.flatnonzero(classes == k) for k in set(classes[classes >= 0])):
+                group[np.isin(group, group[members])] = group[members].min()
+        low = np.array([self.rank[group == k].min() for k in group])
+        high = np.array([self.rank[group == k].max() for k in group])
+        apart = (high[:, None] < low[None, :]) | (high[None, :] < low[:, None])
+        return ~apart & ~np.eye(len(group), dtype=np.bool_)
 
     def bounds(self) -> Floats:
         """[D, D] lower bounds by critical paths."""
@@ -193,20 +211,32 @@ class BlockSearch:
 
     def _with_passed(self, whole: Floats) -> Floats:
         """`whole` [D, D] (entry, device of all) as the evaluator scores such plans, in seconds."""
+        found = np.full(whole.shape, np.inf)
+        for d, x in zip(*np.nonzero(np.isfinite(whole)), strict=True):
+            found[d, x] = self._scored(self._gathered(int(d), int(x), self.cluster.sink), int(d))
+        return found
+
+    def _scored(self, found: Found, d: int) -> float:
+        """What the evaluator makes of a schedule with entry on d, in seconds."""
         from cutset.solvers.latency.staging_kernels import schedule_stages
 
-        b, count = self.block, len(self.cluster.names)
-        net, found = self._net(), np.full(whole.shape, np.inf)
-        place, starts = np.zeros(b.count, dtype=np.int64), np.zeros(b.count)
-        for d, x in zip(*np.nonzero(np.isfinite(whole)), strict=True):
-            one = self._gathered(int(d), int(x), self.cluster.sink)
-            c, label = self.compute_s.copy(), one.label
-            c[0] = 0.0
-            stages = int(label.max()) + 1
-            found[d, x], _, _ = schedule_stages(
-                label, stages, one.device, c, self._shape(int(d)), net, np.inf, 0, starts, place
-            )
-        return found
+        c, place = self.compute_s.copy(), np.zeros(self.block.count, dtype=np.int64)
+        c[0] = 0.0
+        starts = found.place.astype(np.float64)
+        stages = int(found.label.max()) + 1
+        value, _, _ = schedule_stages(
+            found.label,
+            stages,
+            found.device,
+            c,
+            self._shape(d),
+            self._net(),
+            np.inf,
+            0,
+            starts,
+            place,
+        )
+        return float(value)
 
     def _moved(self, tensors: list[int], producer: int | None, x: int) -> Floats:
         """[D] when tensors (of one producer, if given) made on x at 0 have come to each device."""
@@ -225,7 +255,35 @@ class BlockSearch:
         return arrived
 
     def solve(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> None:
-        """Make cell (d, e) exact, or raise its bound to `cutoff`, within the limits."""
+        """Make cell (d, e) exact, or raise its bound to `cutoff`, within the limits; and those that
+        are this one but for devices that are alike."""
+        self._solve(d, e, cutoff, budget, max_nodes)
+        kind = self.alike
+        for x, y in np.ndindex(self.low.shape):
+            same = (x == d or kind[x] == kind[d] >= 0) and (y == e or kind[y] == kind[e] >= 0)
+            if not same or (x == y) != (d == e) or (x, y) == (d, e):
+                continue
+            self._raise(x, y, self.low[d, e])
+            if self.high[d, e] < self.high[x, y] and (d, e) in self.found:
+                other = self._exchanged(self.found[d, e], {d: x, e: y})
+                value = self._scored(other, x)
+                if value < self.high[x, y]:
+                    self.high[x, y], self.found[x, y] = value, other
+
+    def _exchanged(self, found: Found, to: dict[int, int]) -> Found:
+        """The schedule with devices exchanged for such as are alike, as `to` says of some."""
+        for x in range(len(self.alike)):
+            if x not in to:
+                like = [
+                    y
+                    for y in range(len(self.alike))
+                    if y == x or self.alike[y] == self.alike[x] >= 0
+                ]
+                to[x] = next(y for y in [x, *like] if y not in to.values())
+        device = np.array([to[int(x)] for x in found.device], dtype=np.int64)
+        return Found(device, found.label, found.place)
+
+    def _solve(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> None:
         b, count = self.block, len(self.cluster.names)
         cutoff = min(cutoff, float(self.high[d, e])) * _BELOW
         if self.low[d, e] >= cutoff:
@@ -334,15 +392,17 @@ class BlockSearch:
 
     def _kin(self, c: Floats, d: int, e: int) -> Ints:
         """Classes of devices that can be exchanged without changing anything; −1: no other."""
-        a = self.cluster
-        count = len(a.names)
+        return self._classes(c, {d, e, self.cluster.sink if self.block.last else e})
+
+    def _classes(self, c: Floats, apart: set[int]) -> Ints:
+        """[D] the first device that each is like, itself included; −1: no other, or `apart`."""
+        count = len(self.cluster.names)
         kin = np.full(count, -1, dtype=np.int64)
-        entry_exit = {d, e, a.sink if self.block.last else e}
         for i in range(count):
-            if i in entry_exit or kin[i] >= 0:
+            if i in apart or kin[i] >= 0:
                 continue
             for j in range(i + 1, count):
-                if j not in entry_exit and kin[j] < 0 and self._alike(c, i, j):
+                if j not in apart and kin[j] < 0 and self._alike(c, i, j):
                     kin[i] = kin[j] = i
         return kin
 

@@ -41,9 +41,9 @@ def staged(
 ) -> Staged:
     """The best stages for devices [K] of all operators, below the cutoff.
 
-    `c`, `head` and `tail` [K, D] in seconds; `relaxed` is a bound on all of them. `orders` are starts [K]
-    of good schedules of single operators: where stages cost nothing and the evaluator makes of one
-    what the bound says, stages need not be tried.
+    `c`, `head` and `tail` [K, D] in seconds; `relaxed` is a bound on all of them. `orders` are
+    starts [K] of good schedules of single operators: where stages cost nothing and the evaluator
+    makes of one what the bound says, stages need not be tried.
     """
     from cutset.solvers.latency.branching_kernels import realise
     from cutset.solvers.latency.staging_kernels import schedule_stages

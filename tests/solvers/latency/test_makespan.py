@@ -7,7 +7,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cutset.cluster import Cluster, Device, Link
@@ -218,6 +218,8 @@ def exchangeable(seed: int) -> Problem:
 
 
 @given(seeds)
+@example(37)
+@example(127)
 @settings(max_examples=15, deadline=None)
 def test_bounds_hold_for_devices_that_are_exchanged(seed: int) -> None:
     problem = exchangeable(seed)

@@ -12,8 +12,9 @@ from functools import cached_property
 import numpy as np
 
 from cutset.problem import Budget
-from cutset.solvers.arrays import Bools, ClusterArrays, Floats, Ints
+from cutset.solvers.arrays import ClusterArrays, Floats, Ints
 from cutset.solvers.latency.block_arrays import Known, Net, Shape
+from cutset.solvers.latency.exchange import alike_classes, loose_order
 from cutset.solvers.latency.latency_blocks import Block, ranks
 from cutset.solvers.latency.staging import staged
 
@@ -147,25 +148,14 @@ class BlockSearch:
         a = self.cluster
         rates = a.wire_s_per_byte, a.latency_s, a.send_s_per_byte, a.recv_s_per_byte, a.overhead_s
         nobody = np.full(len(a.names), -1, dtype=np.int64)
-        loose = self._loose([self.alike] if kin is None else [self.alike, kin])
+        loose = loose_order([self.alike] if kin is None else [self.alike, kin], self.rank)
         return Net(*rates, self.rank, nobody if kin is None else kin, loose, a.multicast)
 
     @cached_property
     def alike(self) -> Ints:
         """[D] classes of devices that can be exchanged in the whole block; −1: no other."""
-        return self._classes(self.compute_s, {self.cluster.source} if self.block.first else set())
-
-    def _loose(self, partitions: list[Ints]) -> Bools:
-        """[D, D] whether exchanging devices of a class (in any partition) may reverse the order of
-        the names of two devices."""
-        group = np.arange(len(self.cluster.names))
-        for classes in partitions:
-            for members in (np.flatnonzero(classes == k) for k in set(classes[classes >= 0])):
-                group[np.isin(group, group[members])] = group[members].min()
-        low = np.array([self.rank[group == k].min() for k in group])
-        high = np.array([self.rank[group == k].max() for k in group])
-        apart = (high[:, None] < low[None, :]) | (high[None, :] < low[:, None])
-        return ~apart & ~np.eye(len(group), dtype=np.bool_)
+        apart = {self.cluster.source} if self.block.first else set()
+        return alike_classes(self.cluster, self.compute_s, apart)
 
     def bounds(self) -> Floats:
         """[D, D] lower bounds by critical paths."""
@@ -392,33 +382,4 @@ class BlockSearch:
 
     def _kin(self, c: Floats, d: int, e: int) -> Ints:
         """Classes of devices that can be exchanged without changing anything; −1: no other."""
-        return self._classes(c, {d, e, self.cluster.sink if self.block.last else e})
-
-    def _classes(self, c: Floats, apart: set[int]) -> Ints:
-        """[D] the first device that each is like, itself included; −1: no other, or `apart`."""
-        count = len(self.cluster.names)
-        kin = np.full(count, -1, dtype=np.int64)
-        for i in range(count):
-            if i in apart or kin[i] >= 0:
-                continue
-            for j in range(i + 1, count):
-                if j not in apart and kin[j] < 0 and self._alike(c, i, j):
-                    kin[i] = kin[j] = i
-        return kin
-
-    def _alike(self, c: Floats, i: int, j: int) -> bool:
-        a = self.cluster
-        if not np.array_equal(c[:, i], c[:, j]):
-            return False
-        for vector in (a.send_s_per_byte, a.recv_s_per_byte, a.overhead_s):
-            if vector[i] != vector[j]:
-                return False
-        others = np.array([k not in (i, j) for k in range(len(a.names))])
-        for m in (a.wire_s_per_byte, a.latency_s):
-            if m[i, j] != m[j, i]:
-                return False
-            if not np.array_equal(m[i, others], m[j, others]):
-                return False
-            if not np.array_equal(m[others, i], m[others, j]):
-                return False
-        return True
+        return alike_classes(self.cluster, c, {d, e, self.cluster.sink if self.block.last else e})

@@ -311,7 +311,7 @@ class BlockSearch:
         state = np.array([1.0, kernels.LEFT, np.inf, np.inf, 0.0])
         device = np.zeros(b.count, dtype=np.int64)
         head, tail = np.empty((2, b.count, count))
-        starts, late = np.empty((2, b.count))
+        starts, late = np.zeros((2, b.count))
         outs = head, tail, starts, late
         best, spent = math.inf, 0.0
         piece = max(1, _PIECE // b.count)

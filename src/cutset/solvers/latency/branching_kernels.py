@@ -317,6 +317,7 @@ def probe(
     """
     depth = int(state[0]) - 1
     nodes = 0
+    paid = bool(np.any(net.ov > 0))
     state[1] = LEFT
     while depth >= 0 and nodes < max_nodes and state[1] == LEFT:
         c = levels[depth]
@@ -342,7 +343,7 @@ def probe(
         nodes += taken // 4
         if unfixed == 0:
             depth -= 1
-            if value < cutoff:
+            if value < cutoff or (paid and not proven):  # overheads may say what orders do not
                 state[1] = ASSIGNED
                 state[3] = value if proven else bound
             elif not proven:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cutset.cluster import Cluster, Device, Link
@@ -182,6 +183,66 @@ def test_like_devices_are_not_tried_twice(multicast: bool, overhead_s: float) ->
     solution = solve(problem, "makespan")
     assert solution.value_s == pytest.approx(best, rel=1e-9)
     assert solution.proof == "optimal"
+
+
+def exchangeable(seed: int) -> Problem:
+    """Two devices alike, and one that is not stands between them by name."""
+    rng = random.Random(seed)
+    graph = diamond(2)
+    if rng.random() < 0.5:  # the first operator's readers read the request instead
+        graph = replace(
+            graph,
+            operators=(
+                *(replace(op, inputs=("x",)) for op in graph.operators[1:3]),
+                graph.operators[3],
+            ),
+        )
+    seconds = {
+        kind: {op.name: rng.choice((0.001, 0.004, 0.01)) for op in graph.operators}
+        for kind in "skl"
+    }
+    kinds = {"main": "s", "h0": "k", "h1": "l", "h2": "k"}
+    overhead_s = rng.choice((0.0, 0.0005))
+    near = rng.choice((1e6, 8e6, 3e7))
+    far = rng.choice((1e6, 8e6, 3e7))
+    cluster = Cluster(
+        tuple(Device(name, kind, stage_overhead_s=overhead_s) for name, kind in kinds.items()),
+        tuple(
+            Link(a, b, far if "h1" in (a, b) else near, 0.0) for a in kinds for b in kinds if a != b
+        ),
+        "main",
+        "main",
+        multicast=rng.random() < 0.2,
+    )
+    return Problem(graph, cluster, TableCost(seconds))
+
+
+@given(seeds)
+@example(37)
+@example(127)
+@settings(max_examples=15, deadline=None)
+def test_bounds_hold_for_devices_that_are_exchanged(seed: int) -> None:
+    problem = exchangeable(seed)
+    check(problem, least_s(problem))
+
+
+@pytest.mark.parametrize("bandwidth_bps", [1e5, 8e6, 1e9])
+def test_results_of_a_block_and_of_its_entry_are_both_awaited(bandwidth_bps: float) -> None:
+    graph = Graph(
+        "two results",
+        (Operator("a", "Any", ("x",), ("t",)), Operator("b", "Any", ("t",), ("u",))),
+        {"x": Tensor("x", 10), "t": Tensor("t", 1000), "u": Tensor("u", 1000)},
+        ("x",),
+        ("t", "u"),
+    )
+    problem = helpers(graph, 1, bandwidth_bps=bandwidth_bps)
+    slow = replace(problem.cluster.devices[0], kind="slow")
+    cluster = replace(problem.cluster, devices=(slow, *problem.cluster.devices[1:]))
+    cost = TableCost({"k": {"a": 0.01, "b": 0.01}, "slow": {"a": 0.1, "b": 0.02}})
+    problem = Problem(graph, cluster, cost)
+    solution = solve(problem, "makespan")
+    assert solution.proof == "optimal"
+    assert solution.value_s == pytest.approx(least_s(problem), rel=1e-9)
 
 
 def test_blocks_that_are_the_same_share_their_search_but_not_their_operators() -> None:

@@ -55,6 +55,7 @@ class Net(NamedTuple):
     ov: Floats  # [D] a stage
     rank: Ints  # [D] by name
     kin: Ints  # [D] classes of devices that are alike; −1 for none
+    loose: Bools  # [D, D] whether exchanging alike devices may reverse the order of their names
     multicast: bool
 
 

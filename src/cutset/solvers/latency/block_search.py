@@ -14,9 +14,11 @@ import numpy as np
 from cutset.problem import Budget
 from cutset.solvers.arrays import ClusterArrays, Floats, Ints
 from cutset.solvers.latency.block_arrays import Known, Net, Shape
+from cutset.solvers.latency.exchange import alike_classes, loose_order
 from cutset.solvers.latency.latency_blocks import Block, ranks
 from cutset.solvers.latency.staging import staged
 
+_BELOW = 1 - 1e-12  # a schedule of the same value is no better, whatever the order of its sums
 _PIECE = 2_000  # nodes between two looks at the clock, in blocks of one operator
 
 #: Larger blocks get bounds only: a search would not end, and its memory grows with the square.
@@ -57,13 +59,17 @@ class BlockSearch:
         self.high[np.isinf(self.low)] = np.inf
 
     def solved(self, d: int, e: int) -> bool:
-        return bool(self.low[d, e] >= self.high[d, e])
+        return bool(self.low[d, e] >= self.high[d, e] * _BELOW)
 
     def schedule(self, d: int, e: int) -> Found:
         """The best one known of a cell."""
         if (d, e) in self.found:
             return self.found[d, e]
-        b, on = self.block, int(self.on[d, e])
+        return self._gathered(d, int(self.on[d, e]), e)
+
+    def _gathered(self, d: int, on: int, e: int) -> Found:
+        """All operators in one stage on a device."""
+        b = self.block
         device = np.full(b.count, on, dtype=np.int64)
         device[0] = d
         label = np.full(b.count, 0 if on == d and not b.first else 1, dtype=np.int64)
@@ -142,7 +148,14 @@ class BlockSearch:
         a = self.cluster
         rates = a.wire_s_per_byte, a.latency_s, a.send_s_per_byte, a.recv_s_per_byte, a.overhead_s
         nobody = np.full(len(a.names), -1, dtype=np.int64)
-        return Net(*rates, self.rank, nobody if kin is None else kin, a.multicast)
+        loose = loose_order([self.alike] if kin is None else [self.alike, kin], self.rank)
+        return Net(*rates, self.rank, nobody if kin is None else kin, loose, a.multicast)
+
+    @cached_property
+    def alike(self) -> Ints:
+        """[D] classes of devices that can be exchanged in the whole block; −1: no other."""
+        apart = {self.cluster.source} if self.block.first else set()
+        return alike_classes(self.cluster, self.compute_s, apart)
 
     def bounds(self) -> Floats:
         """[D, D] lower bounds by critical paths."""
@@ -174,13 +187,46 @@ class BlockSearch:
             np.fill_diagonal(high, work)
         on = np.tile(np.arange(count), (count, 1))
         if b.last:
-            out = [t for t in b.reads(b.count - 1) if b.tprod[t] > 0]
+            results = b.reads(b.count - 1)
+            out = [t for t in results if b.tprod[t] > 0]
             back = np.array([self._moved(out, None, x)[a.sink] for x in range(count)])
             whole = high + back[None, :]
+            passed = [t for t in results if b.tprod[t] == 0]
+            if passed:  # the entry's own results go to the sink as well, from where it is
+                whole = self._with_passed(whole)
             high, on = np.full((count, count), np.inf), np.zeros((count, count), dtype=np.int64)
             high[:, a.sink] = whole.min(axis=1)
             on[:, a.sink] = whole.argmin(axis=1)
         return high, on
+
+    def _with_passed(self, whole: Floats) -> Floats:
+        """`whole` [D, D] (entry, device of all) as the evaluator scores such plans, in seconds."""
+        found = np.full(whole.shape, np.inf)
+        for d, x in zip(*np.nonzero(np.isfinite(whole)), strict=True):
+            found[d, x] = self._scored(self._gathered(int(d), int(x), self.cluster.sink), int(d))
+        return found
+
+    def _scored(self, found: Found, d: int) -> float:
+        """What the evaluator makes of a schedule with entry on d, in seconds."""
+        from cutset.solvers.latency.staging_kernels import schedule_stages
+
+        c, place = self.compute_s.copy(), np.zeros(self.block.count, dtype=np.int64)
+        c[0] = 0.0
+        starts = found.place.astype(np.float64)
+        stages = int(found.label.max()) + 1
+        value, _, _ = schedule_stages(
+            found.label,
+            stages,
+            found.device,
+            c,
+            self._shape(d),
+            self._net(),
+            np.inf,
+            0,
+            starts,
+            place,
+        )
+        return float(value)
 
     def _moved(self, tensors: list[int], producer: int | None, x: int) -> Floats:
         """[D] when tensors (of one producer, if given) made on x at 0 have come to each device."""
@@ -199,9 +245,39 @@ class BlockSearch:
         return arrived
 
     def solve(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> None:
-        """Make cell (d, e) exact, or raise its bound to `cutoff`, within the limits."""
+        """Make cell (d, e) exact, or raise its bound to `cutoff`, within the limits; and those that
+        are this one but for devices that are alike."""
+        self._solve(d, e, cutoff, budget, max_nodes)
+        kind = self.alike
+        for x, y in np.ndindex(self.low.shape):
+            same = (x == d or kind[x] == kind[d] >= 0) and (y == e or kind[y] == kind[e] >= 0)
+            if not same or (x == y) != (d == e) or (x, y) == (d, e):
+                continue
+            self._raise(x, y, self.low[d, e])
+            if self.high[d, e] < self.high[x, y] and (d, e) in self.found:
+                other = self._exchanged(self.found[d, e], {d: x, e: y})
+                value = self._scored(other, x)
+                if value < self.high[x, y]:
+                    self.high[x, y], self.found[x, y] = value, other
+
+    def _exchanged(self, found: Found, to: dict[int, int]) -> Found:
+        """The schedule with devices exchanged for such as are alike, as `to` says of some."""
+        for x in range(len(self.alike)):
+            if x not in to:
+                like = [
+                    y
+                    for y in range(len(self.alike))
+                    if y == x or self.alike[y] == self.alike[x] >= 0
+                ]
+                to[x] = next(y for y in [x, *like] if y not in to.values())
+        device = np.array([to[int(x)] for x in found.device], dtype=np.int64)
+        return Found(device, found.label, found.place)
+
+    def _solve(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> None:
         b, count = self.block, len(self.cluster.names)
-        cutoff = min(cutoff, float(self.high[d, e]))
+        cutoff = min(cutoff, float(self.high[d, e])) * _BELOW
+        if self.low[d, e] >= cutoff:
+            return
         head, tail = np.empty((2, b.count, count))
         if b.regions:
             self._raise_regions(d, e, cutoff, budget, max_nodes)
@@ -235,7 +311,7 @@ class BlockSearch:
         state = np.array([1.0, kernels.LEFT, np.inf, np.inf, 0.0])
         device = np.zeros(b.count, dtype=np.int64)
         head, tail = np.empty((2, b.count, count))
-        starts, late = np.empty((2, b.count))
+        starts, late = np.zeros((2, b.count))
         outs = head, tail, starts, late
         best, spent = math.inf, 0.0
         piece = max(1, _PIECE // b.count)
@@ -247,13 +323,14 @@ class BlockSearch:
             if state[1] == kernels.ASSIGNED:
                 assigned = levels[int(state[0])]
                 orders = (starts, late)
-                leaf = staged(shape, assigned, net, device, tail, orders, cutoff, float(state[3]))
+                bound = float(state[3])
+                leaf = staged(shape, assigned, net, device, head, tail, orders, cutoff, bound)
                 spent += leaf.work
                 state[2] = min(state[2], leaf.open_s)
                 if leaf.value_s < best:
                     best = leaf.value_s
                     self.found[d, e] = Found(device.copy(), leaf.label, leaf.place)
-                    cutoff = min(cutoff, best)
+                    cutoff = min(cutoff, best * _BELOW)
         return best, -math.inf
 
     def _raise(self, d: int, e: int, low: float) -> None:
@@ -305,31 +382,4 @@ class BlockSearch:
 
     def _kin(self, c: Floats, d: int, e: int) -> Ints:
         """Classes of devices that can be exchanged without changing anything; −1: no other."""
-        a = self.cluster
-        count = len(a.names)
-        kin = np.full(count, -1, dtype=np.int64)
-        entry_exit = {d, e, a.sink if self.block.last else e}
-        for i in range(count):
-            if i in entry_exit or kin[i] >= 0:
-                continue
-            for j in range(i + 1, count):
-                if j not in entry_exit and kin[j] < 0 and self._alike(c, i, j):
-                    kin[i] = kin[j] = i
-        return kin
-
-    def _alike(self, c: Floats, i: int, j: int) -> bool:
-        a = self.cluster
-        if not np.array_equal(c[:, i], c[:, j]):
-            return False
-        for vector in (a.send_s_per_byte, a.recv_s_per_byte, a.overhead_s):
-            if vector[i] != vector[j]:
-                return False
-        others = np.array([k not in (i, j) for k in range(len(a.names))])
-        for m in (a.wire_s_per_byte, a.latency_s):
-            if m[i, j] != m[j, i]:
-                return False
-            if not np.array_equal(m[i, others], m[j, others]):
-                return False
-            if not np.array_equal(m[others, i], m[others, j]):
-                return False
-        return True
+        return alike_classes(self.cluster, c, {d, e, self.cluster.sink if self.block.last else e})

@@ -11,7 +11,7 @@ from numba import njit
 
 from cutset.solvers.arrays import Floats, Ints
 from cutset.solvers.latency.block_arrays import Known, Net, Shape
-from cutset.solvers.latency.narrowing_kernels import move_s, narrow, only
+from cutset.solvers.latency.narrowing_kernels import move_s, narrow, one_machine, only
 from cutset.solvers.latency.ordering_kernels import schedule
 from cutset.solvers.latency.staging_kernels import schedule_stages
 
@@ -53,11 +53,65 @@ def _next_option(option: int, stages: int, joins_first: bool) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _serial(
+    v: int,
+    device: Ints,
+    label: Ints,
+    arrived: Floats,
+    c: Floats,
+    b: Shape,
+    net: Net,
+    head: Floats,
+    tail: Floats,
+    jobs: Floats,
+) -> float:
+    """A bound (s) by what v's device does one after another: its stages of the operators up to v,
+    none before what it reads has come (`arrived` [S] s), and each operator behind v by itself.
+
+    After a stage comes what it is sent for, and what the last of its operators leads to. `jobs`
+    [3, K + 1] is room to work.
+    """
+    y, count = device[v], len(device)
+    h, p, q = jobs[0], jobs[1], jobs[2]
+    total = 0
+    for w in range(1, count):
+        if device[w] != y or b.real[w] == 0:
+            continue
+        if w > v:
+            h[total], p[total], q[total] = head[w, y], c[w, y], tail[w, y]
+            total += 1
+            continue
+        s = label[w]
+        new = True
+        for u in range(1, w):
+            new = new and (label[u] != s or b.real[u] == 0)
+        if not new:
+            continue
+        h[total], p[total] = arrived[s], 0.0 if s == 0 else net.ov[y]
+        last, sent = INF, 0.0
+        for u in range(w, v + 1):
+            if label[u] != s:
+                continue
+            p[total] += c[u, y]
+            last = min(last, tail[u, y])
+            for k in range(b.out_at[u], b.out_at[u + 1]):
+                x = b.out_w[k]
+                z = device[x]
+                if z != y:
+                    after = net.ov[z] * b.real[x] + c[x, z] + tail[x, z]
+                    sent = max(sent, move_s(y, z, b.out_b[k], net) + after)
+        q[total] = max(last, sent)
+        total += 1
+    return float(one_machine(h[:total], p[:total], q[:total]))
+
+
+@njit(cache=True, nogil=True)
 def realise(
     device: Ints,
     b: Shape,
     c: Floats,
     net: Net,
+    head: Floats,
     tail: Floats,
     cutoff: float,
     bound: float,
@@ -78,6 +132,8 @@ def realise(
     stages_at = np.zeros(count + 1, np.int64)  # stages before the operator is placed
     stage_end = np.zeros((count + 1, count + 1))
     stage_work = np.zeros((count + 1, count + 1))
+    arrived = np.zeros((count + 1, count + 1))
+    jobs = np.empty((3, count + 1))
     place = np.zeros(count, np.int64)
     nothing = np.empty(0)
     paid = bool(np.any(net.ov > 0))
@@ -105,9 +161,11 @@ def realise(
         for r in range(count + 1):
             stage_end[v + 1, r] = stage_end[v, r]
             stage_work[v + 1, r] = stage_work[v, r]
+            arrived[v + 1, r] = arrived[v, r]
         if nxt == -1:
             stage_work[v + 1, s] = net.ov[y] * b.real[v] if s > 0 else 0.0
             stage_end[v + 1, s] = stage_work[v + 1, s]
+            arrived[v + 1, s] = 0.0
         before = stage_end[v + 1, s]
         begin = 0.0
         local = before
@@ -122,7 +180,11 @@ def realise(
         done = max(local, begin + stage_work[v + 1, s]) + c[v, y]
         stage_work[v + 1, s] += c[v, y]
         stage_end[v + 1, s] = done
-        if done + tail[v, y] >= cutoff:
+        arrived[v + 1, s] = max(arrived[v + 1, s], begin)
+        low = done + tail[v, y]
+        if paid and low < cutoff and b.real[v] > 0:
+            low = _serial(v, device, label, arrived[v + 1], c, b, net, head, tail, jobs)
+        if low >= cutoff:
             tries += 1 if v > count - 3 else 0
             continue
         stages_at[v + 1] = n + 1 if nxt == -1 else n
@@ -255,6 +317,7 @@ def probe(
     """
     depth = int(state[0]) - 1
     nodes = 0
+    paid = bool(np.any(net.ov > 0))
     state[1] = LEFT
     while depth >= 0 and nodes < max_nodes and state[1] == LEFT:
         c = levels[depth]
@@ -280,7 +343,7 @@ def probe(
         nodes += taken // 4
         if unfixed == 0:
             depth -= 1
-            if value < cutoff:
+            if value < cutoff or (paid and not proven):  # overheads may say what orders do not
                 state[1] = ASSIGNED
                 state[3] = value if proven else bound
             elif not proven:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from cutset.solvers.arrays import Floats
+from cutset.solvers.arrays import Floats, Ints
 from cutset.solvers.latency.block_arrays import Known, Net, Shape
 
 INF = np.inf
@@ -148,18 +148,75 @@ def narrow(
                 bound = least
         if not changed:
             break
-    h, p, q = np.empty(count), np.empty(count), np.empty(count)
+    h, p, q = np.empty(2 * count), np.empty(2 * count), np.empty(2 * count)
+    begun, before = np.empty(count, np.int64), np.empty(count, np.int64)
     for y in range(devices):
+        if net.ov[y] > 0:
+            _returns(y, c, b, begun, before)
         jobs = 0
         for v in range(count):
-            if real[v] > 0 and c[v, y] < INF and only(c, v):
-                h[jobs], p[jobs], q[jobs] = head[v, y], c[v, y], tail[v, y]
+            if real[v] == 0 or c[v, y] == INF or not only(c, v):
+                continue
+            if net.ov[y] > 0 and begun[v] > 0:  # a stage of its own begins for it
+                h[jobs] = _arrival(v, y, c, b, net, head)
+                p[jobs], q[jobs] = net.ov[y], c[v, y] + tail[v, y]
                 jobs += 1
+            h[jobs], p[jobs], q[jobs] = head[v, y], c[v, y], tail[v, y]
+            jobs += 1
         load = one_machine(h[:jobs], p[:jobs], q[:jobs])
         if load >= cutoff:
             return INF
         bound = max(bound, load)
     return bound
+
+
+@njit(cache=True, nogil=True)
+def _returns(y: int, c: Floats, b: Shape, begun: Ints, before: Ints) -> None:
+    """Mark in `begun` [K] operators on device y that are in different stages, none the entry's.
+
+    An operator that reads from one that cannot run on y begins a stage or shares one with others
+    that do; it shares none with what leads to the one that it reads from, as stages are convex. So
+    a chain of operators that each lead to what the next one reads from are in as many stages, whose
+    overheads the device pays one after another. `before` [K] is room to work.
+    """
+    count = c.shape[0]
+    for v in range(count):
+        begun[v], before[v] = 0, -1
+    last = -1
+    for v in range(1, count):
+        if b.real[v] == 0 or c[v, y] == INF or not only(c, v):
+            continue
+        for k in range(b.in_at[v], b.in_at[v + 1]):
+            u = b.in_u[k]
+            if c[u, y] < INF:
+                continue
+            begun[v] = max(begun[v], 1)
+            for w in range(1, u):
+                if begun[w] >= begun[v] and b.reach[w, u]:
+                    begun[v], before[v] = begun[w] + 1, w
+        if begun[v] > 0 and (last < 0 or begun[v] > begun[last]):
+            last = v
+    for v in range(count):
+        begun[v] = 0
+    while last >= 0:
+        begun[last] = 1
+        last = before[last]
+
+
+@njit(cache=True, nogil=True)
+def _arrival(v: int, y: int, c: Floats, b: Shape, net: Net, head: Floats) -> float:
+    """The earliest (s) that what operator v reads from those that cannot run on y is there."""
+    latest = 0.0
+    for k in range(b.in_at[v], b.in_at[v + 1]):
+        u = b.in_u[k]
+        if c[u, y] < INF:
+            continue
+        best = INF
+        for x in range(c.shape[1]):
+            if c[u, x] < INF:
+                best = min(best, head[u, x] + c[u, x] + move_s(x, y, b.in_b[k], net))
+        latest = max(latest, best)
+    return latest
 
 
 @njit(cache=True, nogil=True)

@@ -69,11 +69,9 @@ def moves_of(device: Ints, source: Ints, b: Shape, net: Net) -> tuple[Moves, Int
 
 @njit(cache=True, nogil=True)
 def free_pair(m: int, n: int, moves: Moves, net: Net) -> bool:
-    """Whether two transfers of one tensor go to devices of one class `kin`: exchanging these would
-    reverse their order, so it is not fixed."""
-    kin = net.kin[moves.to[m]]
-    same = moves.tensor[m] == moves.tensor[n]
-    return bool(same and kin >= 0 and kin == net.kin[moves.to[n]])
+    """Whether two transfers of one tensor go to devices whose names' order exchanging alike devices
+    may reverse: what is proven is to hold for those as well, so the order is not fixed."""
+    return bool(moves.tensor[m] == moves.tensor[n] and net.loose[moves.to[m], moves.to[n]])
 
 
 @njit(cache=True, nogil=True)
@@ -140,11 +138,36 @@ def first_clash(at: Floats, pair: Ints, hold: Floats) -> int:
 
 
 @njit(cache=True, nogil=True)
-def swapped(at: Floats, tail: Floats, i: int, j: int, one: float, other: float) -> bool:
-    """Whether j before i is the order to try first: it delays less."""
+def in_turn(
+    k: int, turn: int, pair: Ints, hold: Floats, at: Floats, tail: Floats
+) -> tuple[int, int, float]:
+    """Pair k in the order to try in this turn (0 or 1), first that which delays less: (the first,
+    the second, how long in s the first holds what they share)."""
+    i, j = pair[k, 0], pair[k, 1]
+    one, other = hold[k, 0], hold[k, 1]
+    swapped = at[j] + other - at[i] < at[i] + one - at[j]
     if at[i] + tail[i] < at[j] + tail[j] and at[i] == at[j]:
-        return True
-    return bool(at[j] + other - at[i] < at[i] + one - at[j])
+        swapped = True
+    if swapped != (turn == 1):
+        return j, i, other
+    return i, j, one
+
+
+@njit(cache=True, nogil=True)
+def descend(
+    starts: Floats,
+    depth: int,
+    tail: Floats,
+    cutoff: float,
+    arc_from: Ints,
+    arc_to: Ints,
+    arc_lag: Floats,
+) -> bool:
+    """Settle the level below `depth` of `starts` [levels, N], which begins as this one ends."""
+    below = starts[depth + 1]
+    for n in range(len(below)):
+        below[n] = starts[depth, n]
+    return bool(settle(below, tail, cutoff, arc_from, arc_to, arc_lag))
 
 
 @njit(cache=True, nogil=True)
@@ -342,10 +365,7 @@ def schedule(
             fresh = False
             continue
         k = chosen[depth]
-        i, j = pair[k, 0], pair[k, 1]
-        one, other = hold[k, 0], hold[k, 1]
-        if swapped(at, tail, i, j, one, other) != (turn[depth] == 1):
-            i, j, one = j, i, other
+        i, j, one = in_turn(k, turn[depth], pair, hold, at, tail)
         turn[depth] += 1
         arcs = base + 2 * depth
         arc_from[arcs], arc_to[arcs], arc_lag[arcs] = i, j, one
@@ -355,10 +375,8 @@ def schedule(
             i, j = 0, 1  # the entry is before all
         arc_from[arcs + 1], arc_to[arcs + 1], arc_lag[arcs + 1] = i, j, 0.0
         arcs += 2
-        below = starts[depth + 1]
-        for n in range(size):
-            below[n] = at[n]
-        fresh = settle(below, tail, cutoff, arc_from[:arcs], arc_to[:arcs], arc_lag[:arcs])
+        now = arc_from[:arcs], arc_to[:arcs], arc_lag[:arcs]
+        fresh = descend(starts, depth, tail, cutoff, *now)
         if fresh:
             depth += 1
     return best, proven, nodes

@@ -12,7 +12,7 @@ from cutset.solvers.latency.block_arrays import Net, Shape
 
 _ORDERS = 500  # nodes in the order of given stages
 _SMALL = 20  # operators of a block of which many sets of stages are tried
-_TRIES, _FEW_TRIES = 20_000, 30
+_TRIES, _FEW_TRIES = 20_000, 2_000
 _ROUNDING = 1e-12
 
 
@@ -33,6 +33,7 @@ def staged(
     c: Floats,
     net: Net,
     device: Ints,
+    head: Floats,
     tail: Floats,
     orders: tuple[Floats, ...],
     cutoff: float,
@@ -40,9 +41,9 @@ def staged(
 ) -> Staged:
     """The best stages for devices [K] of all operators, below the cutoff.
 
-    `c` and `tail` [K, D] in seconds; `relaxed` is a bound on all of them. `orders` are starts [K]
-    of good schedules of single operators: where stages cost nothing and the evaluator makes of one
-    what the bound says, stages need not be tried.
+    `c`, `head` and `tail` [K, D] in seconds; `relaxed` is a bound on all of them. `orders` are
+    starts [K] of good schedules of single operators: where stages cost nothing and the evaluator
+    makes of one what the bound says, stages need not be tried.
     """
     from cutset.solvers.latency.branching_kernels import realise
     from cutset.solvers.latency.staging_kernels import schedule_stages
@@ -63,7 +64,7 @@ def staged(
     tries = _TRIES if count < _SMALL else _FEW_TRIES
     limit = min(cutoff, best.value_s)
     value, left, work = realise(
-        device, shape, c, net, tail, limit, relaxed, tries, _ORDERS, label, place
+        device, shape, c, net, head, tail, limit, relaxed, tries, _ORDERS, label, place
     )
     left = max(left, relaxed)
     if value < best.value_s:

@@ -416,9 +416,7 @@ def extend(
                             break
                         holders = 64 * holders + lb.device[_holder(lb, cut_of, x, maker)] + 1
                     if possible and q < len(ch.memory):
-                        possible = not _stuck(
-                            ch, lb, cut_of, able, beta, x, g, p, q, kept, spent
-                        )
+                        possible = not _stuck(ch, lb, cut_of, able, beta, x, g, p, q, kept, spent)
                 if possible:
                     room = arcs.room[a] - times(arcs.near[a], hop)
                     if not ch.serial[g]:

@@ -15,7 +15,8 @@ from cutset.graph import Graph, Operator, Tensor
 from cutset.plan import Plan, Stage
 from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.search import single_stage
+from cutset.solvers.scopes import FULL
+from cutset.solvers.search import single_stage, value_of
 from cutset.solvers.ties import AMONG
 from cutset.solvers.two_way.break_even import with_bandwidth
 from cutset.testing import graphs
@@ -291,3 +292,28 @@ def test_a_faster_device_never_hurts(problem: Problem, which: int) -> None:
 def test_faster_links_never_hurt_throughput(problem: Problem) -> None:
     problem = replace(problem, objective=Objective.THROUGHPUT)
     assert value(with_faster_links(problem)) <= value(problem) * (1 + 1e-9)
+
+
+@dataclass(frozen=True)
+class Overclaims:
+    """The slower device alone, as if no plan could be better."""
+
+    info: ClassVar[StrategyInfo] = StrategyInfo(frozenset(Objective), "", "a test")
+
+    def __call__(self, problem: Problem, budget: Budget) -> Proposal:
+        plans = [single_stage(problem, d.name) for d in problem.cluster.devices]
+        worst = max(plans, key=lambda plan: value_of(problem, plan))
+        return Proposal(worst, value_of(problem, worst), FULL)
+
+
+def test_a_bound_that_the_best_device_disproves_is_refused() -> None:
+    graph, cost = graphs.chain(4)
+    problem = Problem(graph, graphs.two_devices(), cost)
+    values = [value_of(problem, single_stage(problem, d.name)) for d in problem.cluster.devices]
+    assert min(values) < max(values)
+    with pytest.raises(PlanningError) as caught:
+        solve(problem, Overclaims())
+    assert "'test_planner'" in caught.value.message
+    assert f"{max(values)!r} s" in caught.value.message
+    assert f"alone takes {min(values)!r} s" in caught.value.message
+    assert caught.value.field == "bound_s"

@@ -13,11 +13,12 @@ from cutset import strategies
 from cutset.errors import (
     CutsetError,
     InfeasibleError,
+    NoPlanFoundError,
     PlanningError,
     UnsupportedProblemError,
     UsageError,
 )
-from cutset.planner import TOLERANCE, flips, solve
+from cutset.planner import disproved, flips, solve
 from cutset.problem import Problem, Solution, Strategy
 
 #: Always there: what every split has to beat.
@@ -32,6 +33,7 @@ class Outcome(StrEnum):
     DECLINED = "declined"  # the problem is outside what it covers
     INFEASIBLE = "infeasible"  # it proved that it has no plan, or that none exists
     NO_PLAN = "no plan in time"
+    NOT_FOUND = "no plan found"  # which is no proof that there is none
     FAILED = "failed"  # it raised, or returned a plan or a bound that cannot be
     NOT_RUN = "not run"  # interrupted before
 
@@ -39,6 +41,7 @@ class Outcome(StrEnum):
 _SAID = {
     Outcome.INFEASIBLE: "no plan",
     Outcome.NO_PLAN: "no plan in time",
+    Outcome.NOT_FOUND: "no plan found",
     Outcome.FAILED: "FAILED",
     Outcome.DECLINED: "does not apply",
     Outcome.NOT_RUN: "not run",
@@ -238,6 +241,8 @@ def _outcome(error: PlanningError) -> Outcome:
         return Outcome.DECLINED
     if isinstance(error, InfeasibleError):
         return Outcome.INFEASIBLE
+    if isinstance(error, NoPlanFoundError):
+        return Outcome.NOT_FOUND
     return Outcome.NO_PLAN if error.field == "time_limit_s" else Outcome.FAILED
 
 
@@ -256,13 +261,11 @@ def _checked(rows: Sequence[Row]) -> list[Row]:
     checked = []
     for row in rows:
         found = row.solution
-        if found is not None and found.full_bound_s > best * (1 + TOLERANCE):
-            claimed = found.full_bound_s
-            reason = (
-                f"its bound is wrong: it claims that no plan takes less than {claimed!r} s,"
-                f" and {better} has one of {best!r} s"
-            )
-            row = replace(row, outcome=Outcome.FAILED, reason=reason)
+        wrong = None
+        if found is not None:
+            wrong = disproved(row.strategy, found.full_bound_s, best, f"the plan of {better}")
+        if wrong is not None:
+            row = replace(row, outcome=Outcome.FAILED, reason=_reason(wrong), error=wrong)
         checked.append(row)
     return checked
 

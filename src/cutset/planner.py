@@ -200,6 +200,12 @@ def certify(problem: Problem, proposal: Proposal, strategy: str, elapsed_s: floa
             remedy=_BUG,
         )
     full = max(proposal.full_bound_s, bound if proposal.scope == FULL else 0.0)
+    judged = verdict(problem, plan, value)
+    if judged.best_single_device is not None:
+        alone = f"{judged.best_single_device} alone"
+        wrong = disproved(strategy, full, judged.best_single_value_s, alone)
+        if wrong is not None:
+            raise wrong
     bound, full = _cleaned(bound, value), _cleaned(full, value)
     return Solution(
         plan=plan,
@@ -212,7 +218,25 @@ def certify(problem: Problem, proposal: Proposal, strategy: str, elapsed_s: floa
         elapsed_s=elapsed_s,
         full_bound_s=full,
         alternatives=proposal.alternatives,
-        verdict=verdict(problem, plan, value),
+        verdict=judged,
+    )
+
+
+def disproved(
+    strategy: str, full_bound_s: float, value_s: float, plan: str
+) -> PlanningError | None:
+    """The error of a strategy whose bound on every plan a plan of lower value disproves.
+
+    `plan` says in words what that plan is. None where it does not disprove the bound.
+    """
+    if full_bound_s <= value_s * (1 + TOLERANCE):
+        return None
+    return PlanningError(
+        f"the bound of strategy {strategy!r} is wrong: it claims that no plan takes less than"
+        f" {full_bound_s!r} s, and {plan} takes {value_s!r} s",
+        field="bound_s",
+        value=f"{full_bound_s!r} s",
+        remedy=_BUG,
     )
 
 

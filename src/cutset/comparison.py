@@ -148,8 +148,9 @@ def compare(
         if interrupted:
             rows.append(Row(label, Outcome.NOT_RUN, reason="interrupted before its turn"))
             continue
-        note(_progress(i, len(wanted), label, rows))
-        row = run(problem, label, strategy, time_limit_s, seed)
+        turn = _progress(i, len(wanted), label, rows)
+        note(turn)
+        row = run(problem, label, strategy, time_limit_s, seed, _within(turn, note))
         interrupted = row.interrupted
         rows.append(replace(row, given=given))
     ordered = _ordered(_checked(rows))
@@ -168,6 +169,7 @@ def run(
     strategy: Strategy | CutsetError,
     time_limit_s: float,
     seed: int,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Row:
     """One strategy's turn; one that could not be loaded is given as the error that says why."""
     if isinstance(strategy, CutsetError):
@@ -181,7 +183,9 @@ def run(
         )
     begin = time.perf_counter()
     try:
-        solution = solve(problem, strategy, time_limit_s=time_limit_s, seed=seed, explain=False)
+        solution = solve(
+            problem, strategy, time_limit_s=time_limit_s, seed=seed, explain=False, note=note
+        )
     except PlanningError as error:
         elapsed_s = time.perf_counter() - begin
         return Row(label, _outcome(error), elapsed_s=elapsed_s, reason=_reason(error), error=error)
@@ -281,6 +285,11 @@ def _ordered(rows: Sequence[Row]) -> tuple[Row, ...]:
         return value, wrong, -float(f"{row.solution.bound_s:.9g}"), row.strategy
 
     return tuple(sorted(rows, key=key))
+
+
+def _within(turn: str, note: Callable[[str], None]) -> Callable[[str], None]:
+    """A strategy's notes, after what is said of its turn."""
+    return lambda text: note(f"{turn}: {text}")
 
 
 def _progress(done: int, total: int, label: str, rows: Sequence[Row]) -> str:

@@ -127,7 +127,7 @@ def test_a_wrong_bound_is_found_out_by_a_better_plan(problem: Problem) -> None:
     found = compare(problem, [Overclaims()])
     wrong = row(found, "test_comparison")
     assert wrong.outcome is Outcome.FAILED
-    assert "its bound is wrong" in (wrong.reason or "")
+    assert "the bound of strategy 'test_comparison' is wrong" in (wrong.reason or "")
     assert found.proven_s <= row(found, BASELINE).value_s
 
 

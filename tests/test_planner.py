@@ -1,6 +1,8 @@
 """solve(): golden plans, certification, verdicts, break-evens, limits; and what must not matter."""
 
 import math
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -15,7 +17,9 @@ from cutset.graph import Graph, Operator, Tensor
 from cutset.plan import Plan, Stage
 from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.search import single_stage
+from cutset.solvers.compiling import COMPILING, PLANNING
+from cutset.solvers.scopes import FULL
+from cutset.solvers.search import single_stage, value_of
 from cutset.solvers.ties import AMONG
 from cutset.solvers.two_way.break_even import with_bandwidth
 from cutset.testing import graphs
@@ -291,3 +295,101 @@ def test_a_faster_device_never_hurts(problem: Problem, which: int) -> None:
 def test_faster_links_never_hurt_throughput(problem: Problem) -> None:
     problem = replace(problem, objective=Objective.THROUGHPUT)
     assert value(with_faster_links(problem)) <= value(problem) * (1 + 1e-9)
+
+
+@dataclass(frozen=True)
+class Overclaims:
+    """The slower device alone, as if no plan could be better."""
+
+    info: ClassVar[StrategyInfo] = StrategyInfo(frozenset(Objective), "", "a test")
+
+    def __call__(self, problem: Problem, budget: Budget) -> Proposal:
+        plans = [single_stage(problem, d.name) for d in problem.cluster.devices]
+        worst = max(plans, key=lambda plan: value_of(problem, plan))
+        return Proposal(worst, value_of(problem, worst), FULL)
+
+
+def test_a_bound_that_the_best_device_disproves_is_refused() -> None:
+    graph, cost = graphs.chain(4)
+    problem = Problem(graph, graphs.two_devices(), cost)
+    values = [value_of(problem, single_stage(problem, d.name)) for d in problem.cluster.devices]
+    assert min(values) < max(values)
+    with pytest.raises(PlanningError) as caught:
+        solve(problem, Overclaims())
+    assert "'test_planner'" in caught.value.message
+    assert f"{max(values)!r} s" in caught.value.message
+    assert f"alone takes {min(values)!r} s" in caught.value.message
+    assert caught.value.field == "bound_s"
+
+
+@dataclass(frozen=True)
+class Compiles:
+    """Compiles a kernel of its own, which no cache has; or calls one that is compiled."""
+
+    kernel: object = None
+    info: ClassVar[StrategyInfo] = StrategyInfo(EVERY, "", "a test")
+
+    def __call__(self, problem: Problem, budget: Budget) -> Proposal:
+        (self.kernel or kernel())(1)  # type: ignore[operator]
+        return Proposal(single_stage(problem, problem.cluster.source))
+
+
+def kernel() -> object:
+    from numba import njit
+
+    @njit
+    def inner(x: int) -> int:
+        return x + 1
+
+    @njit
+    def outer(x: int) -> int:
+        return inner(x) + inner(x)
+
+    return outer
+
+
+def test_compiling_is_said_and_only_then() -> None:
+    import numba  # noqa: F401  # so that solve() can listen from the start
+
+    said: list[str] = []
+    solve(toy(), Compiles(), note=said.append)
+    assert said == [COMPILING, PLANNING]
+    ready = kernel()
+    ready(1)  # type: ignore[operator]
+    solve(toy(), Compiles(ready), note=said.append)
+    assert said == [COMPILING, PLANNING]
+    kernel()(1)  # type: ignore[operator]
+    assert len(said) == 2  # nobody listens any more
+
+
+def test_auto_has_a_plan_before_anything_is_compiled() -> None:
+    """Of chains where no device holds the model; in a process that has not imported numba."""
+    code = """
+import sys
+from cutset.strategies.auto import Auto
+from cutset.problem import Budget, Problem
+from cutset.cluster import Cluster, Device, Link
+from cutset.testing import graphs
+from dataclasses import replace
+
+class First(Exception):
+    pass
+
+class Reported(Budget):
+    def report(self, plan, *rest):
+        print(len(plan.devices), "numba" in sys.modules)
+        raise First
+
+graph, cost = graphs.layered(30, 1)
+graph = replace(graph, operators=tuple(replace(o, memory_bytes=10) for o in graph.operators))
+for objective in ("latency", "throughput"):
+    for room, count in ((9e9, 2), (130 + graph.stage_memory_bytes, 3)):
+        devices = tuple(Device(f"d{i}", "fast", memory_bytes=room) for i in range(count))
+        cluster = Cluster(devices, (), "d0", "d0", default_link=Link("", "", 1e8, 0.001))
+        try:
+            Auto()(Problem(graph, cluster, cost, objective), Reported())
+        except First:
+            pass
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["1 False", "3 False"] * 2, ran.stderr

@@ -13,11 +13,12 @@ from cutset import strategies
 from cutset.errors import (
     CutsetError,
     InfeasibleError,
+    NoPlanFoundError,
     PlanningError,
     UnsupportedProblemError,
     UsageError,
 )
-from cutset.planner import TOLERANCE, flips, solve
+from cutset.planner import disproved, flips, solve
 from cutset.problem import Problem, Solution, Strategy
 
 #: Always there: what every split has to beat.
@@ -32,6 +33,7 @@ class Outcome(StrEnum):
     DECLINED = "declined"  # the problem is outside what it covers
     INFEASIBLE = "infeasible"  # it proved that it has no plan, or that none exists
     NO_PLAN = "no plan in time"
+    NOT_FOUND = "no plan found"  # which is no proof that there is none
     FAILED = "failed"  # it raised, or returned a plan or a bound that cannot be
     NOT_RUN = "not run"  # interrupted before
 
@@ -39,6 +41,7 @@ class Outcome(StrEnum):
 _SAID = {
     Outcome.INFEASIBLE: "no plan",
     Outcome.NO_PLAN: "no plan in time",
+    Outcome.NOT_FOUND: "no plan found",
     Outcome.FAILED: "FAILED",
     Outcome.DECLINED: "does not apply",
     Outcome.NOT_RUN: "not run",
@@ -145,8 +148,9 @@ def compare(
         if interrupted:
             rows.append(Row(label, Outcome.NOT_RUN, reason="interrupted before its turn"))
             continue
-        note(_progress(i, len(wanted), label, rows))
-        row = run(problem, label, strategy, time_limit_s, seed)
+        turn = _progress(i, len(wanted), label, rows)
+        note(turn)
+        row = run(problem, label, strategy, time_limit_s, seed, _within(turn, note))
         interrupted = row.interrupted
         rows.append(replace(row, given=given))
     ordered = _ordered(_checked(rows))
@@ -165,6 +169,7 @@ def run(
     strategy: Strategy | CutsetError,
     time_limit_s: float,
     seed: int,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Row:
     """One strategy's turn; one that could not be loaded is given as the error that says why."""
     if isinstance(strategy, CutsetError):
@@ -178,7 +183,9 @@ def run(
         )
     begin = time.perf_counter()
     try:
-        solution = solve(problem, strategy, time_limit_s=time_limit_s, seed=seed, explain=False)
+        solution = solve(
+            problem, strategy, time_limit_s=time_limit_s, seed=seed, explain=False, note=note
+        )
     except PlanningError as error:
         elapsed_s = time.perf_counter() - begin
         return Row(label, _outcome(error), elapsed_s=elapsed_s, reason=_reason(error), error=error)
@@ -238,6 +245,8 @@ def _outcome(error: PlanningError) -> Outcome:
         return Outcome.DECLINED
     if isinstance(error, InfeasibleError):
         return Outcome.INFEASIBLE
+    if isinstance(error, NoPlanFoundError):
+        return Outcome.NOT_FOUND
     return Outcome.NO_PLAN if error.field == "time_limit_s" else Outcome.FAILED
 
 
@@ -254,13 +263,11 @@ def _checked(rows: Sequence[Row]) -> list[Row]:
     checked = []
     for row in rows:
         found = row.solution
-        if found is not None and found.full_bound_s > best * (1 + TOLERANCE):
-            claimed = found.full_bound_s
-            reason = (
-                f"its bound is wrong: it claims that no plan takes less than {claimed!r} s,"
-                f" and {better} has one of {best!r} s"
-            )
-            row = replace(row, outcome=Outcome.FAILED, reason=reason)
+        wrong = None
+        if found is not None:
+            wrong = disproved(row.strategy, found.full_bound_s, best, f"the plan of {better}")
+        if wrong is not None:
+            row = replace(row, outcome=Outcome.FAILED, reason=_reason(wrong), error=wrong)
         checked.append(row)
     return checked
 
@@ -276,6 +283,11 @@ def _ordered(rows: Sequence[Row]) -> tuple[Row, ...]:
         return value, wrong, -float(f"{row.solution.bound_s:.9g}"), row.strategy
 
     return tuple(sorted(rows, key=key))
+
+
+def _within(turn: str, note: Callable[[str], None]) -> Callable[[str], None]:
+    """A strategy's notes, after what is said of its turn."""
+    return lambda text: note(f"{turn}: {text}")
 
 
 def _progress(done: int, total: int, label: str, rows: Sequence[Row]) -> str:

@@ -7,6 +7,7 @@ CutsetError
 │ └ UsageError                 a command line or an API call that cannot be meant
 ├ PlanningError                a strategy failed; exit status 1
 │ ├ InfeasibleError            no plan exists: says what is short, and by how much (3)
+│ ├ NoPlanFoundError           the same, but it is not proven that none exists
 │ └ UnsupportedProblemError    outside what the strategy covers (2)
 ├ ProfileError                 a measurement failed; exit status 1
 ├ VerificationError            split and unsplit outputs differ; exit status 1
@@ -141,6 +142,10 @@ class PlanningError(CutsetError):
 class InfeasibleError(PlanningError):
     code = "infeasible"
     exit_status = 3
+
+
+class NoPlanFoundError(PlanningError):
+    code = "no_plan_found"
 
 
 class UnsupportedProblemError(PlanningError):

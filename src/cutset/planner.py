@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Real
 
@@ -24,6 +24,7 @@ from cutset.problem import (
     Verdict,
     check_memory,
 )
+from cutset.solvers.compiling import CompileNotes
 from cutset.solvers.scopes import FULL
 from cutset.solvers.search import best_single, value_of
 from cutset.solvers.ties import ties
@@ -43,13 +44,15 @@ def solve(
     time_limit_s: float = math.inf,
     seed: int = 0,
     explain: bool = True,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Solution:
     """The strategy's plan with its value, bound, proof, verdict and break-evens.
 
     `strategy` is a name (strategies.available()), a `./file.py:Class`, or a strategy. When the time
     limit or Ctrl-C ends it, the best plan that it reported counts. Scores are the evaluator's, the
     same for every strategy; memory limits are enforced here too. Without `explain`, and where time
-    is over, there are no break-evens.
+    is over, there are no break-evens. `note` is told when kernels are compiled, and when planning
+    goes on, in the thread that plans.
 
     Raises InfeasibleError, UnsupportedProblemError, UsageError for an unknown strategy, and
     PlanningError that names the strategy where it fails, or returns an invalid plan or a wrong
@@ -59,7 +62,7 @@ def solve(
     name = strategies.name_of(chosen)
     budget = Budget(time_limit_s, seed, value_s=lambda plan: value_of(problem, plan))
     given = _state(problem)
-    proposal, finished = _propose(chosen, name, problem, budget)
+    proposal, finished = _propose(chosen, name, problem, budget, note)
     if _state(problem) != given:
         raise PlanningError(
             f"strategy {name!r} changed the problem that it was given",
@@ -108,7 +111,11 @@ def _state(problem: Problem) -> tuple[object, ...]:
 
 
 def _propose(
-    strategy: Strategy, name: str, problem: Problem, budget: Budget
+    strategy: Strategy,
+    name: str,
+    problem: Problem,
+    budget: Budget,
+    note: Callable[[str], None],
 ) -> tuple[Proposal, bool]:
     """What the strategy proposes, and whether it came to its end.
 
@@ -124,9 +131,12 @@ def _propose(
             outcome.append(error)
 
     thread = threading.Thread(target=work, name=f"cutset-{name}", daemon=True)
+    notes = CompileNotes(note)
+    notes.watch()
     thread.start()
     try:
         while thread.is_alive() and budget.remaining_s() > -_GRACE * budget.time_limit_s:
+            notes.watch()
             thread.join(_POLL_S if math.isinf(budget.time_limit_s) else _POLL_S / 20)
         if outcome:
             return _proposed(outcome[0], name), True
@@ -135,6 +145,7 @@ def _propose(
             raise
     finally:
         budget.stopped = True
+        notes.close()
     if budget.best is not None:
         return budget.best, False
     single, _ = best_single(problem, required=False)
@@ -200,6 +211,12 @@ def certify(problem: Problem, proposal: Proposal, strategy: str, elapsed_s: floa
             remedy=_BUG,
         )
     full = max(proposal.full_bound_s, bound if proposal.scope == FULL else 0.0)
+    judged = verdict(problem, plan, value)
+    if judged.best_single_device is not None:
+        alone = f"{judged.best_single_device} alone"
+        wrong = disproved(strategy, full, judged.best_single_value_s, alone)
+        if wrong is not None:
+            raise wrong
     bound, full = _cleaned(bound, value), _cleaned(full, value)
     return Solution(
         plan=plan,
@@ -212,7 +229,25 @@ def certify(problem: Problem, proposal: Proposal, strategy: str, elapsed_s: floa
         elapsed_s=elapsed_s,
         full_bound_s=full,
         alternatives=proposal.alternatives,
-        verdict=verdict(problem, plan, value),
+        verdict=judged,
+    )
+
+
+def disproved(
+    strategy: str, full_bound_s: float, value_s: float, plan: str
+) -> PlanningError | None:
+    """The error of a strategy whose bound on every plan a plan of lower value disproves.
+
+    `plan` says in words what that plan is. None where it does not disprove the bound.
+    """
+    if full_bound_s <= value_s * (1 + TOLERANCE):
+        return None
+    return PlanningError(
+        f"the bound of strategy {strategy!r} is wrong: it claims that no plan takes less than"
+        f" {full_bound_s!r} s, and {plan} takes {value_s!r} s",
+        field="bound_s",
+        value=f"{full_bound_s!r} s",
+        remedy=_BUG,
     )
 
 

@@ -8,13 +8,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cutset import strategies
 from cutset.cluster import Cluster, Device, Link
 from cutset.cost import TableCost
-from cutset.errors import InfeasibleError, PlanningError
+from cutset.errors import (
+    InfeasibleError,
+    NoPlanFoundError,
+    PlanningError,
+    UnsupportedProblemError,
+)
 from cutset.graph import Graph, Operator, Tensor
+from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem
-from cutset.solvers.relaxation import Way, impossible, infeasible, ways_with_more_memory
-from cutset.solvers.search import search
+from cutset.solvers.all_plans import untiled_plans
+from cutset.solvers.packing import proven_too_much
+from cutset.solvers.relaxation import (
+    Way,
+    impossible,
+    infeasible,
+    no_plan,
+    ways_with_more_memory,
+)
+from cutset.solvers.search import search, value_of
 from cutset.solvers.throughput.dag_pipeline import best_dag_plan
 from cutset.testing.problems import random_problem
 
@@ -146,3 +161,114 @@ def test_what_is_ruled_out_is_and_what_is_enough_suffices(seed: int) -> None:
             best_dag_plan(
                 replace(tried, cluster=replace(tried.cluster, devices=more)), Budget(), kicks=0
             )
+
+
+HOPELESS = {
+    "sum of two": chain((20, 20), (20, 20)),
+    "sum of three": chain((20, 20, 20, 20), (25, 25, 25)),
+    "one device": chain((30, 30), (50,)),
+    "an operator": chain((20, 70), (30, 60, 40)),
+    "a group": chain((20, 40), (50, 60), colocate="pair"),
+    "a stage": chain((1, 1, 1), (4, 4)),
+    "pieces for two": chain((30, 30, 30), (50, 50)),
+    "pieces for three": chain((30, 30, 30), (50, 50, 10)),
+    "pieces for four": chain((30, 30, 30, 30, 30), (50, 70, 10, 40)),
+    "no cost": replace(chain((1, 1), (99, 99)), cost=TableCost({"k": {"o0": 0.001}})),
+}
+NO_LINKS = chain((20, 20), (25, 25))
+HOPELESS["no links"] = replace(NO_LINKS, cluster=replace(NO_LINKS.cluster, default_link=None))
+ONE_WAY = replace(HOPELESS["no links"].cluster, links=(Link("a", "b", 1e8, 0.0),))
+HOPELESS["one way"] = replace(NO_LINKS, cluster=ONE_WAY)
+
+
+def refusals(problem: Problem) -> dict[tuple[str, Objective], PlanningError]:
+    """Why each strategy has no plan, by objective; those that cover no memory limits left out."""
+    found = {}
+    for objective in Objective:
+        for name in strategies.available():
+            if objective in strategies.load(name).info.objectives:
+                with pytest.raises(PlanningError) as caught:
+                    solve(replace(problem, objective=objective), name, explain=False)
+                if not isinstance(caught.value, UnsupportedProblemError):
+                    found[name, objective] = caught.value
+    return found
+
+
+def with_more(problem: Problem, error: PlanningError) -> Problem:
+    """The problem with what the error says that devices need, and as much more as it says."""
+    needs = re.findall(r"device '(\w+)' needs (\d+) bytes", error.message)
+    shorts = re.findall(r"(\d+) bytes(?= and|\sshort)", error.remedy or "")
+    assert len(needs) == len(shorts) > 0
+    more = {name: float(n) for name, n in needs}
+    devices = []
+    for d in problem.cluster.devices:
+        devices.append(replace(d, memory_bytes=more.get(d.name, d.memory_bytes)))
+    for (name, needed), short in zip(needs, shorts, strict=True):
+        assert int(needed) - problem.device(name).memory_bytes == int(short) > 0
+    return replace(problem, cluster=replace(problem.cluster, devices=tuple(devices)))
+
+
+ANY_PLAN = ("auto", "balance", "bottleneck", "brute_force", "heft", "makespan")
+
+
+@pytest.mark.parametrize("cause", HOPELESS)
+def test_one_cause_has_one_word_and_its_remedy_is_true(cause: str) -> None:
+    problem = HOPELESS[cause]
+    errors = refusals(problem)
+    said = {str(e) for (name, _), e in errors.items() if name in ANY_PLAN}
+    assert len(said) == 1, said
+    for name in {name for name, _ in errors}:  # also of those that look at few plans
+        assert len({str(e) for (n, _), e in errors.items() if n == name}) == 1
+    for (name, objective), error in errors.items():
+        assert isinstance(error, InfeasibleError)
+        if "at best" in error.message and name in (*ANY_PLAN, "single_device", "envelope"):
+            relaxed = replace(with_more(problem, error), objective=objective)
+            assert solve(relaxed, name, explain=False).value_s < math.inf
+
+
+@given(st.integers(0, 10**6), st.integers(5, 60))
+@settings(max_examples=60, deadline=None)
+def test_what_auto_says_is_enough_is(seed: int, most: int) -> None:
+    problem = random_problem(seed, 6, 4)
+    devices = tuple(
+        replace(d, memory_bytes=min(d.memory_bytes, most)) for d in problem.cluster.devices
+    )
+    problem = replace(problem, cluster=replace(problem.cluster, devices=devices))
+    error = refused(problem, "auto")
+    if error is None:
+        return
+    proven = isinstance(error, InfeasibleError)
+    assert proven or isinstance(error, NoPlanFoundError)
+    assert not proven or refused(problem, "brute_force") is not None
+    if "at best" in error.message:
+        assert refused(with_more(problem, error), "auto") is None
+
+
+def refused(problem: Problem, strategy: str) -> PlanningError | None:
+    try:
+        solve(problem, strategy, explain=False)
+    except PlanningError as error:
+        return error
+    return None
+
+
+def test_what_is_not_proven_is_not_called_infeasible(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = HOPELESS["pieces for three"]
+    assert isinstance(no_plan(problem), InfeasibleError)
+    monkeypatch.setattr("cutset.solvers.relaxation.proven_too_much", lambda _: False)
+    error = no_plan(problem)
+    assert isinstance(error, NoPlanFoundError)
+    assert "though there may be one" in error.message
+    assert "15 bytes short" in (error.remedy or "")
+
+
+@given(st.integers(0, 10**6), st.integers(5, 90))
+@settings(max_examples=150, deadline=None)
+def test_only_what_nothing_fits_is_proven_too_much(seed: int, most: int) -> None:
+    problem = replace(random_problem(seed, 5, 3), objective=Objective.LATENCY)
+    devices = tuple(
+        replace(d, memory_bytes=min(d.memory_bytes, most)) for d in problem.cluster.devices
+    )
+    problem = replace(problem, cluster=replace(problem.cluster, devices=devices))
+    if proven_too_much(problem):
+        assert not any(value_of(problem, p) < math.inf for p in untiled_plans(problem))

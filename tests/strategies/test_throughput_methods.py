@@ -155,9 +155,13 @@ def test_devices_that_cannot_run_everything_are_left_out() -> None:
     with_other = replace(base, cluster=mixed)
     for method in METHODS:
         assert "e" not in solve(with_other, method).plan.devices
-    none = replace(base, cost=TableCost({}))
-    with pytest.raises(InfeasibleError, match="run every operator, and none can"):
-        solve(none, "kpath")
+    with pytest.raises(InfeasibleError, match="'o0' can run on no device"):
+        solve(replace(base, cost=TableCost({})), "kpath")
+    halves = TableCost({"any": {"o0": 1.0, "o1": 1.0}, "other": {"o2": 1.0, "o3": 1.0}})
+    devices = tuple(replace(d, memory_bytes=math.inf) for d in mixed.devices)
+    some = replace(base, cluster=replace(mixed, devices=devices), cost=halves)
+    with pytest.raises(InfeasibleError, match=r"some plan fits.*run every operator, and none can"):
+        solve(some, "kpath")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -49,7 +49,7 @@ def plan(
             loaded, cluster, profile, Objective(objective.value), note, insecure, lab
         )
         with targets.naming_files(loaded, target, cluster, strategy):
-            solution = solve(problem, chosen, time_limit_s=time_limit, seed=seed)
+            solution = solve(problem, chosen, time_limit_s=time_limit, seed=seed, note=note)
         others = alternatives(problem)
     if out is not None:
         write_plan(out, solution, problem.graph, problem.cluster)

@@ -31,6 +31,8 @@ def filled_plans(problem: Problem) -> Iterator[tuple[str, Plan]]:
         placement = _filled(problem, last, parts)
         if placement is not None:
             yield device.name, placement_plan(problem, placement)
+        names = tuple(op.name for op in problem.graph.operators)
+        yield device.name, Plan((Stage("s0", device.name, names),), problem.graph.digest)
 
 
 def parts_of(problem: Problem) -> list[tuple[str, list[int]]]:

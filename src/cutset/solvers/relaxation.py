@@ -10,11 +10,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cutset.errors import InfeasibleError
+from cutset.errors import InfeasibleError, NoPlanFoundError, PlanningError
 from cutset.estimate import estimate
 from cutset.plan import Plan
 from cutset.problem import Problem
 from cutset.solvers.filling import filled_plans, parts_of, room, runs
+from cutset.solvers.packing import proven_too_much
 
 
 @dataclass(frozen=True, order=True)
@@ -42,39 +43,88 @@ def infeasible(
     *,
     tried_all: bool = True,
 ) -> InfeasibleError:
-    """The error to raise where no plan of `scope` exists ("plans of one stage a device", …).
+    """The error to raise where no plan of `scope` exists ("plans of one stage", …).
 
     `ways` are the least known in this scope, `blocked` says what stops plans whatever the memory;
-    without `tried_all` the message admits that not every plan was looked at.
+    without `tried_all` the message admits that not every plan was looked at. What rules out every
+    plan is said as `no_plan` says it.
     """
     reason = impossible(problem)
-    if reason is not None and not (reason.field or "").endswith(".memory"):
+    if reason is not None and not _of_memory(reason):
         return reason
     admitted = "" if tried_all else " (not every plan was tried)"
-    found = sorted(known for known in ways if known.needs)
-    others = ways_with_more_memory(problem)
-    if others and others[0].short_bytes <= 0:
-        others_fit = "use a strategy of more stages: some plan fits these devices"
-    else:
-        others_fit = ""
-    if not found and not others_fit:
-        found = others
-    if not found:
-        if blocked is not None and not others_fit:
-            return blocked
-        if reason is not None:
-            return reason
+    own = min((known for known in ways if known.needs), default=None)
+    any_ = min(ways_with_more_memory(problem), default=None)
+    others = ""
+    if any_ is not None and any_.short_bytes <= 0:
+        others = "use the strategy auto: some plan fits these devices"
+    elif any_ is not None and (own is None or any_.short_bytes < own.short_bytes):
+        others = f"use the strategy auto, for which it is enough if {_parts(any_)}"
+    cause = f"the model fits in none of the {scope}" if reason is None else reason.message
+    if own is not None:
+        return _short(problem, cause, own, admitted, others)
+    if blocked is not None:
+        remedy = "; or ".join(text for text in (blocked.remedy, others) if text)
         return InfeasibleError(
-            f"none of the {scope} can run{admitted}",
-            field="links",
-            remedy=others_fit or "add links between the devices, or costs for the operators",
+            blocked.message, field=blocked.field, value=blocked.value, remedy=remedy
         )
-    least = found[0]
+    return reason or _no_links(f"none of the {scope} can run{admitted}", others)
+
+
+def no_plan(
+    problem: Problem,
+    ways: Iterable[Way] = (),
+    blocked: InfeasibleError | None = None,
+    *,
+    proven: bool = False,
+) -> PlanningError:
+    """The error of methods that look at any plan: the same for all, whatever the objective.
+
+    `ways` are added to those known here, `blocked` is as for `infeasible`. An InfeasibleError
+    where no plan exists: `proven` says so, or something here does; otherwise a NoPlanFoundError.
+    """
+    reason = impossible(problem)
+    if reason is not None and not _of_memory(reason):
+        return reason
+    known = [w for w in (*ways, *ways_with_more_memory(problem)) if w.needs]
+    proven = proven or reason is not None or proven_too_much(problem)
+    least = min(known, default=None)
+    if least is None:
+        said = "no plan can run" if proven else "no plan was found that can run, though one may"
+        error = reason or blocked or _no_links(said, "")
+    else:
+        cause = "no plan keeps the devices' memory limits" if reason is None else reason.message
+        if not proven:
+            cause = (
+                "no plan was found that keeps the devices' memory limits, though there may be one"
+            )
+        error = _short(problem, cause, least, "", "")
+    if proven:
+        return error
+    return NoPlanFoundError(
+        error.message, field=error.field, value=error.value, remedy=error.remedy
+    )
+
+
+def _of_memory(error: PlanningError) -> bool:
+    return (error.field or "").endswith(".memory")
+
+
+def _no_links(message: str, others: str) -> InfeasibleError:
+    add = "add links between the devices, or costs for the operators"
+    return InfeasibleError(message, field="links", remedy=f"{others}; or {add}" if others else add)
+
+
+def _parts(least: Way) -> str:
+    return " and ".join(f"device {name!r} has {n:.0f} bytes" for name, n in least.needs)
+
+
+def _short(problem: Problem, cause: str, least: Way, admitted: str, others: str) -> InfeasibleError:
+    """What is short, with the devices that need more by name."""
     limits = {name: problem.device(name).memory_bytes for name, _ in least.needs}
     parts = " and ".join(f"device {name!r} needs {n:.0f} bytes" for name, n in least.needs)
     shorts = " and ".join(f"{n - limits[name]:.0f} bytes" for name, n in least.needs)
     several = len(least.needs) > 1
-    cause = f"the model fits in none of the {scope}" if reason is None else reason.message
     worst = least.needs[0][0]
     more = (
         f"{'they are' if several else 'it is'} {shorts} short: state more memory, or add a device"
@@ -83,7 +133,7 @@ def infeasible(
         f"{cause}: at best {parts} for {'their parts' if several else 'its part'}{admitted}",
         field=f"devices.{worst}.memory",
         value=f"{limits[worst]:.0f} bytes",
-        remedy=f"{more}; or {others_fit}" if others_fit else more,
+        remedy=f"{more}; or {others}" if others else more,
     )
 
 

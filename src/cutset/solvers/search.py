@@ -27,6 +27,7 @@ from cutset.solvers.two_way.cut_table import CutTable, all_cuts
 from cutset.solvers.two_way.min_cut import CutOracle
 from cutset.solvers.two_way.two_stage import Pair
 
+_FEW_CUTS = 2_000  # of a block, where only memory is asked about
 _CLOSED = 1e-12  # relative: bounds are sums in another order than the evaluator's
 
 
@@ -77,9 +78,25 @@ def _best_single(problem: Problem) -> tuple[Plan | None, float]:
 
 @lru_cache(maxsize=8)
 def fitting_plan(problem: Problem) -> Plan | None:
-    """A plan that can run and fits, judged by memory only; None where filling finds none."""
-    found = (plan for _, plan in filled_plans(problem))
+    """A plan that can run and fits, judged by memory only; None where none is known.
+
+    It finds every plan that `no_plan` names more memory for, once there is that much.
+    """
+    two_stages = (
+        pair.plan(table.first_part(int(row)))
+        for table in _few_cuts(problem)
+        for pair in pairs(problem)
+        for row in np.flatnonzero(np.isfinite(pair.bounds(table, problem.objective)))[:1]
+    )
+    found = itertools.chain((plan for _, plan in filled_plans(problem)), two_stages)
     return next((plan for plan in found if value_of(problem, plan) < math.inf), None)
+
+
+def _few_cuts(problem: Problem) -> tuple[CutTable, ...]:
+    """The cuts of blocks that have few, where there are two devices to cut for."""
+    if len(problem.cluster.devices) < 2 or len(problem.graph.operators) < 2:
+        return ()
+    return (all_cuts(problem.graph, _FEW_CUTS),)
 
 
 def pairs(problem: Problem) -> tuple[Pair, ...]:
@@ -222,8 +239,33 @@ def _open(best: _Incumbent, table: CutTable, max_subproblems: int) -> float:
     return bound
 
 
+def no_plan(problem: Problem, *, proven: bool = False) -> PlanningError:
+    """The error of every method that looks at plans of any kind, the same for all of them.
+
+    An InfeasibleError where no plan exists (`proven`, or shown here), else a NoPlanFoundError.
+    """
+    table = next(iter(_few_cuts(problem)), None)
+    ways, blocked = _ways(problem, table)
+    return relaxation.no_plan(problem, ways, blocked, proven=proven)
+
+
 def infeasible(problem: Problem, table: CutTable | None) -> InfeasibleError:
     """What stands in the way of every plan of one stage, or with a table of two (relaxation.py)."""
+    ways, blocked = _ways(problem, table)
+    return relaxation.infeasible(
+        problem,
+        scopes.ONE_STAGE if table is None else "plans of at most two stages",
+        ways,
+        blocked,
+        tried_all=table is None or not table.open_blocks,
+    )
+
+
+def _ways(
+    problem: Problem, table: CutTable | None
+) -> tuple[list[relaxation.Way], InfeasibleError | None]:
+    """The least that each device, and each pair with the table, is short of; what stops plans of
+    one stage whatever the memory."""
     graph = problem.graph
     total = sum(op.memory_bytes for op in graph.operators) + graph.stage_memory_bytes
     ways: list[relaxation.Way] = []
@@ -250,26 +292,13 @@ def infeasible(problem: Problem, table: CutTable | None) -> InfeasibleError:
         row = int(np.argmin(short))
         needs = {pair.first: float(first[row]), pair.second: float(second[row])}
         ways.append(relaxation.way(problem, needs))
-    return relaxation.infeasible(
-        problem,
-        scopes.ONE_STAGE if table is None else "plans of at most two stages",
-        ways,
-        blocked,
-        tried_all=table is None or not table.open_blocks,
-    )
+    return ways, blocked
 
 
 def none_found(problem: Problem, name: str) -> InfeasibleError:
     """What a method that does not look at every plan says where it finds none."""
-    short = infeasible(problem, None)
-    if short.field is not None and short.field.startswith("operators."):
-        return short  # true of every plan
-    return InfeasibleError(
-        f"{name} finds no plan, though there may be one: {short.message}",
-        field=short.field,
-        value=short.value,
-        remedy=f"use the strategy auto; {short.remedy}",
-    )
+    ways, blocked = _ways(problem, None)
+    return relaxation.infeasible(problem, f"plans that {name} looks at", ways, blocked)
 
 
 def check_objective(problem: Problem, supported: frozenset[Objective], name: str) -> None:

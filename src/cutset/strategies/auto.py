@@ -10,10 +10,12 @@ from typing import ClassVar
 
 from cutset import strategies
 from cutset.errors import InfeasibleError, PlanningError
+from cutset.plan import Plan
 from cutset.problem import Alternative, Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.full_scope import full_bound_s
+from cutset.solvers.latency.chain_plans import chain_plans
 from cutset.solvers.scopes import FULL, ONE_STAGE
-from cutset.solvers.search import best_single, infeasible, value_of
+from cutset.solvers.search import best_single, infeasible, no_plan, value_of
 
 _CLOSED = 1e-9  # relative: a bound this close to the value proves it
 
@@ -69,7 +71,10 @@ class Auto:
     """One device, a two-way split, and a pipeline (throughput) or parallel branches (latency).
 
     The families are searched one after another, the simpler first; of equal plans the simpler
-    counts. `effort_s` is the most that a family may take where no time limit is given. The bound
+    counts. Before them, in milliseconds and with nothing compiled: one device, and chains of stages
+    where memory is short. The best of these is what stands in for what time kept from being found,
+    and a family knows it. `effort_s` is the most that a family may take where no time limit is
+    given. The bound
     is the highest of those for any plan, where that closes the gap; otherwise the least of the
     families' own, which holds for the plans of all of them together.
     """
@@ -97,14 +102,28 @@ class Auto:
         ]
         if single is not None:
             budget.report(single, full, FULL)
+        chain, chain_s = single, single_s
+        for plan in chain_plans(problem, budget):
+            value_s = value_of(problem, plan)
+            if value_s < chain_s:
+                chain, chain_s = plan, value_s
+                budget.report(plan, full, FULL)
         for family in FAMILIES[problem.objective]:
             best_s = min(f.value_s for f in found)
             if full >= best_s * (1 - _CLOSED) and math.isfinite(best_s):
                 break
             if budget.exhausted():
-                found.append(_Found(family, None, math.inf, 0.0, PlanningError("no time was left")))
+                found.append(
+                    _Found(
+                        family,
+                        None,
+                        math.inf,
+                        0.0,
+                        PlanningError("no time was left", field="time_limit_s"),
+                    )
+                )
                 continue
-            found.append(self._search(family, problem, budget))
+            found.append(self._search(family, problem, budget, chain))
             proposal = found[-1].proposal
             if proposal is not None:
                 full = max(full, proposal.full_bound_s)
@@ -112,14 +131,24 @@ class Auto:
                     full = max(full, proposal.bound_s)
                 budget.report(proposal.plan, full, FULL)
             if any(f.proposal is not None for f in found):
-                sofar = _best(problem, found, full)
+                sofar = _best(found, full)
                 budget.report(sofar.plan, sofar.bound_s, sofar.scope, sofar.alternatives)
-        return _best(problem, found, full)
+        best_s = min(f.value_s for f in found)
+        if chain is not None and chain_s < best_s:
+            bound_s = min(full, chain_s)
+            return Proposal(chain, bound_s, FULL, bound_s, tuple(f.alternative for f in found))
+        if math.isinf(best_s):
+            raise _why_none(problem, found)
+        return _best(found, full)
 
-    def _search(self, family: Family, problem: Problem, budget: Budget) -> _Found:
-        """What the family's strategy finds in its share of the time."""
+    def _search(
+        self, family: Family, problem: Problem, budget: Budget, known: Plan | None
+    ) -> _Found:
+        """What the family's strategy finds in its share of the time, `known` being known."""
         left_s = budget.remaining_s()
         part = budget.part(self.effort_s if math.isinf(left_s) else left_s * family.share)
+        if known is not None:
+            part.report(known)
         begin_s = time.perf_counter()
         proposal: Proposal | None = None
         failure: PlanningError | None = None
@@ -129,20 +158,17 @@ class Auto:
             failure = error
         except PlanningError as error:
             proposal, failure = part.best, error
+            if proposal is not None and proposal.plan is known:
+                proposal = None
         elapsed_s = time.perf_counter() - begin_s
         value_s = math.inf if proposal is None else value_of(problem, proposal.plan)
         return _Found(family, proposal, value_s, elapsed_s, failure)
 
 
-def _best(problem: Problem, found: Sequence[_Found], full_s: float) -> Proposal:
-    """The best plan of all families, with the bound that says most about it.
-
-    Raises InfeasibleError where no family has a plan.
-    """
+def _best(found: Sequence[_Found], full_s: float) -> Proposal:
+    """The best plan of the families that have one, with the bound that says most about it."""
     alternatives = tuple(f.alternative for f in found)
     with_plan = [f for f in found if f.proposal is not None]
-    if not with_plan:
-        raise _why_none(problem, found)
     best = min(with_plan, key=lambda f: f.value_s * (1 + _CLOSED if f is not found[0] else 1))
     assert best.proposal is not None
     plan, value_s = best.proposal.plan, best.value_s
@@ -158,9 +184,6 @@ def _best(problem: Problem, found: Sequence[_Found], full_s: float) -> Proposal:
 
 
 def _why_none(problem: Problem, found: Sequence[_Found]) -> PlanningError:
-    """The reason of a family that covers what these devices can do: of two, all two-way splits
-    were looked at for the one that lacks least; of more, the last family covers most."""
-    errors = [f.error for f in found[1:] if isinstance(f.error, InfeasibleError)]
-    if not errors:
-        return infeasible(problem, None)
-    return errors[0] if len(problem.cluster.devices) == 2 else errors[-1]
+    """What the last family says, which covers most; that time was over, where that kept it from
+    looking. Two stages are too few to say anything of every plan."""
+    return found[-1].error or no_plan(problem)

@@ -12,8 +12,7 @@ from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.all_plans import placement_count, untiled_plans
 from cutset.solvers.full_scope import full_bound_s
 from cutset.solvers.scopes import FULL
-from cutset.solvers.search import best_single, infeasible, value_of
-from cutset.solvers.two_way.cut_table import all_cuts
+from cutset.solvers.search import best_single, no_plan, value_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class BruteForce:
                 remedy="give it more time, or the devices more memory",
             )
         if best is None:
-            raise infeasible(problem, all_cuts(problem.graph, self.max_plans))
+            raise no_plan(problem, proven=True)
         return Proposal(best, bound, FULL)
 
     def _check_size(self, problem: Problem) -> None:

@@ -41,7 +41,7 @@ from cutset.solvers.latency.latency_blocks import LARGE, Block, latency_blocks
 from cutset.solvers.scheduling.balancing import starts
 from cutset.solvers.scheduling.list_schedule import Schedule
 from cutset.solvers.scheduling.stages_of import stages_of
-from cutset.solvers.search import fitting_plan, none_found, single_stage, value_of
+from cutset.solvers.search import fitting_plan, no_plan, single_stage, value_of
 
 _ROUNDING = 1e-12  # relative: a plan of the same value is not better
 _CLOSED = 1e-10  # relative: bounds are sums in another order than the evaluator's
@@ -95,7 +95,7 @@ class _Search:
 def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) -> Proposal:
     """The plan of least latency that was found, and a bound on any untiled plan.
 
-    Raises InfeasibleError that says what is short, and whether that rules out every plan.
+    Raises what `search.no_plan` returns where there is none, or none was found.
     """
     cluster = cluster_arrays(problem)
     run = _Search(problem, budget, [], [])
@@ -124,7 +124,7 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
     if run.plan is None and (fitting := fitting_plan(problem)) is not None:
         run.offer(fitting)
     if run.plan is None:
-        raise none_found(problem, "makespan")
+        raise no_plan(problem)
     _joined(run)
     bound = run.value_s if run.closed() else run.bound_s
     budget.report(run.plan, bound, scopes.FULL)

@@ -22,7 +22,8 @@ from cutset.problem import Budget, Problem
 from cutset.solvers.arrays import Floats
 from cutset.solvers.published.candidate_points import CandidatePoints, candidate_points, pipeline
 from cutset.solvers.published.least_sum_partition import least_sum_partition
-from cutset.solvers.search import value_of
+from cutset.solvers.relaxation import impossible
+from cutset.solvers.search import fitting_plan, value_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +104,18 @@ class Homogeneous:
     def failure(
         self, why: str, *, field: str, remedy: str, value: str | None = None
     ) -> InfeasibleError:
-        """The method's failure, which is no proof that there is no plan."""
+        """The method's failure, with what is known of other plans."""
+        reason = impossible(self.problem)
+        if reason is not None and not (reason.field or "").endswith(".memory"):
+            return reason
+        if reason is not None:
+            said = f"{reason.message}; {self.method} finds no plan"
+        elif fitting_plan(self.problem) is not None:
+            said = f"{self.method} finds no plan, though some plan fits these devices"
+        else:
+            said = f"{self.method} finds no plan, though there may be one"
         return InfeasibleError(
-            f"{self.method} finds no plan, though there may be one: {why}",
+            f"{said}: {why}",
             field=field,
             value=value,
             remedy=remedy,

@@ -96,7 +96,7 @@ def starts(problem: Problem, budget: Budget) -> Iterator[tuple[Schedule, Plan]]:
     """What balancing starts from: the best single device (found before anything is compiled) and
     a list schedule.
 
-    Raises InfeasibleError where no plan was found, which is no proof that there is none.
+    Raises what `search.no_plan` returns where no plan was found.
     """
     single = on_one_device(problem)
     if single is not None:

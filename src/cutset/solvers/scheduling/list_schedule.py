@@ -13,12 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cutset.errors import InfeasibleError
 from cutset.plan import Plan
 from cutset.problem import Objective, Problem
 from cutset.solvers.arrays import Bools, Floats, Ints
 from cutset.solvers.latency.latency_model import LatencyModel, latency_model
-from cutset.solvers.search import best_single, fitting_plan, infeasible
+from cutset.solvers.search import best_single, fitting_plan, no_plan
 
 #: Shares of the memory limits that operators may take, tried in turn: stages take the rest.
 _SHARES = (1.0, 0.8, 0.6, 0.4)
@@ -56,7 +55,7 @@ def list_schedule(problem: Problem, *, contended: bool) -> Schedule:
     Tried in turn: all devices; those that can all talk with each other; less memory for
     operators; the other rule for transfers; the devices filled one after another; one device;
     what filling them by memory finds.
-    Raises InfeasibleError, which is no proof that there is no plan.
+    Raises what `search.no_plan` returns.
     """
     for found in _attempts(problem, contended):
         if math.isfinite(value_s(problem, found)):
@@ -64,13 +63,7 @@ def list_schedule(problem: Problem, *, contended: bool) -> Schedule:
     single, _ = best_single(problem, required=False)
     fitting = single or fitting_plan(problem)
     if fitting is None:
-        short = infeasible(problem, None)
-        raise InfeasibleError(
-            f"list scheduling found no plan; {short.message}",
-            field=short.field,
-            value=short.value,
-            remedy=short.remedy,
-        )
+        raise no_plan(problem)
     return schedule_of(problem, fitting)
 
 

@@ -18,8 +18,7 @@ from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers import scopes
 from cutset.solvers.arrays import Ints
 from cutset.solvers.full_scope import full_bound_s
-from cutset.solvers.relaxation import infeasible
-from cutset.solvers.search import best_single, value_of
+from cutset.solvers.search import best_single, fitting_plan, no_plan, value_of
 from cutset.solvers.throughput.assignment_bound import assignment_bound_s
 from cutset.solvers.throughput.device_classes import device_classes
 from cutset.solvers.throughput.ideal_chains import Chains, search_chains
@@ -58,12 +57,12 @@ def best_dag_plan(
     that a better plan can tear apart), or the budget or the limits of `rounds` (partial plans
     looked at) ended the search. Where at most `nodes` partial placements suffice, it is proven for
     all untiled plans. A plan of several stages a device is taken where one is found that is better.
-    Raises InfeasibleError where it is proven that there is no plan, PlanningError where
-    none was found.
+    Raises InfeasibleError where it is proven that there is no plan, PlanningError where none was
+    found.
     """
     best = _Best(problem, budget, period_model(problem))
     single, _ = best_single(problem, required=False)
-    for plan in (single, incumbent):
+    for plan in (single, incumbent or (None if single else fitting_plan(problem))):
         if plan is not None:
             best.offer_plan(plan)
     full = full_bound_s(problem, best.value_s)
@@ -98,10 +97,8 @@ def best_dag_plan(
         few = min(nodes, nodes * _USUAL_WORK // max(work, 1))
         full = assignment_bound_s(problem, budget, best.value_s, best.offer_whole, nodes=few)
     if best.plan is None:
-        if math.isinf(full) or math.isinf(bound):
-            raise infeasible(
-                problem, "untiled plans" if math.isinf(full) else scopes.STAGE_PER_DEVICE
-            )
+        if not budget.exhausted() or math.isinf(full):
+            raise no_plan(problem, proven=math.isinf(full))
         raise PlanningError(
             "the search ended before it found a plan, or proved that there is none",
             field="time_limit_s",

@@ -151,6 +151,7 @@ def test_the_guides_strategy_is_compared_as_it_stands(
     assert cli.run(["compare", "workload.json", *options]) == 0
     rows = {r["strategy"]: r for r in json.loads(capsys.readouterr().out)["strategies"]}
     assert rows["fastest.py:Fastest"]["devices"] == ["server"]
+    assert cli.run(["conformance", "./fastest.py:Fastest", "--seeds", "30"]) == 0
 
 
 def test_what_plan_writes_conforms(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def _show(
                     other.strategy,
                     other.reason or "no plan"
                     if other.value_s is None
-                    else value_in_words(problem.objective, other.value_s),
+                    else format_time(other.value_s),
                     format_time(other.bound_s) if other.bound_s > 0 else "–",
                     format_time(other.elapsed_s),
                 )

@@ -293,9 +293,9 @@ def _stuck(
             k += 1
         amount = 0.0
         for c in range(ch.crossing_at[q], ch.crossing_at[q + 1]):
-            if begin <= first + ch.rank[c] < k and ch.rank[c] >= 0:
-                if not ch.wanted[ch.crossing[c]]:
-                    amount += ch.bytes_[ch.crossing[c]]
+            t = ch.crossing[c]
+            if ch.maker[t] >= 0 and begin <= first + ch.rank[c] < k and not ch.wanted[t]:
+                amount += ch.bytes_[t]
         if amount == 0.0:
             continue
         wire = np.inf
@@ -416,9 +416,7 @@ def extend(
                             break
                         holders = 64 * holders + lb.device[_holder(lb, cut_of, x, maker)] + 1
                     if possible and q < len(ch.memory):
-                        possible = not _stuck(
-                            ch, lb, cut_of, able, beta, x, g, p, q, kept, spent
-                        )
+                        possible = not _stuck(ch, lb, cut_of, able, beta, x, g, p, q, kept, spent)
                 if possible:
                     room = arcs.room[a] - times(arcs.near[a], hop)
                     if not ch.serial[g]:

@@ -18,9 +18,9 @@ from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem, Proposal
 from cutset.solvers import scopes
 from cutset.solvers.search import value_of
-from cutset.solvers.throughput.block_chain import block_chain
+from cutset.solvers.throughput.block_chain import block_chain, coarse
 from cutset.solvers.throughput.pipeline_walks import Walks
-from cutset.solvers.throughput.pipelines import best_pipeline
+from cutset.solvers.throughput.pipelines import Search, best_pipeline
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem
 
@@ -138,6 +138,58 @@ def test_no_relaxation_excludes_the_best(held: bool, seed: int) -> None:
     every = np.full(len(problem.cluster.devices), 2 ** len(problem.cluster.devices) - 1)
     assert walks.search(every, 10_000) is not False
     assert walks.search(np.zeros_like(every), 10_000) is not False
+
+
+def roomy(seed: int) -> Problem:
+    """A longer chain on fewer devices, which seldom are busy with transfers: stages can end at many
+    cuts, of which some are better than others."""
+    problem = chain_problem(seed, 3, 9)
+    devices = tuple(replace(d, overlap=seed % 4 > 0) for d in problem.cluster.devices)
+    return replace(problem, cluster=replace(problem.cluster, devices=devices))
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=150, deadline=None)
+def test_neither_labels_nor_the_descent_leave_the_best_out(seed: int) -> None:
+    problem = roomy(seed)
+    best = brute_force_s(problem)
+    if math.isinf(best):
+        return
+    search = Search(problem, Budget(), block_chain(problem))
+    assert search.exact(best) is True
+    assert search.value_s == pytest.approx(best, rel=1e-9)
+    if best > 0:
+        assert search.exact(best * (1 - 1e-6)) is False
+    every = np.full(len(problem.cluster.devices), 2 ** len(problem.cluster.devices) - 1)
+    for held in (False, search.walks.can_hold):
+        search.walks.held = held
+        assert search.walks.arranged(best) is True
+        assert search.walks.search(every, 10_000) is not False
+        assert search.walks.search(np.zeros_like(every), 10_000) is not False
+
+
+def test_a_later_end_counts_what_its_stage_sends() -> None:
+    """Where sending takes a device's time, a later end with fewer bytes may still be too much."""
+    problem = chain_problem(855, 4, 8)
+    cluster = problem.cluster
+    devices = tuple(replace(d, overlap=True) for d in cluster.devices)
+    check(replace(problem, cluster=replace(cluster, devices=devices)))
+
+
+def test_a_chain_of_groups_has_the_same_cuts() -> None:
+    problem = wifi(5, 40, 3e6)
+    chain = block_chain(problem).arrays
+    grouped, cuts = coarse(chain, 10)
+    assert cuts[0] == 0
+    assert cuts[-1] == len(chain.memory)
+    assert cuts == sorted(set(cuts))
+    assert len(grouped.memory) == len(cuts) - 1 <= 12
+    assert grouped.memory.sum() == chain.memory.sum()
+    for i, (begin, end) in enumerate(itertools.pairwise(cuts)):
+        assert grouped.compute_s[:, i] == pytest.approx(chain.compute_s[:, begin:end].sum(axis=1))
+    short, all_cuts = coarse(chain, 40)
+    assert short is chain
+    assert all_cuts == list(range(len(chain.memory) + 1))
 
 
 def wifi(count: int, operators: int, memory: float, seed: int = 0) -> Problem:

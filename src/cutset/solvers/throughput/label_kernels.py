@@ -293,9 +293,9 @@ def _stuck(
             k += 1
         amount = 0.0
         for c in range(ch.crossing_at[q], ch.crossing_at[q + 1]):
-            inside = begin <= first + ch.rank[c] < k and ch.rank[c] >= 0
-            if inside and not ch.wanted[ch.crossing[c]]:
-                amount += ch.bytes_[ch.crossing[c]]
+            t = ch.crossing[c]
+            if ch.maker[t] >= 0 and begin <= first + ch.rank[c] < k and not ch.wanted[t]:
+                amount += ch.bytes_[t]
         if amount == 0.0:
             continue
         wire = np.inf

@@ -76,6 +76,22 @@ def test_what_is_no_change_is_refused_with_a_remedy(text: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("device:pi.lod=2", "did you mean load?"),
+        ("devise:pi.load=2", "did you mean device?"),
+        ("device:sever.load=2", "did you mean server?"),
+        ("link:pi>sever=down", "did you mean server?"),
+    ],
+)
+def test_what_was_meant_is_guessed_and_the_option_named(text: str, meant: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        apply_change(CLUSTER, parse_change(text, "--set"), "--set")
+    assert refused.value.field == "--set"
+    assert meant in (refused.value.remedy or "")
+
+
 @given(st.text(max_size=40))
 def test_any_text_is_a_change_or_refused(text: str) -> None:
     for prefix in ("", "link:a>b=", "device:d.cpu="):

@@ -104,7 +104,7 @@ def test_the_baseline_is_always_there(problem: Problem) -> None:
 def test_what_fails_is_a_row_with_the_reason(problem: Problem) -> None:
     wanted: dict[str, tuple[Outcome, str]] = {
         "oops": (Outcome.FAILED, "KeyError"),
-        "declines": (Outcome.DECLINED, "not this (12 operators)"),
+        "declines": (Outcome.DECLINED, "not this (got 12 operators)"),
         "infeasible": (Outcome.INFEASIBLE, "does not fit"),
     }
     for error, (outcome, words) in wanted.items():

@@ -41,6 +41,35 @@ def test_one_line_names_file_field_value_and_remedy() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("field", "message", "value", "shown"),
+    [
+        ("links[0].bandwidth", "a rate must be more than 0", 0, "(got 0)"),
+        ("overlap", "a truth value: true or False", False, "(got False)"),
+        ("compute_s.k", "it must be 1 at least", -1, "(got -1)"),
+        ("devices", "no such device", "", "(got an empty text)"),
+        ("devices", "no such device", "dev", "(got dev)"),
+    ],
+)
+def test_a_value_is_shown_though_its_text_is_part_of_other_words(
+    field: str, message: str, value: object, shown: str
+) -> None:
+    assert shown in str(InvalidFileError(message, field=field, value=value))
+
+
+def test_a_value_that_the_message_or_the_field_names_is_not_said_twice() -> None:
+    error = InvalidFileError("no link to 'srv'", field="links.pi>srv", value="srv")
+    assert str(error) == "links.pi>srv: no link to 'srv'"
+
+
+def test_a_misspelt_name_is_guessed_and_all_are_listed() -> None:
+    assert errors.choices("hef", ["heft", "dads"], "strategies") == (
+        "did you mean heft? strategies are heft, dads"
+    )
+    assert errors.choices("xyz", ["heft"], "strategies") == "strategies are heft"
+    assert errors.choices("xyz", [], "links") == "links are none"
+
+
 def test_a_bare_message_stays_bare() -> None:
     assert str(CutsetError("no luck")) == "no luck"
 

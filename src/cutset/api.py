@@ -124,7 +124,7 @@ def export(
         kinds = sorted({device.kind for device in as_cluster(cluster).devices})
     graph = with_memory(model.graph, cost_for(measured, kinds))
     seconds = {kind: measured.compute_s.get(kind, {}) for kind in kinds}
-    document = workload_document(graph, seconds)
+    document = workload_document(graph, seconds, model.graph.digest)
     if path is not None:
         write_workload(path, document)
     return document

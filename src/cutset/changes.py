@@ -11,7 +11,7 @@ from typing import Final
 
 from cutset import units
 from cutset.cluster import Cluster, Link
-from cutset.errors import InvalidFileError, UsageError
+from cutset.errors import InvalidFileError, UsageError, choices, did_you_mean
 
 GRAMMAR: Final = (
     "write link:A>B=RATE, link:A>B.latency=TIME, link:A>B=down, link:A>B=up,"
@@ -49,29 +49,40 @@ class DeviceChange:
 Change = LinkChange | DeviceChange
 
 
-def parse_change(text: str) -> Change:
-    """The change that a text means. Raises UsageError."""
+_ATTRIBUTES: Final = ("cpu", "load", "egress", "ingress")
+
+
+def parse_change(text: str, where: str = "CHANGE") -> Change:
+    """The change that a text means. Raises UsageError, whose field begins with `where`: the
+    argument or option that the text stood in."""
     what, colon, rest = text.partition(":")
     name, equals, value = rest.rpartition("=")
+
+    def no_change(message: str, meant: str | None = None) -> UsageError:
+        remedy = GRAMMAR if meant is None else f"{meant} {GRAMMAR}"
+        return UsageError(message, field=where, value=text, remedy=remedy)
+
     if not colon or not equals or not name or not value:
-        raise UsageError("not a change", field="CHANGE", value=text, remedy=GRAMMAR)
+        raise no_change("not a change")
     try:
         if what == "link":
-            return _link(name, value, text)
+            pair = name.removesuffix(".latency")
+            source, arrow, target = pair.partition(">")
+            if not arrow or not source or not target:
+                raise no_change("not a link")
+            return _link(source, target, pair != name, value)
         if what == "device":
-            return _device(name, value, text)
+            device, dot, attribute = name.rpartition(".")
+            if not dot or not device or attribute not in _ATTRIBUTES:
+                raise no_change("not a device's number", did_you_mean(attribute, _ATTRIBUTES))
+            return _device(device, attribute, value)
     except InvalidFileError as error:  # from units, which read files' quantities as a rule
-        raise UsageError(
-            error.message, field=text.rpartition("=")[0], value=value, remedy=error.remedy
-        ) from None
-    raise UsageError("not a change", field="CHANGE", value=text, remedy=GRAMMAR)
+        field = f"{where} {what}:{name}"
+        raise UsageError(error.message, field=field, value=value, remedy=error.remedy) from None
+    raise no_change("not a change", did_you_mean(what, ("link", "device")))
 
 
-def _link(name: str, value: str, text: str) -> LinkChange:
-    pair, latency = (name.removesuffix(".latency"), name.endswith(".latency"))
-    source, arrow, target = pair.partition(">")
-    if not arrow or not source or not target:
-        raise UsageError("not a link", field="CHANGE", value=text, remedy=GRAMMAR)
+def _link(source: str, target: str, latency: bool, value: str) -> LinkChange:
     if latency:
         return LinkChange(source, target, latency_s=units.parse_time(value))
     if value in ("up", "down"):
@@ -79,10 +90,8 @@ def _link(name: str, value: str, text: str) -> LinkChange:
     return LinkChange(source, target, bandwidth_bps=units.parse_rate(value))
 
 
-def _device(name: str, value: str, text: str) -> DeviceChange:
-    device, dot, attribute = name.rpartition(".")
-    if not dot or not device or attribute not in ("cpu", "load", "egress", "ingress"):
-        raise UsageError("not a device's number", field="CHANGE", value=text, remedy=GRAMMAR)
+def _device(device: str, attribute: str, value: str) -> DeviceChange:
+    """Raises InvalidFileError without a field for a number that is none."""
     if attribute == "egress":
         return DeviceChange(device, egress_bps=units.parse_rate(value))
     if attribute == "ingress":
@@ -90,18 +99,14 @@ def _device(name: str, value: str, text: str) -> DeviceChange:
     share = _number(value)
     if attribute == "load":
         if not 0 < share <= _HEAVIEST_LOAD:  # also refuses NaN
-            raise UsageError(
+            raise InvalidFileError(
                 f"a load must be above 0 and at most {_HEAVIEST_LOAD:g}",
-                field=f"device:{name}",
-                value=value,
                 remedy="write how many times as long operators take there, such as 3",
             )
         return DeviceChange(device, load=share)
     if not 0 < share <= 1:  # also refuses NaN
-        raise UsageError(
+        raise InvalidFileError(
             "the share of one core must be above 0 and at most 1",
-            field=f"device:{name}",
-            value=value,
             remedy="write a share such as 0.25",
         )
     return DeviceChange(device, cpu_share=share)
@@ -115,14 +120,14 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def apply_change(cluster: Cluster, change: Change) -> Cluster:
+def apply_change(cluster: Cluster, change: Change, where: str = "CHANGE") -> Cluster:
     """The cluster after a change; a link that comes up is as the cluster states it, and a load
     is no part of a cluster (`simulation.what_if` puts it into the costs).
 
-    Raises UsageError for a device or a link that the cluster does not have.
+    Raises UsageError for a device or a link that the cluster does not have; `where` is its field.
     """
     if isinstance(change, DeviceChange):
-        _known(cluster, change.device)
+        _known(cluster, change.device, where)
         stated = {
             field: value
             for field in ("cpu_share", "egress_bps", "ingress_bps")
@@ -133,14 +138,16 @@ def apply_change(cluster: Cluster, change: Change) -> Cluster:
         )
         return replace(cluster, devices=devices)
     for name in (change.source, change.target):
-        _known(cluster, name)
+        _known(cluster, name, where)
     link = cluster.link(change.source, change.target)
     if link is None:
         raise UsageError(
             "no such link",
-            field="CHANGE",
+            field=where,
             value=f"link:{change.source}>{change.target}",
-            remedy=f"links are {', '.join(x.name for x in cluster.pairs()) or 'none'}",
+            remedy=choices(
+                f"{change.source}>{change.target}", [x.name for x in cluster.pairs()], "links"
+            ),
         )
     others = tuple(x for x in cluster.pairs() if x.name != link.name)
     if change.up is False:
@@ -155,11 +162,11 @@ def apply_change(cluster: Cluster, change: Change) -> Cluster:
     return replace(cluster, links=listed if changed in listed else (*listed, changed))
 
 
-def _known(cluster: Cluster, device: str) -> None:
+def _known(cluster: Cluster, device: str, where: str) -> None:
     if device not in cluster.by_name:
         raise UsageError(
             "no such device",
-            field="CHANGE",
+            field=where,
             value=device,
-            remedy=f"devices are {', '.join(cluster.by_name)}",
+            remedy=choices(device, cluster.by_name, "devices"),
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from cutset.errors import InvalidFileError
+from cutset.errors import InvalidFileError, choices
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Cluster:
                     "no such device",
                     field=role,
                     value=name,
-                    remedy=f"devices are {', '.join(names) or 'none'}",
+                    remedy=choices(name, names, "devices"),
                 )
         seen: set[tuple[str, str]] = set()
         for link in self.links:
@@ -104,7 +104,7 @@ class Cluster:
                         "a link names an unknown device",
                         field=f"links.{link.name}",
                         value=end,
-                        remedy=f"devices are {', '.join(names)}",
+                        remedy=choices(end, names, "devices"),
                     )
             if link.source == link.target:
                 raise InvalidFileError(

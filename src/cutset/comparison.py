@@ -222,7 +222,7 @@ def _wanted(
         if not isinstance(name, str):
             wanted.append((strategies.name_of(name), "", name))
             continue
-        label = name.replace("\\", "/").rpartition("/")[2] if ":" in name else name
+        label = name.replace("\\", "/").rpartition("/")[2] if strategies.is_file(name) else name
         try:
             wanted.append((label, name, strategies.load(name)))
         except UsageError as error:
@@ -252,10 +252,8 @@ def _outcome(error: PlanningError) -> Outcome:
 
 def _reason(error: PlanningError) -> str:
     """The error in a line; what to do about it belongs to a command that does one thing."""
-    text = " ".join(error.message.split())
-    if isinstance(error, UnsupportedProblemError) and error.value and error.value not in text:
-        text += f" ({error.value})"
-    return text
+    said = error.with_value() if isinstance(error, UnsupportedProblemError) else error.message
+    return " ".join(said.split())
 
 
 def _checked(rows: Sequence[Row]) -> list[Row]:

@@ -23,6 +23,9 @@ CutsetError
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -54,12 +57,16 @@ class CutsetError(Exception):
 
     def __str__(self) -> str:
         where = ": ".join(part for part in (self.file, self.field) if part)
-        text = f"{where}: {self.message}" if where else self.message
-        if self.value is not None and self.value not in text:
-            text += f" (got {self.value})"
+        text = f"{where}: {self.with_value()}" if where else self.with_value()
         if self.remedy:
             text += f"; {self.remedy}"
         return " ".join(text.split())
+
+    def with_value(self) -> str:
+        """The message, and the value where neither it nor the field names that already."""
+        if self.value is None or _names(f"{self.field or ''} {self.message}", self.value):
+            return self.message
+        return f"{self.message} (got {self.value or 'an empty text'})"
 
     def details(self) -> dict[str, str | None]:
         """What `--json` prints under "error"."""
@@ -84,6 +91,27 @@ def _printable(text: str) -> str:
     return "".join(
         c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def _names(text: str, value: str) -> bool:
+    """Whether the text has the value as a word of its own. A number or a truth value in it is as
+    likely to be another one: of `links[0]: more than 0`, none is the value."""
+    if not value or re.fullmatch(r"[-+\d.,:e]+|inf|nan|true|false|none", value.lower()):
+        return False
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
+
+
+def did_you_mean(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """A remedy that names what was probably meant; None where nothing is near."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
+    return f"did you mean {close[0]}?" if close else None
+
+
+def choices(name: str, names: Iterable[str], what: str) -> str:
+    """A remedy for a name that is none of `names`: what was probably meant, and what there is."""
+    known = tuple(names)
+    meant = did_you_mean(name, known)
+    return f"{meant} " * (meant is not None) + f"{what} are {', '.join(known) or 'none'}"
 
 
 def _shorten(text: str, limit: int = 200) -> str:

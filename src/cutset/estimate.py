@@ -9,8 +9,8 @@ import heapq
 import math
 from itertools import groupby
 
-from cutset.errors import InfeasibleError, UnsupportedProblemError
-from cutset.plan import Plan, Transfer, check_plan, transfers
+from cutset.errors import InfeasibleError
+from cutset.plan import Plan, Transfer, check_plan, check_untiled, transfers
 from cutset.problem import Estimate, Problem, StageTiming, TransferTiming
 
 
@@ -23,8 +23,7 @@ def estimate(problem: Problem, plan: Plan) -> Estimate:
     """
     graph, cluster = problem.graph, problem.cluster
     check_plan(plan, graph, cluster)
-    if any(stage.tile is not None for stage in plan.stages):
-        raise UnsupportedProblemError("row tiles cannot be evaluated yet", field="stages.tile")
+    check_untiled(plan)
     moves = transfers(plan, graph, cluster.source, cluster.sink)
     for move in moves:
         if cluster.link(move.source_device, move.target_device) is None:

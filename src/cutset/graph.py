@@ -49,6 +49,7 @@ class Graph:
     Positions are indices into `operators`; sets of operators are Python ints used as bit masks
     (bit i is operator i), so that set algebra on thousands of operators stays cheap.
     `stage_memory_bytes` is what a stage takes beside its operators (an engine session).
+    `model_digest` is that of the model that a workload was exported from: plans fit both.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Graph:
     outputs: tuple[str, ...]
     digest: str = ""
     stage_memory_bytes: int = 0
+    model_digest: str = ""
 
     def __post_init__(self) -> None:
         known = set(self.inputs)

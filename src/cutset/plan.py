@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cutset.cluster import Cluster
-from cutset.errors import InvalidFileError
+from cutset.errors import InvalidFileError, UnsupportedProblemError, choices, did_you_mean
 from cutset.graph import Graph
 
 
@@ -56,7 +56,8 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster | None = None) -> None
     Every operator is in exactly one stage, stages are convex, listed in topological order, and
     operators to be colocated are. Memory is not checked here.
     """
-    if plan.graph_digest and graph.digest and plan.graph_digest != graph.digest:
+    known = (graph.digest, graph.model_digest)
+    if plan.graph_digest and graph.digest and plan.graph_digest not in known:
         raise InvalidFileError(
             "the plan was made for another graph",
             field="graph_digest",
@@ -77,7 +78,7 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster | None = None) -> None
                 "the plan names an unknown device",
                 field=f"{where}.device",
                 value=stage.device,
-                remedy=f"devices are {', '.join(cluster.by_name)}",
+                remedy=choices(stage.device, cluster.by_name, "devices"),
             )
         if not stage.operators:
             raise InvalidFileError(
@@ -91,7 +92,8 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster | None = None) -> None
                     "the graph has no such operator",
                     field=f"{where}.operators",
                     value=name,
-                    remedy="`cutset inspect` lists them",
+                    remedy=f"{did_you_mean(name, graph.positions) or ''} "
+                    "`cutset inspect` lists a model's, and a workload file has its own".strip(),
                 )
             if name in stage_of:
                 raise InvalidFileError(
@@ -130,6 +132,18 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster | None = None) -> None
                     value=op.name,
                     remedy=f"place the whole group on {groups[op.colocate]!r}",
                 )
+
+
+def check_untiled(plan: Plan) -> None:
+    """Raise UnsupportedProblemError where a stage makes rows of its outputs only."""
+    for i, stage in enumerate(plan.stages):
+        if stage.tile is not None:
+            raise UnsupportedProblemError(
+                "row tiles cannot be scored, simulated or run yet",
+                field=f"stages[{i}].tile",
+                value=", ".join(f"{t}: [{a}, {b})" for t, (a, b) in stage.tile.items()) or "{}",
+                remedy="leave `tile` out, so that the stage makes whole tensors",
+            )
 
 
 def transfers(plan: Plan, graph: Graph, source: str, sink: str) -> tuple[Transfer, ...]:

@@ -31,6 +31,39 @@ _SLOWEST_BPS = 1e-3
 _QUANTITY = re.compile(r"\s*(-?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ/]*)\s*")
 
 
+#: Largest plain number of a unit that a file may state.
+_MOST: Mapping[str, float] = {
+    "bytes": _LARGEST["size"],
+    "bit/s": _LARGEST["rate"],
+    "seconds": _LARGEST["time"],
+    "seconds per byte": _LARGEST["time"],
+    "FLOPs": 2.0**63,
+    "": math.inf,
+}
+
+
+def check_number(value: float, unit: str, *, field: str, least: float = 0.0) -> None:
+    """Raise InvalidFileError unless a plain number of a unit ("" is a count) is at least `least`,
+    and no more than formats.md allows. A rate is never under the slowest."""
+    if unit == "bit/s":
+        least = max(least, _SLOWEST_BPS)
+    if least <= value <= _MOST[unit]:  # false for NaN too
+        return
+    wrong = "beyond all sense" if value > _MOST[unit] else f"the number must be at least {least:g}"
+    if least == 0 and not value > 0:
+        wrong = "the number must be finite and not negative"
+    raise InvalidFileError(
+        wrong,
+        field=field,
+        # An int of any length is shown by its digits: it could overflow as a float.
+        value=(f"{value:.6g}" if isinstance(value, float) else str(value))
+        + f" {unit}" * bool(unit),
+        remedy=f"write {unit} from {least:g} to {_MOST[unit]:g}"
+        if unit
+        else f"write a number of {least:g} or more",
+    )
+
+
 def parse_bytes(value: object, *, field: str | None = None) -> int:
     """Bytes of "512MiB" or of a plain number. Raises InvalidFileError."""
     return round(_parse(value, _SIZES, "size", "512MiB", field))

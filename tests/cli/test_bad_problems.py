@@ -208,6 +208,11 @@ def crossed(w: dict[str, Any]) -> None:
     ]
 
 
+def moves(**fields: object) -> Change:
+    right = {"tensor": "t", "rows": None, "from": "s0", "to": "s1", "bytes": 500}
+    return lambda p: p.update(transfers=[right | fields])
+
+
 PLANS: dict[str, tuple[Change, str, str]] = {
     "of another graph": (lambda p: p.update(graph_digest="f" * 64), "graph_digest", "ffff"),
     "out of order": (lambda p: p["stages"].reverse(), "stages[0]", "topological order"),
@@ -227,6 +232,22 @@ PLANS: dict[str, tuple[Change, str, str]] = {
         "conv",
     ),
     "an operator missing": (lambda p: p["stages"].pop(), "stages", "fc"),
+    "a device misspelt": (
+        lambda p: p["stages"][1].update(device="sever"),
+        "stages[1].device",
+        "did you mean server?",
+    ),
+    "a tile": (
+        lambda p: p["stages"][1].update(tile={"y": [0, 4]}),
+        "stages[1].tile",
+        "y: [0, 4)",
+    ),
+    "a transfer of no tensor": (moves(tensor="q"), "transfers[0].tensor", "'q'"),
+    "a transfer from no stage": (moves(**{"from": "s9"}), "transfers[0].from", "stages are s0, s1"),
+    "a transfer to no stage": (moves(to="s9"), "transfers[0].to", "'s9'"),
+    "a transfer of another's tensor": (moves(tensor="x"), "transfers[0].from", "own input"),
+    "a transfer to who does not read it": (moves(to=None), "transfers[0].to", "is no result"),
+    "a transfer of other bytes": (moves(bytes=499), "transfers[0].bytes", "499 bytes"),
 }
 
 
@@ -237,6 +258,20 @@ def test_a_bad_plan(case: str, here: Path, capsys: pytest.CaptureFixture[str]) -
     status, error = refused(capsys, "evaluate", "w.json", "p.json")
     assert (status, error["file"], error["field"]) == (2, "p.json", field)
     assert named in str(error)
+    assert refused(capsys, "simulate", "w.json", "p.json") == (status, error)
+
+
+def test_right_transfers_are_none_too_many(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite("p.json", moves())
+    assert cli.run(["evaluate", "w.json", "p.json", "--json"]) == 0
+
+
+def test_comparing_what_cannot_be_planned_names_the_file(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite("w.json", operator(1, compute_s={"gpu": 0.1}))
+    status, error = refused(capsys, "compare", "w.json")
+    assert (status, error["file"], error["field"]) == (3, "w.json", "operators.fc.compute_s")
 
 
 def test_stages_that_cycle_though_each_is_convex(

@@ -73,6 +73,7 @@ BAD: dict[str, tuple[str, int, str]] = {
     "raises at import": ("raise OSError('no disk')\n", 2, "OSError: no disk"),
     "exits at import": ("import sys\nsys.exit(0)\n", 2, "SystemExit"),
     "another class": ("class Other: pass\n", 2, "no such class"),
+    "a class misspelt": (HEAD.replace("class S", "class Ss"), 2, "did you mean Ss?"),
     "no class": ("S = 3\n", 2, "cannot be made"),
     "no strategy": ("class S: pass\n", 2, "not a strategy"),
     "raises when made": (
@@ -158,11 +159,50 @@ def test_a_bad_strategy(case: str, here: Path, capsys: pytest.CaptureFixture[str
     captured = capsys.readouterr()
     error = json.loads(captured.out)["error"]
     assert named in str(error)
+    if case != "finds none without a reason":  # that is said of the problem
+        assert "mine.py" in str(error)
     assert error["remedy"]
     assert captured.err == ""
     assert cli.run(command) == status
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
+
+
+TWO = HEAD + "    pass\n\n\n@dataclass(frozen=True)\nclass T(S):\n    pass\n"
+
+
+@pytest.mark.parametrize("given", ["./mine.py", "mine.py", "./mine.py:"])
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (CALL + "return " + ON_PI + "\n", None),
+        (TWO, "the file holds 2 strategies; strategies in it are S, T"),
+        ("class S: pass\n", "the file holds 0 strategies; write a frozen dataclass"),
+        (None, "no such file"),
+    ],
+)
+def test_a_file_without_a_class_is_its_only_strategy(
+    given: str,
+    text: str | None,
+    named: str | None,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if text is not None:
+        Path("mine.py").write_text(text)
+    status = cli.run(["plan", "w.json", "--strategy", given])
+    said = capsys.readouterr()
+    if named is None:
+        assert (status, said.err) == (0, "")
+        assert cli.run(["compare", "w.json", "--strategies", given, "--json"]) == 0
+        names = [row["strategy"] for row in json.loads(capsys.readouterr().out)["strategies"]]
+        assert len(names) == 2
+        assert any(name.startswith("mine.py") for name in names)
+    else:
+        assert status == 2
+        assert "mine.py" in said.err
+        assert named in said.err
+        assert said.err.count("\n") == 1
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -103,7 +103,7 @@ def test_files_hold_the_problem(seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nothing"], "available are"),
+        (["nothing"], "strategies are"),
         (["./none.py:Mine"], "no such file"),
         (["./good.py:Mine", "--seeds", "0"], "seeds"),
         (["./good.py:Mine", "-o", "good.py"], "no folder"),

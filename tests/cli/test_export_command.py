@@ -93,12 +93,30 @@ def test_round_trip(
     for target in ("tiny.onnx", "w.json"):
         assert cli.run(["plan", target, *options, "--objective", objective, "--json"]) == 0
         plan = json.loads(capsys.readouterr().out)
-        del plan["graph_digest"], plan["elapsed_s"]
+        assert plan["graph_digest"] == model.graph.digest
+        del plan["elapsed_s"]
         for family in plan["families"]:
             del family["elapsed_s"]
         found.append(plan)
     assert found[0] == found[1]
     assert found[0]["estimate"]["memory_bytes"]["server"] > 11_000_000
+
+
+def test_a_plan_of_either_is_taken_for_both(
+    model: cutset.Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--cluster", "cluster.yaml", "--profile", "p.json"]
+    assert cli.run(["export", "tiny.onnx", *options, "-o", "w.json"]) == 0
+    for made_for in ("tiny.onnx", "w.json"):
+        assert cli.run(["plan", made_for, *options, "-o", "plan.json"]) == 0
+        for target in ("tiny.onnx", "w.json"):
+            assert cli.run(["evaluate", target, "plan.json", *options]) == 0, (made_for, target)
+    changed = json.loads(Path("w.json").read_text()) | {"model_digest": "0" * 64}
+    Path("w.json").write_text(json.dumps(changed))
+    assert cli.run(["plan", "w.json", *options, "-o", "plan.json"]) == 0
+    capsys.readouterr()
+    assert cli.run(["evaluate", "tiny.onnx", "plan.json", *options]) == 2
+    assert "made for another graph" in capsys.readouterr().err
 
 
 def test_without_a_cluster_every_measured_kind_is_there(model: cutset.Model) -> None:

@@ -144,10 +144,10 @@ def test_a_plan_that_a_change_breaks(capsys: pytest.CaptureFixture[str]) -> None
         (("--requests", "20000", "--trace", "t.json"), "requests"),
         (("--in-flight", "0"), None),
         (("--in-flight", "999999999"), "in_flight"),
-        (("--set", "device:nope.load=2"), "CHANGE"),
-        (("--set", "device:pi.load=-2"), "device:pi.load"),
-        (("--set", "device:pi.cpu=0.5"), "device:pi.cpu"),
-        (("--set", "faster"), "CHANGE"),
+        (("--set", "device:nope.load=2"), "--set"),
+        (("--set", "device:pi.load=-2"), "--set device:pi.load"),
+        (("--set", "device:pi.cpu=0.5"), "--set device:pi.cpu"),
+        (("--set", "faster"), "--set"),
     ],
 )
 def test_what_cannot_be_meant(

@@ -47,10 +47,23 @@ PROFILE: dict[str, Any] = {
     "devices": [{"name": "pi"}],
 }
 
+WHOLE = {"kind": "k", "latency_s": 0.1, "p50_s": 0.1, "p90_s": 0.1, "samples": 1}
+MEMORY = {"kind": "k", "engine": "cpu", "stage_bytes": 1, "weight_factor": 1.0}
+
 PLAN: dict[str, Any] = {
     "schema": "cutset/plan/1",
     "stages": [{"name": "s0", "device": "pi", "operators": ["a", "b"]}],
 }
+
+VERDICT = {"split": True, "best_single_device": "pi", "best_single_value_s": 1.0, "gain": 0.1}
+ESTIMATE: dict[str, Any] = {
+    "latency_s": 1.0,
+    "period_s": 1.0,
+    "memory_bytes": {"pi": 1},
+    "busy_s": {"device:pi": 1.0},
+    "bottleneck": "device:pi",
+}
+TRANSFER: dict[str, Any] = {"tensor": "y", "rows": None, "from": "s0", "to": None, "bytes": 4}
 
 READERS: dict[str, Callable[[Path], object]] = {
     "cluster": read_cluster,
@@ -191,6 +204,14 @@ def change(document: dict[str, Any], path: str, value: object) -> dict[str, Any]
         ("operators/1/compute_s/k", -0.1, "operators.b.compute_s.k", "not negative"),
         ("operators/1/compute_s/k", "fast", "operators[1].compute_s.k", "expected `float`"),
         ("operators/1/compute_s/k", 1e300, "operators.b.compute_s.k", "beyond all sense"),
+        ("operators/1/compute_s/k", 1.1e9, "operators.b.compute_s.k", "(got 1.1e+09 seconds)"),
+        ("operators/1/compute_s/k", True, "operators[1].compute_s.k", "expected `float`"),
+        ("operators/1/flops", 1e30, "operators.b.flops", "FLOPs from 0 to"),
+        ("operators/1/memory_bytes", 2**63 + 1, "operators.b.memory_bytes", "beyond all sense"),
+        ("operators/1/weight_bytes", 10**400, "operators.b.weight_bytes", "beyond all sense"),
+        ("operators/1/window", {"kernel": [3, -1]}, "operators.b.window.kernel[1]", "(got -1)"),
+        ("tensors/t/shape", [2, -1], "tensors.t.shape[1]", "(got -1)"),
+        ("stage_memory_bytes", -1, "stage_memory_bytes", "(got -1 bytes)"),
         ("operators/1/memory_bytes", -5, "operators.b.memory_bytes", "not negative"),
         ("operators/1/memory_byte", 5, "operators[1].memory_byte", "mean memory_bytes"),
         ("operators/1/colocated", "g", "operators[1].colocated", "mean colocate"),
@@ -229,6 +250,34 @@ def test_json_too_deep(tmp_path: Path) -> None:
     complaint(read_workload, file)
 
 
+@pytest.mark.parametrize("kind", ["plan", "profile", "workload"])
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (json.dumps(WORKLOAD).encode("utf-16"), "UTF-8"),
+        (json.dumps(WORKLOAD).encode("utf-16-le"), "UTF-8"),
+        (bytes(range(256)), "right file"),
+        (json.dumps(WORKLOAD).encode()[:100], "once more"),
+        (b"", "see docs/formats.md"),
+        (b"[" * 100_000, "right file"),
+        (b'{"schema": ' + b"[" * 5000 + b"]" * 5000 + b"}", ""),
+    ],
+    ids=["utf-16", "utf-16-le", "binary", "truncated", "empty", "deep", "deep and closed"],
+)
+def test_the_remedy_is_for_what_the_file_is(
+    kind: str, content: bytes, remedy: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "f.json"
+    file.write_bytes(content)
+    assert remedy in (complaint(READERS[kind], file).remedy or "")
+
+
+def test_a_mark_at_the_beginning_is_read_over(tmp_path: Path) -> None:
+    file = tmp_path / "w.json"
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(WORKLOAD).encode())
+    assert len(read_workload(file)[0].operators) == 2
+
+
 def test_an_unknown_field_from_a_later_version_is_read_over(tmp_path: Path) -> None:
     file = tmp_path / "w.json"
     file.write_text(json.dumps(change(WORKLOAD, "operators/0/provenance", {"by": "hand"})))
@@ -246,6 +295,19 @@ def test_an_unknown_field_from_a_later_version_is_read_over(tmp_path: Path) -> N
         ("links/0/bandwidth_bps", 0, "links[0].bandwidth_bps"),
         ("links/0/latency_s", -1, "links[0].latency_s"),
         ("devices/0/send_s_per_byte", -1, "devices[0].send_s_per_byte"),
+        ("devices/0/recv_s_per_byte", 1.1e9, "devices[0].recv_s_per_byte"),
+        ("devices/0/memory_bytes", -1, "devices[0].memory_bytes"),
+        ("measurements/0/latency_s", 1.1e9, "measurements[0].latency_s (a)"),
+        ("measurements/0/samples", -1, "measurements[0].samples (a)"),
+        ("measurements/0/threads", -1, "measurements[0].threads (a)"),
+        ("links/0/bandwidth_bps", 1e19, "links[0].bandwidth_bps"),
+        ("links/0/bandwidth_bps", 1e-4, "links[0].bandwidth_bps"),
+        ("links/0/latency_s", 1.1e9, "links[0].latency_s"),
+        ("whole", [WHOLE | {"latency_s": -1}], "whole[0].latency_s"),
+        ("whole", [WHOLE | {"p50_s": 1.1e9}], "whole[0].p50_s"),
+        ("whole", [WHOLE | {"p90_s": -1}], "whole[0].p90_s"),
+        ("memory", [MEMORY | {"stage_bytes": -1}], "memory[0].stage_bytes"),
+        ("memory", [MEMORY | {"weight_factor": 0.5}], "memory[0].weight_factor"),
         ("devices/0/nam", "x", None),
     ],
 )
@@ -267,6 +329,28 @@ def test_a_bad_profile_file(path: str, value: object, field: str | None, tmp_pat
         ("stages/0/tile", {"y": [0, "x"]}, "stages[0].tile.y[1]"),
         ("proof", "sure", "proof"),
         ("value", 0.5, "value"),
+        ("value_s", -1, "value_s"),
+        ("value_s", 1.1e9, "value_s"),
+        ("value_s", "1", "value_s"),
+        ("bound_s", -1e-9, "bound_s"),
+        ("full_bound_s", -1, "full_bound_s"),
+        ("elapsed_s", -1, "elapsed_s"),
+        ("gap", 1.5, "gap"),
+        ("gap", -0.5, "gap"),
+        ("verdict", VERDICT | {"best_single_value_s": -1}, "verdict.best_single_value_s"),
+        ("break_even", [{"change": "c", "then": "t", "below": -1}], "break_even[0].below"),
+        ("break_even", [{"change": "c", "then": "t", "above": -1}], "break_even[0].above"),
+        ("estimate", ESTIMATE | {"latency_s": -1}, "estimate.latency_s"),
+        ("estimate", ESTIMATE | {"period_s": -1}, "estimate.period_s"),
+        ("estimate", ESTIMATE | {"memory_bytes": {"pi": -1}}, "estimate.memory_bytes.pi"),
+        ("estimate", ESTIMATE | {"busy_s": {"device:pi": -1}}, "estimate.busy_s.device:pi"),
+        ("transfers", [TRANSFER | {"bytes": -1}], "transfers[0].bytes"),
+        ("transfers", [TRANSFER | {"bytes": 1.5}], "transfers[0].bytes"),
+        ("transfers", [TRANSFER | {"to": "s0"}], "transfers[0]"),
+        ("transfers", [TRANSFER | {"from": None}], "transfers[0]"),
+        ("transfers", [TRANSFER | {"rows": [3, 3]}], "transfers[0].rows"),
+        ("stages/0/tile", {"y": [-1, 2]}, "stages[0].tile.y"),
+        ("stages/0/tile", {"y": [4, 2]}, "stages[0].tile.y"),
     ],
 )
 def test_a_bad_plan_file(path: str, value: object, field: str, tmp_path: Path) -> None:

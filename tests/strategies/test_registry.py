@@ -43,7 +43,8 @@ def test_a_strategy_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("nonsense", "", "available are"),
+        ("nonsense", "", "strategies are"),
+        ("enveloppe", "", "did you mean envelope"),
         ("none.py:Mine", None, "no such file"),
         ("bad.py:Mine", "import nothing_like_it", "ModuleNotFoundError"),
         ("empty.py:Mine", "x = 1", "no such class"),

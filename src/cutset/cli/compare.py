@@ -30,7 +30,7 @@ def compare(
     ] = None,
     strategy: Annotated[
         list[str] | None,
-        typer.Option("--strategy", help="One more, such as ./FILE.py:CLASS; repeatable."),
+        typer.Option("--strategy", help="One more, such as ./FILE.py[:CLASS]; repeatable."),
     ] = None,
     time_limit: Annotated[
         float, typer.Option("--time-limit", min=0.0, help="Seconds for each strategy.")
@@ -56,16 +56,17 @@ def compare(
         problem = targets.load_problem(
             loaded, cluster, profile, Objective(objective.value), note, insecure, lab
         )
-        found = comparison.compare(
-            problem, names, added=strategy or (), time_limit_s=time_limit, seed=seed, note=note
-        )
+        with targets.naming_files(loaded, target, cluster):
+            found = comparison.compare(
+                problem, names, added=strategy or (), time_limit_s=time_limit, seed=seed, note=note
+            )
+            if found.best is None and not found.interrupted:
+                raise found.failure
         if out is not None:
             from cutset.page import write_page
 
             note("writing the page")
             write_page(out, found)
-    if found.best is None and not found.interrupted:
-        raise found.failure
     best = found.best.given if found.best is not None else ""
     again = targets.options_again(input_shape, objective.value, best if out else "auto")
     step = _next_step(target, cluster, profile, out, lab, again)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def conformance(
     strategy: Annotated[
-        str, typer.Argument(metavar="STRATEGY", help="./FILE.py:CLASS, or a strategy's name.")
+        str, typer.Argument(metavar="STRATEGY", help="./FILE.py[:CLASS], or a strategy's name.")
     ],
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, max=100_000, help="How many random problems.")

@@ -45,7 +45,12 @@ def evaluate(
     """Score a plan file by the evaluator; say whether the value, bound and proof it claims hold."""
     from cutset.estimate import estimate
     from cutset.problem import Objective, check_memory
-    from cutset.serde.plan_file import estimate_document, plan_of, read_plan_document
+    from cutset.serde.plan_file import (
+        check_transfers,
+        estimate_document,
+        plan_of,
+        read_plan_document,
+    )
     from cutset.units import format_bytes, format_time
 
     document = read_plan_document(plan)
@@ -54,6 +59,7 @@ def evaluate(
     problem = targets.load_problem(loaded, cluster, profile, objective)
     try:
         scored = estimate(problem, plan_of(document))
+        check_transfers(document, problem.graph)
         check_memory(problem, scored.memory_bytes)
     except (InvalidFileError, PlanningError) as error:
         raise error.located(file=str(plan)) from None

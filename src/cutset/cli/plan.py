@@ -48,7 +48,7 @@ def plan(
         problem = targets.load_problem(
             loaded, cluster, profile, Objective(objective.value), note, insecure, lab
         )
-        with targets.naming_files(loaded, target, cluster):
+        with targets.naming_files(loaded, target, cluster, strategy):
             solution = solve(problem, chosen, time_limit_s=time_limit, seed=seed, note=note)
         others = alternatives(problem)
     if out is not None:

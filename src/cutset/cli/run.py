@@ -216,14 +216,16 @@ def _read(model: Model, cluster: Cluster, path: Path, profile: Path | None) -> C
     """A plan file; predicted by the profile where one is given, else as the file claims."""
     from cutset import api
     from cutset.errors import InvalidFileError, PlanningError
-    from cutset.plan import check_plan
+    from cutset.plan import check_plan, check_untiled
     from cutset.problem import Estimate
-    from cutset.serde.plan_file import plan_of, read_plan_document
+    from cutset.serde.plan_file import check_transfers, plan_of, read_plan_document
 
     document = read_plan_document(path)
     plan = plan_of(document)
     try:
         check_plan(plan, model.graph, cluster)
+        check_untiled(plan)
+        check_transfers(document, model.graph)
         if profile is not None:
             stated = api.problem(model, cluster, profile)
             return Chosen(plan, api.evaluate(stated, plan), document)

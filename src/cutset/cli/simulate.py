@@ -67,18 +67,18 @@ def simulate(
     from cutset.estimate import estimate
     from cutset.problem import Objective, Problem, check_memory
     from cutset.serde.common import write_text
-    from cutset.serde.plan_file import plan_of, read_plan_document
+    from cutset.serde.plan_file import check_transfers, plan_of, read_plan_document
     from cutset.simulation import simulate as play
     from cutset.simulation import what_if
 
     output.check_writable(trace)
     texts = changes or []
-    parsed = [parse_change(text) for text in texts]
+    parsed = [parse_change(text, "--set") for text in texts]
     document = read_plan_document(plan)
     loaded = targets.load_target(target, targets.parse_shapes(input_shape))
     objective = Objective(document.objective or Objective.LATENCY)
     problem = targets.load_problem(loaded, cluster, profile, objective)
-    final = what_if(problem, parsed)
+    final = what_if(problem, parsed, "--set")
     stages = plan_of(document)
 
     def judge(stated: Problem) -> tuple[Estimate, Simulation]:
@@ -91,6 +91,7 @@ def simulate(
     with output.working("simulating"):
         try:
             before = judge(problem)
+            check_transfers(document, problem.graph)
         except (InvalidFileError, PlanningError) as error:
             raise error.located(file=str(plan)) from None
         after = None

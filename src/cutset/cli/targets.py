@@ -60,7 +60,7 @@ ObjectiveOption = Annotated[
     ObjectiveName, typer.Option("--objective", help="What to minimise or maximise.")
 ]
 StrategyOption = Annotated[
-    str, typer.Option("--strategy", help="A strategy's name, or ./FILE.py:CLASS.")
+    str, typer.Option("--strategy", help="A strategy's name, or ./FILE.py[:CLASS].")
 ]
 TimeLimitOption = Annotated[
     float, typer.Option("--time-limit", min=0.0, help="Seconds for planning.")
@@ -197,9 +197,11 @@ def measure(
 
 
 @contextmanager
-def naming_files(target: Target, path: Path, cluster: Path) -> Iterator[None]:
-    """Add to planning errors in which of the files their field stands."""
+def naming_files(target: Target, path: Path, cluster: Path, strategy: str = "") -> Iterator[None]:
+    """Add to planning errors in which of the files their field stands, or the strategy's own file
+    where that failed."""
     from cutset.errors import PlanningError
+    from cutset.strategies import is_file
 
     try:
         yield
@@ -209,6 +211,8 @@ def naming_files(target: Target, path: Path, cluster: Path) -> Iterator[None]:
             error.located(file=str(cluster))
         elif part == "operators" and target.model is None:
             error.located(file=str(path))
+        elif type(error) is PlanningError and part != "time_limit_s" and is_file(strategy):
+            error.located(file=strategy)
         raise
 
 

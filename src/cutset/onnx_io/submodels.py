@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 
 from cutset.engine import Submodel
-from cutset.errors import InvalidModelError, UnsupportedProblemError
+from cutset.errors import InvalidModelError
 from cutset.onnx_io.model import Model
 from cutset.onnx_io.weights import INLINE_LIMIT_BYTES, pack
-from cutset.plan import Plan, check_plan
+from cutset.plan import Plan, check_plan, check_untiled
 
 
 def submodel(
@@ -77,13 +77,7 @@ def submodels(model: Model, plan: Plan) -> tuple[Submodel, ...]:
     where the plan does not fit the graph, UnsupportedProblemError for row tiles.
     """
     check_plan(plan, model.graph)
-    for stage in plan.stages:
-        if stage.tile is not None:
-            raise UnsupportedProblemError(
-                "row tiles cannot be run yet",
-                field=f"stages.{stage.name}.tile",
-                remedy="leave the tile out, so that the stage makes whole tensors",
-            )
+    check_untiled(plan)
     return tuple(submodel(model, stage.operators, name=stage.name) for stage in plan.stages)
 
 

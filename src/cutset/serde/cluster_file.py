@@ -11,7 +11,7 @@ import msgspec
 
 from cutset import units
 from cutset.cluster import Cluster, Device, Engine, Link
-from cutset.errors import InvalidFileError
+from cutset.errors import InvalidFileError, choices
 from cutset.serde.common import convert, read_text, write_text
 
 SCHEMA: Final = "cutset/cluster/1"
@@ -147,7 +147,7 @@ def _cluster(document: ClusterDocument) -> Cluster:
                 "no such device",
                 field=f"lab.{name}",
                 value=name,
-                remedy=f"devices are {', '.join(document.devices)}",
+                remedy=choices(name, document.devices, "devices"),
             )
     devices = tuple(
         _device(name, device or DeviceDocument(), document.lab.get(name, LabDocument()))

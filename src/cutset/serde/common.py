@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import codecs
 import json
 import os
 import re
@@ -14,11 +14,14 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from cutset.errors import InvalidFileError
+from cutset.errors import InvalidFileError, did_you_mean
 
 T = TypeVar("T")
 
 MAX_FILE_BYTES = 256 * 2**20
+
+#: How near an unknown field must be to a known one to count as a misspelling of it.
+_MISSPELT = 0.75
 
 
 def read_text(path: str | Path, limit_bytes: int = MAX_FILE_BYTES) -> bytes:
@@ -43,7 +46,7 @@ def read_text(path: str | Path, limit_bytes: int = MAX_FILE_BYTES) -> bytes:
 
 def decode(data: bytes, kind: type[T], schema: str, file: str) -> T:
     """Decode a JSON document of the named schema. Raises InvalidFileError."""
-    remedy = "NaN and Infinity are not JSON numbers; check quotes and commas"
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         raw = msgspec.json.decode(data)
         json.loads(data, object_pairs_hook=_unique)
@@ -64,12 +67,24 @@ def decode(data: bytes, kind: type[T], schema: str, file: str) -> T:
                 value=where[1],
                 remedy="write a finite number, or leave the field out",
             ) from None
+        message, remedy = _why_not_json(data, error)
         raise InvalidFileError(
-            "the file is empty" if not data.strip() else f"not valid JSON: {error}",
-            file=file,
-            remedy=f"see docs/formats.md, {schema}" if not data.strip() else remedy,
+            message, file=file, remedy=remedy or f"see docs/formats.md, {schema}"
         ) from None
     return convert(raw, kind, schema, file)
+
+
+def _why_not_json(data: bytes, error: Exception) -> tuple[str, str | None]:
+    """What is wrong with a text that is no JSON, and what to do about it."""
+    if not data.strip():
+        return "the file is empty", None
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in data[:4]:
+        return "not valid JSON: it is no UTF-8 text", "save it as UTF-8; or is it the right file?"
+    if isinstance(error, RecursionError):
+        return "not valid JSON: brackets in brackets, too deep", "is it the right file?"
+    if "truncated" in str(error):
+        return "not valid JSON: the text ends in its middle", "copy or write the file once more"
+    return f"not valid JSON: {error}", "check quotes and commas; NaN is not a JSON number"
 
 
 def _not_finite(data: bytes) -> tuple[str, str] | None:
@@ -145,7 +160,7 @@ def _located(text: str, raw: object, kind: Any, file: str) -> InvalidFileError:
     if unknown := re.search(r"unknown field `([^`]+)`", message):
         field, message, value = _join(field, unknown[1]), "unknown field", None
         names = [f.encode_name for f in msgspec.structs.fields(inner)] if _is_struct(inner) else []
-        remedy = _did_you_mean(unknown[1], names) or f"fields are {', '.join(names)}"
+        remedy = did_you_mean(unknown[1], names, _MISSPELT) or f"fields are {', '.join(names)}"
     elif missing := re.search(r"missing required field `([^`]+)`", message):
         field, message, value = _join(field, missing[1]), "the field is missing", None
     elif message == "a name must be text":
@@ -211,7 +226,7 @@ def _refuse_misspelt(raw: Any, kind: Any, file: str, field: str) -> None:
         for name, value in raw.items():
             if name in types:
                 _refuse_misspelt(value, types[name], file, _join(field, name))
-            elif meant := _did_you_mean(name, [n for n in types if n not in raw]):
+            elif meant := did_you_mean(name, [n for n in types if n not in raw], _MISSPELT):
                 raise InvalidFileError(
                     "unknown field", file=file, field=_join(field, name), remedy=meant
                 )
@@ -225,11 +240,6 @@ def _refuse_misspelt(raw: Any, kind: Any, file: str, field: str) -> None:
 
 def _inner(kind: Any) -> Any:
     return _container(get_args(kind)[-1])
-
-
-def _did_you_mean(name: str, names: list[str]) -> str | None:
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
-    return f"did you mean {close[0]}?" if close else None
 
 
 def _join(field: str, name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,6 +17,7 @@ from cutset.profiles import (
     WholeMeasurement,
 )
 from cutset.serde.common import decode, read_text, to_json, write_text
+from cutset.units import check_number
 
 SCHEMA: Final = "cutset/profile/1"
 
@@ -47,20 +47,16 @@ def read_profile(path: str | Path) -> Profile:
 
 def parse_profile(data: bytes, file: str = "profile") -> Profile:
     document = decode(data, ProfileDocument, SCHEMA, file)
-    for i, m in enumerate(document.measurements):
-        _check(m.latency_s, file, f"measurements[{i}].latency_s ({m.operator})")
-        _check(m.stdev_s, file, f"measurements[{i}].stdev_s ({m.operator})")
-    for i, w in enumerate(document.whole):
-        _check(w.latency_s, file, f"whole[{i}].latency_s")
-    for i, link in enumerate(document.links):
-        _check(link.latency_s, file, f"links[{i}].latency_s")
-        _check(link.bandwidth_bps, file, f"links[{i}].bandwidth_bps", least=1e-9)
-    for i, d in enumerate(document.devices):
-        for name in ("stage_overhead_s", "send_s_per_byte", "recv_s_per_byte"):
-            _check(getattr(d, name), file, f"devices[{i}].{name}")
-    for i, found in enumerate(document.memory):
-        _check(found.stage_bytes, file, f"memory[{i}].stage_bytes")
-        _check(found.weight_factor, file, f"memory[{i}].weight_factor", least=1.0)
+    try:
+        _check(document)
+    except InvalidFileError as error:
+        raise InvalidFileError(
+            error.message,
+            file=file,
+            field=error.field,
+            value=error.value,
+            remedy=f"{error.remedy}, or measure again with `cutset profile`",
+        ) from None
     return Profile(
         graph_digest=document.graph_digest,
         measurements=tuple(document.measurements),
@@ -74,16 +70,36 @@ def parse_profile(data: bytes, file: str = "profile") -> Profile:
     )
 
 
-def _check(value: float, file: str, field: str, least: float = 0.0) -> None:
-    if not math.isfinite(value) or value < least:
-        raise InvalidFileError(
-            "a measured number must be finite and not negative"
-            + (f", and at least {least:g}" if least > 0 else ""),
-            file=file,
-            field=field,
-            value=value,
-            remedy="measure again with `cutset profile`",
-        )
+#: The unit of each number, by the list that it stands in; "" is a count.
+_UNITS: Final = {
+    "measurements": {"latency_s": "seconds", "stdev_s": "seconds", "samples": "", "threads": ""},
+    "whole": {
+        "latency_s": "seconds",
+        "p50_s": "seconds",
+        "p90_s": "seconds",
+        "samples": "",
+        "threads": "",
+    },
+    "links": {"bandwidth_bps": "bit/s", "latency_s": "seconds", "samples": ""},
+    "devices": {
+        "stage_overhead_s": "seconds",
+        "send_s_per_byte": "seconds per byte",
+        "recv_s_per_byte": "seconds per byte",
+        "memory_bytes": "bytes",
+    },
+    "memory": {"stage_bytes": "bytes", "weight_factor": "", "samples": ""},
+}
+
+
+def _check(document: ProfileDocument) -> None:
+    """Raise InvalidFileError for a number that cannot have been measured."""
+    for group, units in _UNITS.items():
+        for i, found in enumerate(getattr(document, group)):
+            of = f" ({found.operator})" if group == "measurements" else ""
+            for name, unit in units.items():
+                least = 1.0 if name == "weight_factor" else 0.0
+                field = f"{group}[{i}].{name}{of}"
+                check_number(getattr(found, name), unit, field=field, least=least)
 
 
 def profile_document(profile: Profile) -> ProfileDocument:

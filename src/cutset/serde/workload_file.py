@@ -14,10 +14,9 @@ from cutset.cost import TableCost
 from cutset.errors import InvalidFileError
 from cutset.graph import Graph, Operator, Tensor, topological
 from cutset.serde.common import decode, read_text, to_json, write_text
+from cutset.units import check_number
 
 SCHEMA: Final = "cutset/workload/1"
-
-_LARGEST: Final = 2**63  # of bytes, seconds or FLOPs; beyond it sums would lose their meaning
 
 
 class TensorDocument(msgspec.Struct, omit_defaults=True):
@@ -46,8 +45,9 @@ class WorkloadDocument(msgspec.Struct):
     tensors: dict[str, int | TensorDocument]
     operators: list[OperatorDocument]
     name: str = "workload"
-    # Unset, not 0: the digest of a workload that does not state it stays what it was.
+    # Unset, not 0 or "": the digest of a workload that does not state them stays what it was.
     stage_memory_bytes: int | msgspec.UnsetType = msgspec.UNSET
+    model_digest: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def read_workload(path: str | Path) -> tuple[Graph, TableCost]:
@@ -92,11 +92,14 @@ def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
     for op in document.operators:
         where = f"operators.{op.name}"
         for kind, value in op.compute_s.items():
-            _not_negative(value, f"{where}.compute_s.{kind}", "seconds")
+            check_number(value, "seconds", field=f"{where}.compute_s.{kind}")
             seconds.setdefault(kind, {})[op.name] = value
-        _not_negative(op.memory_bytes, f"{where}.memory_bytes", "bytes")
-        _not_negative(op.weight_bytes, f"{where}.weight_bytes", "bytes")
-        _not_negative(op.flops, f"{where}.flops", "FLOPs")
+        check_number(op.memory_bytes, "bytes", field=f"{where}.memory_bytes")
+        check_number(op.weight_bytes, "bytes", field=f"{where}.weight_bytes")
+        check_number(op.flops, "FLOPs", field=f"{where}.flops")
+        for axes, numbers in (op.window or {}).items():
+            for i, number in enumerate(numbers):
+                check_number(number, "", field=f"{where}.window.{axes}[{i}]")
         if not op.outputs:
             raise InvalidFileError(
                 "the operator makes no tensor",
@@ -147,7 +150,7 @@ def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
     stage_memory = document.stage_memory_bytes
     if stage_memory is msgspec.UNSET:
         stage_memory = 0
-    _not_negative(stage_memory, "stage_memory_bytes", "bytes")
+    check_number(stage_memory, "bytes", field="stage_memory_bytes")
     graph = Graph(
         name=document.name,
         operators=topological(operators, document.inputs),
@@ -156,6 +159,7 @@ def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
         outputs=tuple(dict.fromkeys(document.outputs)),
         digest=digest,
         stage_memory_bytes=stage_memory,
+        model_digest=document.model_digest or "",
     )
     _in_one_part(graph)
     return graph, TableCost(seconds)
@@ -164,29 +168,25 @@ def _graph(document: WorkloadDocument, digest: str) -> tuple[Graph, TableCost]:
 def _tensor(name: str, tensor: int | TensorDocument) -> Tensor:
     if isinstance(tensor, int):
         tensor = TensorDocument(tensor)
-    _not_negative(tensor.bytes, f"tensors.{name}", "bytes")
+    check_number(tensor.bytes, "bytes", field=f"tensors.{name}")
+    for i, size in enumerate(tensor.shape or ()):
+        check_number(size, "", field=f"tensors.{name}.shape[{i}]")
     shape = None if tensor.shape is None else tuple(tensor.shape)
     return Tensor(name, tensor.bytes, shape, tensor.dtype)
 
 
-def _not_negative(value: float, field: str, unit: str) -> None:
-    if not 0 <= value <= _LARGEST:  # false for NaN too
-        raise InvalidFileError(
-            "the number must be finite and not negative" if value < 0 else "beyond all sense",
-            field=field,
-            value=f"{value:.6g} {unit}",
-            remedy=f"write {unit} from 0 to {_LARGEST:g}",
-        )
-
-
 def workload_document(
-    graph: Graph, compute_s: Mapping[str, Mapping[str, float]]
+    graph: Graph, compute_s: Mapping[str, Mapping[str, float]], model_digest: str = ""
 ) -> WorkloadDocument:
-    """A graph and its costs (kind -> operator -> seconds) as a workload file's document."""
+    """A graph and its costs (kind -> operator -> seconds) as a workload file's document.
+
+    `model_digest` is that of the model whose graph it is, so that its plans run there.
+    """
     return WorkloadDocument(
         schema=SCHEMA,
         name=graph.name,
         stage_memory_bytes=graph.stage_memory_bytes or msgspec.UNSET,
+        model_digest=model_digest or msgspec.UNSET,
         inputs=list(graph.inputs),
         outputs=list(graph.outputs),
         tensors={

@@ -11,8 +11,8 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Literal
 
-from cutset.errors import InfeasibleError, UnsupportedProblemError
-from cutset.plan import Plan, Transfer, check_plan, transfers
+from cutset.errors import InfeasibleError
+from cutset.plan import Plan, Transfer, check_plan, check_untiled, transfers
 from cutset.problem import Problem
 
 Kind = Literal["admit", "stage", "send", "transfer", "receive", "answer"]
@@ -98,8 +98,7 @@ def network(problem: Problem, plan: Plan, *, loaded: bool, strict: bool = False)
     operator cannot run on its device or two devices that must talk have no link.
     """
     check_plan(plan, problem.graph, problem.cluster)
-    if any(stage.tile is not None for stage in plan.stages):
-        raise UnsupportedProblemError("row tiles cannot be simulated yet", field="stages.tile")
+    check_untiled(plan)
     return _Builder(problem, plan, loaded).build(strict)
 
 

@@ -2,7 +2,8 @@
 
 A strategy file defines one frozen dataclass with an `info` and `__call__(problem, budget)`. Files
 here are found by themselves; other packages add theirs by an entry point in the group
-`cutset.strategies`; a file of your own is named as `./mine.py:Mine`.
+`cutset.strategies`; a file of your own is named as `./mine.py:Mine`, or `./mine.py` where it holds
+one strategy.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from cutset.errors import CutsetError, UsageError
+from cutset.errors import CutsetError, UsageError, choices
 from cutset.problem import Strategy
 
 GROUP = "cutset.strategies"
@@ -30,11 +31,12 @@ def available() -> tuple[str, ...]:
 
 
 def load(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
-    """The strategy of a name, or of `path/file.py:Class`, made with the given options.
+    """The strategy of a name, of `path/file.py:Class`, or of `path/file.py` where that holds one;
+    made with the given options.
 
     Raises UsageError that says what exists.
     """
-    if ":" in name:
+    if is_file(name):
         kind = _from_file(name)
     elif name in _own():
         kind = _only_strategy(importlib.import_module(f"{__name__}.{name}"), name)
@@ -45,7 +47,7 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
             "no such strategy",
             field="strategy",
             value=name,
-            remedy=f"available are {', '.join(available())}; or name ./FILE.py:CLASS",
+            remedy=f"{choices(name, available(), 'strategies')}; or name ./FILE.py:CLASS",
         )
     try:
         made = kind(**(options or {}))
@@ -68,6 +70,11 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
     return made  # type: ignore[no-any-return]
 
 
+def is_file(name: str) -> bool:
+    """Whether a strategy is named by its file."""
+    return ":" in name or name.endswith(".py")
+
+
 def name_of(strategy: Strategy) -> str:
     """The strategy's name: that of its file."""
     return type(strategy).__module__.rpartition(".")[2]
@@ -81,8 +88,8 @@ def _added() -> dict[str, EntryPoint]:
     return {e.name: e for e in entry_points(group=GROUP) if e.name not in _own()}
 
 
-def _only_strategy(module: Any, name: str) -> Any:
-    found = [
+def _strategies_in(module: Any) -> list[Any]:
+    return [
         kind
         for kind in vars(module).values()
         if isinstance(kind, type)
@@ -90,6 +97,10 @@ def _only_strategy(module: Any, name: str) -> Any:
         and dataclasses.is_dataclass(kind)
         and hasattr(kind, "info")
     ]
+
+
+def _only_strategy(module: Any, name: str) -> Any:
+    found = _strategies_in(module)
     if len(found) != 1:
         raise UsageError(
             "a strategy file must hold exactly one dataclass with an `info`",
@@ -113,7 +124,9 @@ def _from_entry_point(entry: EntryPoint) -> Any:
 
 
 def _from_file(name: str) -> Any:
-    path, _, kind = name.rpartition(":")
+    path, colon, kind = name.rpartition(":")
+    if not colon:
+        path, kind = name, ""
     file = Path(path)
     if not file.is_file():
         raise UsageError(
@@ -136,12 +149,17 @@ def _from_file(name: str) -> Any:
             field="strategy",
             remedy="correct the file; `python FILE` shows where it fails",
         ) from error
-    if not hasattr(module, kind):
+    found = {strategy.__name__: strategy for strategy in _strategies_in(module)}
+    if not kind and len(found) == 1:
+        return next(iter(found.values()))
+    if not kind or not hasattr(module, kind):
         raise UsageError(
-            "the file has no such class",
+            "the file has no such class" if kind else f"the file holds {len(found)} strategies",
             file=path,
             field="strategy",
-            value=kind,
-            remedy="name the class that is in it: ./FILE.py:CLASS",
+            value=kind or None,
+            remedy=f"{choices(kind, found, 'strategies in it')}; name ./FILE.py:CLASS"
+            if found
+            else "write a frozen dataclass with an `info` and `__call__(problem, budget)`",
         )
     return getattr(module, kind)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cutset.errors import InfeasibleError, PlanningError
 from cutset.explanation import (
+    any_plan_in_words,
     bottleneck_in_words,
     critical_path,
     flips_in_words,
@@ -86,3 +87,11 @@ def test_break_evens_say_what_was_compared() -> None:
     lines = flips_in_words(tied, most=2)
     assert lines[2] == ("", "and 2 more")
     assert "the plans compared only" in lines[3][1]
+
+
+def test_what_is_proven_of_any_plan() -> None:
+    assert any_plan_in_words(2.0, 2.0) == "proven: no untiled plan, of whatever shape, is better"
+    assert "nothing is proven" in any_plan_in_words(0.0, 2.0)
+    between = any_plan_in_words(0.5, 2.0)
+    assert "none takes less than 500 ms (75.0% less)" in between
+    assert "may exist in between" in between

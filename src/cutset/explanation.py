@@ -45,6 +45,23 @@ def proof_in_words(proof: str, scope: str) -> str:
     }[proof]
 
 
+def any_plan_in_words(full_bound_s: float, value_s: float) -> str:
+    """What is proven over plans of any shape, beside a plan of this value (both in seconds).
+
+    A proof for some plans only ("optimal among plans of two stages") says nothing of the others:
+    this does, so that the two numbers do not read as one claim.
+    """
+    if full_bound_s >= value_s * (1 - _TIES):
+        return "proven: no untiled plan, of whatever shape, is better"
+    if full_bound_s <= 0:
+        return "of untiled plans of any shape nothing is proven: a better one may exist"
+    return (
+        f"of untiled plans of any shape it is only proven that none takes less than"
+        f" {format_time(full_bound_s)} ({gap_in_words(1 - full_bound_s / value_s)} less):"
+        " a better one may exist in between"
+    )
+
+
 def flip_in_words(flip: BreakEven) -> str:
     """ "link:pi>server below 5.8 Mbit/s: pi alone"."""
     side, at = ("below", flip.below) if flip.below is not None else ("above", flip.above)

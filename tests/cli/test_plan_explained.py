@@ -88,3 +88,22 @@ def test_for_throughput_the_bottleneck_and_what_is_next(
     assert "waits for" not in said
     assert "the plans compared only" in said
     assert "--objective throughput" in said
+
+
+def test_a_proof_for_some_plans_does_not_read_as_one_for_all(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The best of two stages, and a lower bound on the others: two claims, in two lines."""
+    assert cli.run(["plan", "w.json", "--strategy", "single_device"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "optimal among any untiled plan" in said  # of this chain even all plans are known
+    assert "any plan" not in said.split("strategy")[0]
+    assert cli.run(["plan", "w.json", "--strategy", "envelope", "--objective", "throughput"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "proof optimal among plans of at most two stages" in said
+    assert "any plan of untiled plans of any shape it is only proven that none takes less" in said
+    assert "a better one may exist in between" in said
+    assert cli.run(["compare", "w.json", "--strategies", "envelope,makespan"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "; proven: no untiled plan, of whatever shape, is better" in said
+    assert "¹ bound, gap and proof are for any untiled plan" in said

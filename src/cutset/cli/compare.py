@@ -134,12 +134,12 @@ def _next_step(
 
 def _show(console: Console, found: Comparison, next_step: str) -> None:
     from cutset.explanation import (
+        any_plan_in_words,
         bottleneck_in_words,
         flips_in_words,
         value_in_words,
         verdict_in_words,
     )
-    from cutset.units import format_time
 
     best = found.best
     objective = found.problem.objective
@@ -149,10 +149,9 @@ def _show(console: Console, found: Comparison, next_step: str) -> None:
         assert best.solution is not None
         console.print(verdict_in_words(best.solution))
         value = value_in_words(objective, best.value_s)
-        proven = f"; no untiled plan is better than {format_time(found.proven_s)}"
         console.print(
-            f"best {'latency' if objective.value == 'latency' else 'period'} {value}"
-            + (proven if found.proven_s > 0 else "")
+            f"best {'latency' if objective.value == 'latency' else 'period'} {value};"
+            f" {any_plan_in_words(found.proven_s, best.value_s)}"
         )
         console.print(f"bottleneck: {bottleneck_in_words(best.solution.estimate, objective)}")
         console.print()
@@ -213,7 +212,8 @@ def _table(console: Console, found: Comparison) -> None:
         table.add_row(*(Text(cell, style=style) for cell in cells))
     console.print(table)
     for scope, mark in scopes.items():
-        console.print(f"{mark} for {'any untiled plan' if scope == 'full' else scope}")
+        plans = "any untiled plan" if scope == "full" else f"these only: {scope}"
+        console.print(f"{mark} bound, gap and proof are for {plans}")
     if any(row.solution is not None and not row.solution.finished for row in planned):
         console.print("* ended by its time limit or by Ctrl-C: its best plan until then")
 

@@ -128,10 +128,7 @@ def _bound(solution: Solution) -> str:
 
     if solution.bound_s <= 0:
         return "none"
-    said = f"{format_time(solution.bound_s)}, gap {solution.gap:.2%}"
-    if solution.scope != "full" and solution.full_bound_s > 0:
-        said += f"; {format_time(solution.full_bound_s)} for any untiled plan"
-    return said
+    return f"{format_time(solution.bound_s)}, gap {solution.gap:.2%}"
 
 
 def _show(
@@ -142,6 +139,7 @@ def _show(
     next_step: str,
 ) -> None:
     from cutset.explanation import (
+        any_plan_in_words,
         bottleneck_in_words,
         critical_path,
         flips_in_words,
@@ -165,6 +163,9 @@ def _show(
         ("bottleneck", bottleneck_in_words(estimate, problem.objective)),
         ("strategy", f"{solution.strategy}, planned in {format_time(solution.elapsed_s)}"),
     ]
+    if solution.scope != "full" and max(solution.bound_s, solution.full_bound_s) > 0:
+        said = any_plan_in_words(solution.full_bound_s, solution.value_s)
+        rows.insert(3, ("any plan", said))
     if not solution.finished:
         rows.append(("", "ended before it was through: the best plan until then, with its own gap"))
     path = critical_path(problem, solution) if latency else ()

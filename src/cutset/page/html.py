@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cutset.comparison import Comparison, Row
 from cutset.explanation import (
+    any_plan_in_words,
     bottleneck_in_words,
     critical_path,
     flips_in_words,
@@ -137,10 +138,8 @@ def _heading(comparison: Comparison) -> str:
         if best.solution.bound_s > 0:
             said += f"; {proof_in_words(best.solution.proof, best.solution.scope)}"
         lines = [tag("h1", words(verdict[:1].upper() + verdict[1:])), tag("p", words(said + "."))]
-        if comparison.proven_s > 0:
-            floor = value_in_words(problem.objective, comparison.proven_s)
-            text = f"Proven: no untiled plan at all is better than {floor}."
-            lines.append(tag("p", words(text)))
+        text = any_plan_in_words(comparison.proven_s, best.value_s)
+        lines.append(tag("p", words(f"{text[:1].upper()}{text[1:]}.")))
     if comparison.interrupted:
         lines.append(tag("p", "Interrupted: this is what there was."))
     return tag("p", words(over), class_="over") + "".join(lines)

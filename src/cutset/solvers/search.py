@@ -183,7 +183,7 @@ def search(
     if full >= best.value_s * (1 - 1e-9):
         bound, scope = min(full, best.value_s), "full"
     budget.report(best.plan, bound, scope)
-    return Proposal(best.plan, bound, scope)
+    return Proposal(best.plan, bound, scope, min(full, best.value_s))
 
 
 def _listed(best: _Incumbent, table: CutTable, max_evaluations: int) -> float:

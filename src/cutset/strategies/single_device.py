@@ -25,4 +25,4 @@ class SingleDevice:
         full = full_bound_s(problem, value)
         if full >= value * (1 - 1e-9):
             return Proposal(plan, min(full, value), "full")
-        return Proposal(plan, value, "plans of one stage")
+        return Proposal(plan, value, "plans of one stage", full)

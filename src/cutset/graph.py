@@ -144,6 +144,12 @@ class Graph:
         return {name: tuple(positions) for name, positions in groups.items()}
 
     @cached_property
+    def cut_positions(self) -> tuple[int, ...]:
+        """Positions where a cut of the order parts no colocate group; with 0 and the end."""
+        torn = {p for group in self.colocated.values() for p in range(group[0] + 1, group[-1] + 1)}
+        return tuple(p for p in range(len(self.operators) + 1) if p not in torn)
+
+    @cached_property
     def ancestors(self) -> tuple[int, ...]:
         """For each operator, the mask of all operators that it depends on (itself not)."""
         masks: list[int] = []

@@ -94,7 +94,7 @@ class _Row:
     def __init__(self, problem: Problem) -> None:
         operators = problem.graph.operators
         self.problem = problem
-        self.at = cut_positions(problem)
+        self.at = problem.graph.cut_positions
         done = list(itertools.accumulate((op.memory_bytes for op in operators), initial=0))
         self.memory = [done[p] for p in self.at]
         self.end = len(self.at) - 1
@@ -117,19 +117,6 @@ class _Row:
         unable = self.unable[device]
         begin = bisect.bisect_left(self.memory, self.memory[end] - limit)
         return min(end, max(begin, bisect.bisect_left(unable, unable[end])))
-
-
-def cut_positions(problem: Problem) -> list[int]:
-    """The positions between operators that part no colocate group, with both ends."""
-    operators = problem.graph.operators
-    last = {op.colocate: i for i, op in enumerate(operators) if op.colocate is not None}
-    found, closed = [0], 0
-    for i, op in enumerate(operators):
-        if i and i >= closed:
-            found.append(i)
-        if op.colocate is not None:
-            closed = max(closed, last[op.colocate] + 1)
-    return [*found, len(operators)]
 
 
 def _chain(problem: Problem, last: int) -> Plan | None:

@@ -17,7 +17,6 @@ import numpy as np
 from cutset.plan import Plan, Stage
 from cutset.problem import Budget, Problem
 from cutset.solvers.arrays import Floats, Ints, cluster_arrays
-from cutset.solvers.filling import cut_positions
 from cutset.solvers.latency.latency_model import latency_model
 
 _CUTS = 96  # positions between operators that are tried, at most
@@ -240,7 +239,7 @@ def _positions(problem: Problem, crossing: Floats, memory: Floats) -> list[int]:
     """Where to cut: all positions that part no colocate group, or of many those that the fewest
     bytes cross, one in each of as many slices of the memory and of the operators."""
     count = len(problem.graph.operators)
-    found = cut_positions(problem)[1:-1]
+    found = list(problem.graph.cut_positions[1:-1])
     if len(found) > _CUTS:
         done = memory.cumsum() / max(float(memory.sum()), 1.0) + np.arange(1, count + 1) / count
         slices: dict[int, int] = {}

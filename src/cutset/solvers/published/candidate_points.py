@@ -47,14 +47,7 @@ class CandidatePoints:
 
 def candidate_points(graph: Graph) -> CandidatePoints:
     count = len(graph.operators)
-    torn = np.zeros(count + 2, dtype=np.int64)  # steps of: groups that a cut would tear apart
-    ends: dict[str, tuple[int, int]] = {}
-    for i, op in enumerate(graph.operators):
-        if op.colocate is not None:
-            ends[op.colocate] = (ends.get(op.colocate, (i, i))[0], i)
-    for first, last in ends.values():
-        torn[first + 1] += 1
-        torn[last + 1] -= 1
+    whole = set(graph.cut_positions)
     own = np.zeros(count + 2)  # bytes that the operator before a position hands on
     steps = np.zeros(count + 2)  # of all bytes that operators before hand on
     for tensor, producer in graph.producers.items():
@@ -63,12 +56,12 @@ def candidate_points(graph: Graph) -> CandidatePoints:
             own[producer + 1] += size
             steps[producer + 1] += size
             steps[readers[-1] + 1] -= size
-    crossing, together = np.cumsum(steps), np.cumsum(torn)
+    crossing = np.cumsum(steps)
     memory = np.array([0.0, *itertools.accumulate(float(o.memory_bytes) for o in graph.operators)])
     points = [
         p
         for p in graph.articulations
-        if not together[p] and crossing[p] - own[p] <= _SIDE_SHARE * own[p]
+        if p in whole and crossing[p] - own[p] <= _SIDE_SHARE * own[p]
     ]
     positions = (0, *points, count)
     at = np.array(positions)

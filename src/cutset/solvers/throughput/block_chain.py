@@ -230,19 +230,8 @@ def _clean(count: int, results: set[int]) -> Ints:
 
 def _edges(graph: Graph) -> tuple[int, ...]:
     """Where blocks begin, and the end; points inside a colocate group are left out."""
-    last: dict[str, int] = {}
-    for i, op in enumerate(graph.operators):
-        if op.colocate is not None:
-            last[op.colocate] = i
-    closed = 0  # operators before this position belong with one already seen
-    edges = [0]
-    starts = {begin for begin, _ in graph.blocks}
-    for i, op in enumerate(graph.operators):
-        if i and i in starts and i >= closed:
-            edges.append(i)
-        if op.colocate is not None:
-            closed = max(closed, last[op.colocate] + 1)
-    return (*edges, len(graph.operators))
+    whole = set(graph.cut_positions)
+    return (0, *(p for p in graph.articulations if p in whole), len(graph.operators))
 
 
 def _rows(rows: list[list[int]]) -> tuple[Ints, Ints]:

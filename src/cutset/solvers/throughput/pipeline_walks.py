@@ -18,7 +18,7 @@ from cutset.solvers.arrays import Bools, Floats
 from cutset.solvers.throughput.block_chain import Chain
 
 if TYPE_CHECKING:
-    from cutset.solvers.throughput import label_kernels, walk_kernels
+    from cutset.solvers.throughput import label_transfer_kernels, walk_kernels
 
 REMEMBERED = 62  # devices that a walk can remember: bits of a word
 
@@ -48,7 +48,7 @@ class Walks:
     hop: Floats = field(init=False)
     arcs: walk_kernels.Arcs = field(init=False)
     held: bool = False  # whether walks are told apart by where tensors are that are read later
-    _labels: label_kernels.Labels | None = None
+    _labels: label_transfer_kernels.Labels | None = None
     _beta: float = 0.0
 
     def __post_init__(self) -> None:
@@ -110,7 +110,7 @@ class Walks:
     @property
     def can_hold(self) -> bool:
         """Whether labels can tell apart where tensors are: by few makers at a cut, few devices."""
-        from cutset.solvers.throughput.label_kernels import FAR
+        from cutset.solvers.throughput.label_transfer_kernels import FAR
 
         return len(self.chain.limit) <= REMEMBERED and np.diff(self.chain.makers_at).max() <= FAR
 
@@ -159,9 +159,9 @@ class Walks:
         walk_kernels.open_cuts(self.chain, loose(beta), self.slack, self.free)
         return True
 
-    def labels(self, room: int) -> label_kernels.Labels:
+    def labels(self, room: int) -> label_transfer_kernels.Labels:
         """An empty pool; the last one again where it has as much room."""
-        from cutset.solvers.throughput import label_kernels
+        from cutset.solvers.throughput import label_transfer_kernels
 
         old = self._labels
         if old is not None and len(old.state) == room:
@@ -169,14 +169,14 @@ class Walks:
             old.table.fill(-1)
             old.counts[:] = (0, -1, 0, -1)
             return old
-        self._labels = label_kernels.Labels(
+        self._labels = label_transfer_kernels.Labels(
             state=np.empty(room, dtype=np.int64),
             device=np.empty(room, dtype=np.int64),
             visited=np.empty(room, dtype=np.int64),
             left=np.empty(room),
             parent=np.empty(room, dtype=np.int64),
             holders=np.empty(room, dtype=np.int64),
-            spent=np.empty((room, label_kernels.FAR + 2)),
+            spent=np.empty((room, label_transfer_kernels.FAR + 2)),
             after=np.empty(room, dtype=np.int64),
             alive=np.zeros(room, dtype=np.bool_),
             head=np.full(self.slack.shape, -1, dtype=np.int64),
@@ -192,7 +192,11 @@ class Walks:
         return 0 if self._labels is None else int(self._labels.counts[0])
 
     def _extend(
-        self, memory: np.typing.NDArray[np.int64], lb: label_kernels.Labels, held: bool, steps: int
+        self,
+        memory: np.typing.NDArray[np.int64],
+        lb: label_transfer_kernels.Labels,
+        held: bool,
+        steps: int,
     ) -> int:
         """Go on from `steps` labels: what `label_kernels.extend` says of the search."""
         from cutset.solvers.throughput import label_kernels
@@ -263,7 +267,7 @@ class Walks:
             begin, steps = count, len(layer)
         return None
 
-    def path(self, lb: label_kernels.Labels) -> Path:
+    def path(self, lb: label_transfer_kernels.Labels) -> Path:
         """The walk that came to the end."""
         x, devices, cuts = int(lb.counts[3]), [], []
         while x >= 0:

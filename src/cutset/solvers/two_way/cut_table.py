@@ -217,10 +217,7 @@ def moving(graph: Graph, members: Members) -> list[tuple[Role, int]]:
 
 def _together(graph: Graph, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which prefixes tear no colocate group apart."""
-    keep = np.ones(len(lengths), dtype=np.bool_)
-    for group in graph.colocated.values():
-        keep &= (lengths <= group[0]) | (lengths > group[-1])
-    return keep
+    return np.isin(lengths, graph.cut_positions)
 
 
 def _moves(graph: Graph) -> _Moves:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -172,3 +173,10 @@ def test_parts_share_no_tensor() -> None:
     names = {t for o in operators for t in (*o.inputs, *o.outputs)}
     graph = Graph("g", operators, {t: Tensor(t, 1) for t in names}, ("x", "z"), ("y",))
     assert graph.parts == ((0, 2, 5), (1, 3, 4), (6,))
+
+
+def test_cuts_inside_a_colocate_group_are_left_out() -> None:
+    made = graph_of({"a": (), "b": ("a",), "c": ("b",), "d": ("c",), "e": ("d",)})
+    assert made.cut_positions == (0, 1, 2, 3, 4, 5)
+    parts = tuple(replace(op, colocate="g" if op.name in "bd" else None) for op in made.operators)
+    assert replace(made, operators=parts).cut_positions == (0, 1, 4, 5)

@@ -23,7 +23,7 @@ from p2_problems import LAWS, memory_for, problem
 from cutset.errors import PlanningError
 from cutset.graph import Graph
 from cutset.problem import Budget, Problem
-from cutset.solvers.search import value_of
+from cutset.solvers.one_stage import value_of
 from cutset.solvers.throughput.block_chain import block_chain
 from cutset.solvers.throughput.pipeline_start import greedy_path
 from cutset.solvers.throughput.pipelines import best_pipeline

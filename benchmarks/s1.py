@@ -30,7 +30,7 @@ from cutset.errors import PlanningError
 from cutset.graph import Graph
 from cutset.planner import solve
 from cutset.problem import Budget, Problem, Solution
-from cutset.solvers.search import value_of
+from cutset.solvers.one_stage import value_of
 from cutset.testing import graphs
 
 MODELS = (

@@ -27,7 +27,7 @@ from cutset.graph import Graph
 from cutset.plan import Plan
 from cutset.planner import certify
 from cutset.problem import Budget, Problem, Solution
-from cutset.solvers.search import value_of
+from cutset.solvers.one_stage import value_of
 
 MODELS = ("resnet50", "inception_resnet_v2", "mobilenet_v2", "efficientnet_b1")
 CAPACITIES_MIB = (64, 128, 256, 512)

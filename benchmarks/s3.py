@@ -25,7 +25,7 @@ from cutset.cost import LoadedCost, TableCost
 from cutset.graph import Graph
 from cutset.onnx_io import load_model
 from cutset.problem import Budget, Problem
-from cutset.solvers.search import single_stage, value_of
+from cutset.solvers.one_stage import single_stage, value_of
 from cutset.testing import graphs
 
 MODELS = {

@@ -10,7 +10,7 @@ from cutset.errors import PlanningError
 from cutset.plan import Plan
 from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.search import best_single, single_stage
+from cutset.solvers.one_stage import best_single, single_stage
 from cutset.testing import graphs
 
 VALUES = {"good": 1.0, "better": 0.5, "cannot run": float("inf")}

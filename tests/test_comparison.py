@@ -14,8 +14,8 @@ from cutset import strategies
 from cutset.comparison import BASELINE, Comparison, Outcome, Row, compare
 from cutset.errors import InfeasibleError, UnsupportedProblemError, UsageError
 from cutset.problem import Budget, Objective, Problem, Proposal, Strategy, StrategyInfo
+from cutset.solvers.one_stage import single_stage
 from cutset.solvers.scopes import FULL
-from cutset.solvers.search import single_stage
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem
 

@@ -18,8 +18,8 @@ from cutset.plan import Plan, Stage
 from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.compiling import COMPILING, PLANNING
+from cutset.solvers.one_stage import single_stage, value_of
 from cutset.solvers.scopes import FULL
-from cutset.solvers.search import single_stage, value_of
 from cutset.solvers.ties import AMONG
 from cutset.solvers.two_way.break_even import with_bandwidth
 from cutset.testing import graphs

@@ -25,8 +25,8 @@ from cutset.problem import (
     check_memory,
 )
 from cutset.solvers.compiling import CompileNotes
+from cutset.solvers.one_stage import best_single, value_of
 from cutset.solvers.scopes import FULL
-from cutset.solvers.search import best_single, value_of
 from cutset.solvers.ties import ties
 from cutset.solvers.two_way.break_even import break_evens
 

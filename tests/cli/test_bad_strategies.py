@@ -45,7 +45,7 @@ from cutset.errors import InfeasibleError
 from cutset.graph import Tensor
 from cutset.plan import Plan, Stage
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.search import single_stage
+from cutset.solvers.one_stage import single_stage
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 from cutset.errors import UnsupportedProblemError
 from cutset.problem import Objective, Proposal, StrategyInfo
-from cutset.solvers.search import best_single
+from cutset.solvers.one_stage import best_single
 
 @dataclass(frozen=True)
 class Mine:

@@ -18,7 +18,7 @@ from cutset.plan import Plan, Stage, check_plan
 from cutset.problem import Objective, Problem
 from cutset.solvers import scopes
 from cutset.solvers.all_plans import placement_count, untiled_plans
-from cutset.solvers.search import scope_of
+from cutset.solvers.two_way.search import scope_of
 from cutset.testing.plans import plans_of, random_plan, value_s
 from cutset.testing.problems import random_problem
 

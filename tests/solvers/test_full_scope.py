@@ -12,7 +12,7 @@ from cutset.graph import Graph
 from cutset.plan import Plan, Stage, check_plan
 from cutset.problem import Problem
 from cutset.solvers.full_scope import full_bound_s
-from cutset.solvers.search import single_stage, value_of
+from cutset.solvers.one_stage import single_stage, value_of
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem
 

@@ -13,7 +13,7 @@ from cutset.cost import LoadedCost
 from cutset.plan import Plan
 from cutset.planner import flips, solve
 from cutset.problem import Alternative, BreakEven, Objective, Problem
-from cutset.solvers.search import single_stage, value_of
+from cutset.solvers.one_stage import single_stage, value_of
 from cutset.solvers.ties import AMONG, ties
 from cutset.solvers.two_way.break_even import with_bandwidth
 from cutset.testing import graphs

@@ -13,10 +13,10 @@ from cutset.cost import LoadedCost
 from cutset.errors import InfeasibleError
 from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem
+from cutset.solvers.one_stage import best_single, value_of
 from cutset.solvers.scheduling.balancing import balanced, on_one_device
 from cutset.solvers.scheduling.list_schedule import list_schedule, value_s
 from cutset.solvers.scheduling.stages_of import stages_of
-from cutset.solvers.search import best_single, value_of
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem
 

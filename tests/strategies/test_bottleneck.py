@@ -17,7 +17,7 @@ from cutset.graph import Graph, Operator, Tensor
 from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem
 from cutset.solvers import scopes
-from cutset.solvers.search import value_of
+from cutset.solvers.one_stage import value_of
 from cutset.solvers.throughput.pipelines import best_pipeline
 from cutset.strategies.bottleneck import Bottleneck
 from cutset.testing import graphs

@@ -35,7 +35,7 @@ import sys
 from cutset import strategies
 from cutset.errors import PlanningError
 from cutset.problem import Budget
-from cutset.solvers.search import value_of
+from cutset.solvers.one_stage import value_of
 from cutset.testing.problems import random_problem
 for name in strategies.available():
     strategy = strategies.load(name, {"max_plans": 100} if name == "brute_force" else {})

@@ -14,8 +14,8 @@ from cutset.graph import Graph, Operator, Tensor
 from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem
 from cutset.solvers.latency.latency_model import latency_model
+from cutset.solvers.one_stage import best_single, value_of
 from cutset.solvers.scheduling.list_schedule import list_schedule, rank_order, value_s
-from cutset.solvers.search import best_single, value_of
 from cutset.testing import graphs
 from cutset.testing.problems import brute_force_s, random_problem
 

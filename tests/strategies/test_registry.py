@@ -12,7 +12,7 @@ MINE = """
 from dataclasses import dataclass
 from typing import ClassVar
 from cutset.problem import Objective, Proposal, StrategyInfo
-from cutset.solvers.search import single_stage
+from cutset.solvers.one_stage import single_stage
 
 @dataclass(frozen=True)
 class Mine:

@@ -15,7 +15,8 @@ from cutset.errors import InfeasibleError, InvalidFileError, PlanningError, Unsu
 from cutset.graph import Tensor
 from cutset.plan import Plan
 from cutset.problem import Budget, Objective, Problem, Proposal, Strategy, StrategyInfo
-from cutset.solvers.search import best_single, search, single_stage, value_of
+from cutset.solvers.one_stage import best_single, single_stage, value_of
+from cutset.solvers.two_way.search import search
 from cutset.testing import attempts
 from cutset.testing.strategy_conformance import CHECKS, check_strategy, conformance
 

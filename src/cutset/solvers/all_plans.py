@@ -35,7 +35,7 @@ from functools import cached_property
 from cutset.graph import Graph
 from cutset.plan import Plan, Stage
 from cutset.problem import Objective, Problem
-from cutset.solvers.search import single_stage
+from cutset.solvers.one_stage import single_stage
 
 
 def untiled_plans(problem: Problem) -> Iterator[Plan]:

@@ -16,7 +16,7 @@ from cutset.cost import LoadedCost
 from cutset.estimate import estimate
 from cutset.plan import Plan
 from cutset.problem import BreakEven, Problem
-from cutset.solvers.search import value_of
+from cutset.solvers.one_stage import value_of
 from cutset.solvers.two_way.break_even import with_bandwidth
 
 #: The words for what such a break-even holds for.

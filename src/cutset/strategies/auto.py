@@ -12,10 +12,11 @@ from cutset import strategies
 from cutset.errors import InfeasibleError, PlanningError
 from cutset.plan import Plan
 from cutset.problem import Alternative, Budget, Objective, Problem, Proposal, StrategyInfo
+from cutset.solvers.fitting import no_plan
 from cutset.solvers.full_scope import full_bound_s
 from cutset.solvers.latency.chain_plans import chain_plans
+from cutset.solvers.one_stage import best_single, infeasible, value_of
 from cutset.solvers.scopes import FULL, ONE_STAGE
-from cutset.solvers.search import best_single, infeasible, no_plan, value_of
 
 _CLOSED = 1e-9  # relative: a bound this close to the value proves it
 
@@ -97,7 +98,7 @@ class Auto:
                 None if single is None else Proposal(single, single_s, ONE_STAGE),
                 single_s,
                 0.0,
-                None if single is not None else infeasible(problem, None),
+                None if single is not None else infeasible(problem),
             )
         ]
         if single is not None:

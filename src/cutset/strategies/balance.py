@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
+from cutset.solvers.one_stage import value_of
 from cutset.solvers.scheduling.balancing import EFFORT, balanced_plans, starts
-from cutset.solvers.search import value_of
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from cutset.errors import PlanningError
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
+from cutset.solvers.one_stage import check_objective, value_of
 from cutset.solvers.scopes import FULL, PIPELINES
-from cutset.solvers.search import check_objective, value_of
 from cutset.solvers.throughput.dag_pipeline import best_dag_plan
 from cutset.solvers.throughput.pipelines import best_pipeline
 

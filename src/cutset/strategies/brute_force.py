@@ -10,9 +10,10 @@ from typing import ClassVar
 from cutset.errors import PlanningError, UnsupportedProblemError
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.all_plans import placement_count, untiled_plans
+from cutset.solvers.fitting import no_plan
 from cutset.solvers.full_scope import full_bound_s
+from cutset.solvers.one_stage import best_single, value_of
 from cutset.solvers.scopes import FULL
-from cutset.solvers.search import best_single, no_plan, value_of
 
 
 @dataclass(frozen=True)

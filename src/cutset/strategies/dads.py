@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from cutset.errors import UnsupportedProblemError
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.search import best_single, check_objective, none_found, pairs, value_of
+from cutset.solvers.one_stage import best_single, check_objective, none_found, value_of
 from cutset.solvers.two_way.min_cut import CutOracle
 from cutset.solvers.two_way.scan import additive_cut
+from cutset.solvers.two_way.search import pairs
 
 
 @dataclass(frozen=True)

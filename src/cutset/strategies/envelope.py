@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.search import search
+from cutset.solvers.two_way.search import search
 
 
 @dataclass(frozen=True)

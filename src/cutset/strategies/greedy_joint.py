@@ -9,8 +9,8 @@ import numpy as np
 
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.arrays import Floats
+from cutset.solvers.one_stage import check_objective
 from cutset.solvers.published.homogeneous import Homogeneous
-from cutset.solvers.search import check_objective
 
 
 @dataclass(frozen=True)

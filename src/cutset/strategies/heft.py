@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
+from cutset.solvers.one_stage import check_objective
 from cutset.solvers.scheduling.list_schedule import list_schedule
 from cutset.solvers.scheduling.stages_of import stages_of
-from cutset.solvers.search import check_objective
 
 
 @dataclass(frozen=True)

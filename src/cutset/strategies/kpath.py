@@ -10,9 +10,9 @@ import numpy as np
 from cutset.errors import PlanningError, UsageError
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.arrays import Floats, Ints
+from cutset.solvers.one_stage import check_objective
 from cutset.solvers.published.colour_coding import ColourCoding
 from cutset.solvers.published.homogeneous import Homogeneous
-from cutset.solvers.search import check_objective
 
 
 @dataclass(frozen=True)

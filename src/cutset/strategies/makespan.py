@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.latency.makespan import makespan
-from cutset.solvers.search import check_objective
+from cutset.solvers.one_stage import check_objective
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.search import check_objective
+from cutset.solvers.one_stage import check_objective
 from cutset.solvers.two_way.cut_table import prefix_cuts
 from cutset.solvers.two_way.scan import scan
 

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from cutset.errors import UsageError
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
+from cutset.solvers.one_stage import check_objective, value_of
 from cutset.solvers.published.candidate_points import CandidatePoints
 from cutset.solvers.published.homogeneous import Homogeneous
-from cutset.solvers.search import check_objective, value_of
 
 
 @dataclass(frozen=True)

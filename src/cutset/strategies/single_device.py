@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.full_scope import full_bound_s
-from cutset.solvers.search import best_single
+from cutset.solvers.one_stage import best_single
 
 
 @dataclass(frozen=True)

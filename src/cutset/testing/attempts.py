@@ -18,7 +18,7 @@ from cutset.errors import (
 from cutset.plan import check_plan
 from cutset.planner import certify
 from cutset.problem import Budget, Problem, Proposal, Solution, Strategy
-from cutset.solvers.search import value_of
+from cutset.solvers.one_stage import value_of
 
 PATIENCE_S = 300.0  # for one tiny problem, where its loops are first compiled on a slow machine
 

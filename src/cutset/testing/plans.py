@@ -23,7 +23,7 @@ from cutset.solvers.all_plans import (
     stage_per_device_plans,
     untiled_plans,
 )
-from cutset.solvers.search import value_of
+from cutset.solvers.one_stage import value_of
 from cutset.testing.problems import two_stage_plans
 
 TWO_STAGES: Final = "plans of at most two stages"  # search.scope_of says on which devices

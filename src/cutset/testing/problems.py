@@ -17,7 +17,7 @@ from cutset.errors import InvalidFileError
 from cutset.graph import Graph, Operator, Tensor
 from cutset.plan import Plan, check_plan
 from cutset.problem import Objective, Problem
-from cutset.solvers.search import single_stage, value_of
+from cutset.solvers.one_stage import single_stage, value_of
 from cutset.solvers.two_way.two_stage import two_stage_plan
 
 

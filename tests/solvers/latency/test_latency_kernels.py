@@ -16,8 +16,8 @@ from cutset.plan import Plan, check_plan
 from cutset.problem import Budget, Objective, Problem
 from cutset.solvers.arrays import Ints
 from cutset.solvers.latency.latency_model import latency_model
+from cutset.solvers.one_stage import value_of
 from cutset.solvers.scheduling.stages_of import plan_of, stages_of
-from cutset.solvers.search import value_of
 from cutset.solvers.two_way.two_stage import shape_of
 from cutset.testing.plans import random_plan
 from cutset.testing.problems import random_problem

@@ -21,7 +21,7 @@ from cutset.solvers.all_plans import untiled_plans
 from cutset.solvers.latency import latency_blocks as blocks_module
 from cutset.solvers.latency.latency_blocks import latency_blocks
 from cutset.solvers.latency.makespan import makespan
-from cutset.solvers.search import value_of
+from cutset.solvers.one_stage import value_of
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem
 

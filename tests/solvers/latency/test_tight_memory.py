@@ -18,11 +18,12 @@ from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem, check_memory
 from cutset.solvers.all_plans import pipeline_plans
 from cutset.solvers.filling import filled_plans
+from cutset.solvers.fitting import fitting_plan
 from cutset.solvers.latency.chain_plans import chain_plans
+from cutset.solvers.one_stage import value_of
 from cutset.solvers.relaxation import impossible
 from cutset.solvers.scheduling.list_schedule import schedule_of, value_s
 from cutset.solvers.scheduling.restarting import restarted
-from cutset.solvers.search import fitting_plan, value_of
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem
 

@@ -23,7 +23,7 @@ from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo, check_memory
 from cutset.solvers import scopes
 from cutset.solvers.full_scope import full_bound_s
-from cutset.solvers.search import best_single, value_of
+from cutset.solvers.one_stage import best_single, value_of
 from cutset.solvers.throughput.assignment_bound import assignment_bound_s
 from cutset.solvers.throughput.dag_pipeline import best_dag_plan
 from cutset.solvers.throughput.ideals import all_ideals, family, prefixes

@@ -17,7 +17,7 @@ from cutset.graph import Graph, Operator, Tensor
 from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem, Proposal
 from cutset.solvers import scopes
-from cutset.solvers.search import value_of
+from cutset.solvers.one_stage import value_of
 from cutset.solvers.throughput.block_chain import block_chain, coarse
 from cutset.solvers.throughput.pipeline_walks import Walks
 from cutset.solvers.throughput.pipelines import Search, best_pipeline

@@ -14,7 +14,7 @@ from cutset.solvers.scheduling.balancing import EFFORT, balanced_plans
 from cutset.solvers.scheduling.list_schedule import Schedule, list_schedule, schedule_of
 from cutset.solvers.scheduling.restarting import restarted
 from cutset.solvers.scheduling.stages_of import stages_of
-from cutset.solvers.search import search
+from cutset.solvers.two_way.search import search
 
 _CHAINS = 1e8  # effort of balancing the chains: two seconds
 _RESTARTS = 5e7  # effort of random changes: a second

@@ -34,14 +34,15 @@ from cutset.plan import Plan, Stage
 from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers import scopes
 from cutset.solvers.arrays import ClusterArrays, Floats, cluster_arrays
+from cutset.solvers.fitting import fitting_plan, no_plan
 from cutset.solvers.latency.block_search import BlockSearch
 from cutset.solvers.latency.chain_plans import chain_plans
 from cutset.solvers.latency.incumbents import improving_plans
 from cutset.solvers.latency.latency_blocks import LARGE, Block, latency_blocks
+from cutset.solvers.one_stage import single_stage, value_of
 from cutset.solvers.scheduling.balancing import starts
 from cutset.solvers.scheduling.list_schedule import Schedule
 from cutset.solvers.scheduling.stages_of import stages_of
-from cutset.solvers.search import fitting_plan, no_plan, single_stage, value_of
 
 _ROUNDING = 1e-12  # relative: a plan of the same value is not better
 _CLOSED = 1e-10  # relative: bounds are sums in another order than the evaluator's

@@ -20,10 +20,11 @@ from cutset.errors import InfeasibleError
 from cutset.plan import Plan
 from cutset.problem import Budget, Problem
 from cutset.solvers.arrays import Floats
+from cutset.solvers.fitting import fitting_plan
+from cutset.solvers.one_stage import value_of
 from cutset.solvers.published.candidate_points import CandidatePoints, candidate_points, pipeline
 from cutset.solvers.published.least_sum_partition import least_sum_partition
 from cutset.solvers.relaxation import impossible
-from cutset.solvers.search import fitting_plan, value_of
 
 
 @dataclass(frozen=True, eq=False)

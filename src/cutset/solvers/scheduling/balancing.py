@@ -12,6 +12,7 @@ from cutset.plan import Plan
 from cutset.problem import Budget, Objective, Problem
 from cutset.solvers.arrays import Ints
 from cutset.solvers.latency.latency_model import latency_model
+from cutset.solvers.one_stage import best_single, single_stage
 from cutset.solvers.scheduling.groups import move_groups
 from cutset.solvers.scheduling.list_schedule import (
     Schedule,
@@ -20,7 +21,6 @@ from cutset.solvers.scheduling.list_schedule import (
     value_s,
 )
 from cutset.solvers.scheduling.stages_of import PIECE, stages_of
-from cutset.solvers.search import best_single, single_stage
 
 #: Of all balancing where no time limit does: visits of operators and tensors, 20 seconds' worth.
 EFFORT = 1e9

@@ -16,8 +16,9 @@ import numpy as np
 from cutset.plan import Plan
 from cutset.problem import Objective, Problem
 from cutset.solvers.arrays import Bools, Floats, Ints
+from cutset.solvers.fitting import fitting_plan, no_plan
 from cutset.solvers.latency.latency_model import LatencyModel, latency_model
-from cutset.solvers.search import best_single, fitting_plan, no_plan
+from cutset.solvers.one_stage import best_single
 
 #: Shares of the memory limits that operators may take, tried in turn: stages take the rest.
 _SHARES = (1.0, 0.8, 0.6, 0.4)

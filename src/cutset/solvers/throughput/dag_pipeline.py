@@ -17,8 +17,9 @@ from cutset.plan import Plan
 from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers import scopes
 from cutset.solvers.arrays import Ints
+from cutset.solvers.fitting import fitting_plan, no_plan
 from cutset.solvers.full_scope import full_bound_s
-from cutset.solvers.search import best_single, fitting_plan, no_plan, value_of
+from cutset.solvers.one_stage import best_single, value_of
 from cutset.solvers.throughput.assignment_bound import assignment_bound_s
 from cutset.solvers.throughput.device_classes import device_classes
 from cutset.solvers.throughput.ideal_chains import Chains, search_chains

@@ -17,8 +17,8 @@ from cutset.errors import PlanningError
 from cutset.plan import Plan
 from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers.arrays import Floats, Ints
+from cutset.solvers.one_stage import single_stage, value_of
 from cutset.solvers.scopes import PIPELINES
-from cutset.solvers.search import single_stage, value_of
 from cutset.solvers.throughput.block_chain import BlockChain, block_chain, coarse, in_order
 from cutset.solvers.throughput.pipeline_start import greedy_path
 from cutset.solvers.throughput.pipeline_walks import REMEMBERED, Path, Walks, loose

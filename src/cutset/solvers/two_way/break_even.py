@@ -19,7 +19,7 @@ from cutset.errors import PlanningError
 from cutset.graph import Graph
 from cutset.plan import Plan
 from cutset.problem import BreakEven, Objective, Problem
-from cutset.solvers.search import value_of
+from cutset.solvers.one_stage import value_of
 from cutset.solvers.two_way.cut_table import Floats
 from cutset.solvers.two_way.envelope import Envelope, build_envelope, prices_of, with_plan
 

@@ -20,7 +20,7 @@ from cutset.errors import InfeasibleError, InvalidFileError, UnsupportedProblemE
 from cutset.graph import Graph
 from cutset.plan import Plan
 from cutset.problem import Problem
-from cutset.solvers.search import value_of
+from cutset.solvers.one_stage import value_of
 from cutset.solvers.two_way.branch_and_bound import row_value
 from cutset.solvers.two_way.cut_table import CutTable, Floats, Members, Role, all_cuts, moving
 from cutset.solvers.two_way.hull import lower_facets, lower_hull

@@ -10,93 +10,21 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import overload
 
 import numpy as np
 
-from cutset.errors import InfeasibleError, PlanningError, UnsupportedProblemError
-from cutset.estimate import estimate
-from cutset.plan import Plan, Stage
-from cutset.problem import Budget, Objective, Problem, Proposal, check_memory
-from cutset.solvers import relaxation, scopes
-from cutset.solvers.filling import filled_plans
+from cutset.errors import InfeasibleError, PlanningError
+from cutset.plan import Plan
+from cutset.problem import Budget, Problem, Proposal
+from cutset.solvers import one_stage, relaxation
 from cutset.solvers.full_scope import full_bound_s
+from cutset.solvers.one_stage import single_stage, value_of
 from cutset.solvers.two_way.branch_and_bound import BranchAndBound
 from cutset.solvers.two_way.cut_table import CutTable, all_cuts
 from cutset.solvers.two_way.min_cut import CutOracle
 from cutset.solvers.two_way.two_stage import Pair
 
-_FEW_CUTS = 2_000  # of a block, where only memory is asked about
 _CLOSED = 1e-12  # relative: bounds are sums in another order than the evaluator's
-
-
-def single_stage(problem: Problem, device: str) -> Plan:
-    """The whole graph on one device."""
-    return Plan(
-        (Stage("s0", device, tuple(op.name for op in problem.graph.operators)),),
-        problem.graph.digest,
-    )
-
-
-def value_of(problem: Problem, plan: Plan) -> float:
-    """The evaluator's value in seconds; inf where the plan cannot run or does not fit."""
-    try:
-        scored = estimate(problem, plan)
-        check_memory(problem, scored.memory_bytes)
-    except InfeasibleError:
-        return math.inf
-    return scored.value_s(problem.objective)
-
-
-@overload
-def best_single(problem: Problem) -> tuple[Plan, float]: ...
-@overload
-def best_single(problem: Problem, *, required: bool) -> tuple[Plan | None, float]: ...
-def best_single(problem: Problem, *, required: bool = True) -> tuple[Plan | None, float]:
-    """The best plan of one stage and its value in seconds; ties go to the first device.
-
-    Where none can run: raises InfeasibleError if one is required, else returns (None, inf).
-    """
-    best = _best_single(problem)
-    if best[0] is None and required:
-        raise infeasible(problem, None)
-    return best
-
-
-@lru_cache(maxsize=8)
-def _best_single(problem: Problem) -> tuple[Plan | None, float]:
-    """Kept, as the search and the verdict both ask: with many devices it takes a while."""
-    best: tuple[Plan | None, float] = (None, math.inf)
-    for device in problem.cluster.devices:
-        plan = single_stage(problem, device.name)
-        value = value_of(problem, plan)
-        if value < best[1]:
-            best = (plan, value)
-    return best
-
-
-@lru_cache(maxsize=8)
-def fitting_plan(problem: Problem) -> Plan | None:
-    """A plan that can run and fits, judged by memory only; None where none is known.
-
-    It finds every plan that `no_plan` names more memory for, once there is that much.
-    """
-    two_stages = (
-        pair.plan(table.first_part(int(row)))
-        for table in _few_cuts(problem)
-        for pair in pairs(problem)
-        for row in np.flatnonzero(np.isfinite(pair.bounds(table, problem.objective)))[:1]
-    )
-    found = itertools.chain((plan for _, plan in filled_plans(problem)), two_stages)
-    return next((plan for plan in found if value_of(problem, plan) < math.inf), None)
-
-
-def _few_cuts(problem: Problem) -> tuple[CutTable, ...]:
-    """The cuts of blocks that have few, where there are two devices to cut for."""
-    if len(problem.cluster.devices) < 2 or len(problem.graph.operators) < 2:
-        return ()
-    return (all_cuts(problem.graph, _FEW_CUTS),)
 
 
 def pairs(problem: Problem) -> tuple[Pair, ...]:
@@ -176,7 +104,7 @@ def search(
             remedy="give it more time, or the devices more memory",
         )
     if best.plan is None:
-        raise infeasible(problem, table)
+        raise _infeasible(problem, table)
     bound = min(bound, best.value_s)
     scope = scope_of(problem)
     full = full_bound_s(problem, best.value_s)
@@ -239,45 +167,12 @@ def _open(best: _Incumbent, table: CutTable, max_subproblems: int) -> float:
     return bound
 
 
-def no_plan(problem: Problem, *, proven: bool = False) -> PlanningError:
-    """The error of every method that looks at plans of any kind, the same for all of them.
-
-    An InfeasibleError where no plan exists (`proven`, or shown here), else a NoPlanFoundError.
-    """
-    table = next(iter(_few_cuts(problem)), None)
-    ways, blocked = _ways(problem, table)
-    return relaxation.no_plan(problem, ways, blocked, proven=proven)
-
-
-def infeasible(problem: Problem, table: CutTable | None) -> InfeasibleError:
-    """What stands in the way of every plan of one stage, or with a table of two (relaxation.py)."""
-    ways, blocked = _ways(problem, table)
-    return relaxation.infeasible(
-        problem,
-        scopes.ONE_STAGE if table is None else "plans of at most two stages",
-        ways,
-        blocked,
-        tried_all=table is None or not table.open_blocks,
-    )
-
-
-def _ways(
-    problem: Problem, table: CutTable | None
-) -> tuple[list[relaxation.Way], InfeasibleError | None]:
-    """The least that each device, and each pair with the table, is short of; what stops plans of
-    one stage whatever the memory."""
+def short_of(problem: Problem, table: CutTable) -> list[relaxation.Way]:
+    """The least that each pair of devices is short of for one of the cuts."""
     graph = problem.graph
     total = sum(op.memory_bytes for op in graph.operators) + graph.stage_memory_bytes
     ways: list[relaxation.Way] = []
-    blocked: InfeasibleError | None = None
-    for device in problem.cluster.devices:
-        try:
-            estimate(problem, single_stage(problem, device.name))
-            ways.append(relaxation.way(problem, {device.name: total}))
-        except InfeasibleError as error:
-            blocked = error
-    for pair in pairs(problem) if table is not None else ():
-        assert table is not None
+    for pair in pairs(problem):
         bounds = pair.bounds(table, problem.objective, enforce_memory=False)
         rows = np.flatnonzero(np.isfinite(bounds))
         if not len(rows):
@@ -292,21 +187,18 @@ def _ways(
         row = int(np.argmin(short))
         needs = {pair.first: float(first[row]), pair.second: float(second[row])}
         ways.append(relaxation.way(problem, needs))
-    return ways, blocked
+    return ways
 
 
-def none_found(problem: Problem, name: str) -> InfeasibleError:
-    """What a method that does not look at every plan says where it finds none."""
-    ways, blocked = _ways(problem, None)
-    return relaxation.infeasible(problem, f"plans that {name} looks at", ways, blocked)
-
-
-def check_objective(problem: Problem, supported: frozenset[Objective], name: str) -> None:
-    """Raise UnsupportedProblemError unless the strategy covers the problem's objective."""
-    if problem.objective not in supported:
-        raise UnsupportedProblemError(
-            f"strategy {name!r} does not cover this objective",
-            field="objective",
-            value=problem.objective.value,
-            remedy="it covers " + ", ".join(sorted(o.value for o in supported)),
-        )
+def _infeasible(problem: Problem, table: CutTable | None) -> InfeasibleError:
+    """What stands in the way of every plan of one stage, or with a table of two (relaxation.py)."""
+    if table is None:
+        return one_stage.infeasible(problem)
+    ways, blocked = one_stage.short_of(problem)
+    return relaxation.infeasible(
+        problem,
+        "plans of at most two stages",
+        [*ways, *short_of(problem, table)],
+        blocked,
+        tried_all=not table.open_blocks,
+    )

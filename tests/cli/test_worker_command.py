@@ -10,6 +10,9 @@ import sys
 
 import pytest
 
+from cutset.cli import main as cli
+from cutset.runtime import worker_main
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -50,3 +53,35 @@ def test_a_worker_ends_cleanly(number: signal.Signals, status: int, tmp_path: ob
             process.kill()
     assert "Traceback" not in err
     assert process.returncode == status
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "interface"),
+    [
+        (["--discover"], None, "auto"),
+        (["pi", "--discover"], "pi", "auto"),
+        (["--discover", "--listen", "tcp/127.0.0.1:1", "pi"], "pi", "auto"),
+        (["--discover", "wlan0", "pi"], "pi", "wlan0"),
+        (["--discover=wlan0", "pi"], "pi", "wlan0"),
+        (["pi"], "pi", None),
+    ],
+)
+def test_discover_may_stand_without_an_interface(
+    arguments: list[str],
+    name: str | None,
+    interface: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str | None, str | None]] = []
+    monkeypatch.setattr(
+        worker_main, "serve", lambda name, *, discover, **_: asked.append((name, discover))
+    )
+    assert cli.run(["worker", *arguments]) == 0
+    assert asked == [(name, interface)]
+
+
+def test_a_missing_value_points_to_the_help_of_its_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.run(["worker", "--memory"]) == 2
+    assert "see `cutset worker --help`" in capsys.readouterr().err

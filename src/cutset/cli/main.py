@@ -18,8 +18,8 @@ from cutset.cli.output import abandon_stdout, fail
 from cutset.errors import CutsetError, Interrupted, UsageError
 
 #: Command -> its module in this folder, which holds a function of the same name
-#: (with `_` after a Python keyword), or an app of subcommands called `app`. Modules import what
-#: they need inside the function.
+#: (with `_` after a Python keyword), or an app of subcommands called `app`; `Command` there is how
+#: its arguments are parsed. Modules import what they need inside the function.
 COMMANDS = {
     "demo": "demo",
     "try": "try_",
@@ -67,7 +67,7 @@ def make_app() -> typer.Typer:
             app.add_typer(module.app, name=command)
             continue
         function = getattr(module, command, None) or getattr(module, f"{command}_")
-        app.command(command)(function)
+        app.command(command, cls=getattr(module, "Command", None))(function)
     return app
 
 
@@ -114,7 +114,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         # Typer's usage errors, whose class is private to it, know how to say what is wrong.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-            return _usage(error, as_json)
+            return _usage(error, own, as_json)
         if "--debug" in own:
             _traceback()
         if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
@@ -144,7 +144,7 @@ def _not_installed(module: str) -> UsageError:
     )
 
 
-def _usage(error: Exception, as_json: bool) -> int:
+def _usage(error: Exception, arguments: Sequence[str], as_json: bool) -> int:
     message = str(error.format_message())  # type: ignore[attr-defined]
     context = getattr(error, "ctx", None)
     if not message or type(error).__name__ == "NoArgsIsHelpError":
@@ -152,7 +152,9 @@ def _usage(error: Exception, as_json: bool) -> int:
         message = "no command is given"
         if not as_json:
             return 2
-    path = context.command_path if context is not None else "cutset"
+    # Errors of the parser itself do not know which command they are of.
+    command = next((word for word in arguments if word in COMMANDS), "")
+    path = context.command_path if context is not None else f"cutset {command}".rstrip()
     usage = UsageError(message.rstrip("."), remedy=f"see `{path} --help`")
     return fail(usage, as_json)
 

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from cutset.cli import output
+
+
+class Command(TyperCommand):
+    """`--discover` may stand without its value, which typer knows no way to say."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        following = [*args[1:], "-"]
+        given = (
+            [option, "auto"] if option == "--discover" and after.startswith("-") else [option]
+            for option, after in zip(args, following, strict=True)
+        )
+        return super().parse_args(ctx, [part for parts in given for part in parts])
 
 
 def worker(

@@ -31,7 +31,7 @@ def check_interface(name: str, *, field: str) -> None:
             "this machine has no such network interface",
             field=field,
             value=name,
-            remedy=f"interfaces are {', '.join(known)}",
+            remedy=f"interfaces are {', '.join(known)}; {ANY_INTERFACE} means all of them",
         )
 
 
@@ -73,8 +73,8 @@ def with_endpoints(cluster: Cluster) -> Cluster:
                 f" found: {', '.join(found) or 'nobody'}",
                 field=f"devices.{device.name}.interface",
                 value=device.interface,
-                remedy=f"start `cutset worker {device.name} --discover` there, or state its"
-                " endpoint (many networks block multicast)",
+                remedy=f"start `cutset worker {device.name} --listen tcp/0.0.0.0:7447 --insecure"
+                " --discover` there, or state its endpoint (many networks block multicast)",
             )
     return replace(
         cluster,

@@ -19,6 +19,7 @@ from cutset.problem import Problem
 from cutset.serde import read_plan, to_json, workload_document
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem
+from cutset.units import format_time
 
 MINE = """
 from dataclasses import dataclass
@@ -151,7 +152,7 @@ def comparison() -> Comparison:
     return compare(Problem(graph, graphs.two_devices(), cost))
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [48, 54, 60, 66, 72, 80, 120, 200])
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_the_table_fits_its_terminal(width: int, encoding: str, comparison: Comparison) -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace")
@@ -160,12 +161,19 @@ def test_the_table_fits_its_terminal(width: int, encoding: str, comparison: Comp
     file.seek(0)
     lines = file.read().splitlines()
     names = tuple(f"{r.strategy} " for r in comparison.rows)
-    table = [line for line in lines if line.startswith(names)]
-    assert len(table) == sum(r.solution is not None for r in comparison.rows)
+    begin = next(i for i, line in enumerate(lines) if line.startswith("strategy ")) + 1
+    table = lines[begin : begin + sum(r.solution is not None for r in comparison.rows)]
+    assert all(line.startswith(names) for line in table)
     assert all(len(line) <= width for line in lines)
     assert lines[0].startswith(("split", "don't split", "no clear"))
+    cells = [list(row) for row in zip(*(line.split() for line in table), strict=False)]
+    values = {format_time(r.value_s).replace(" ", "") for r in comparison.rows if r.solution}
+    shown = {value + unit for value, unit in zip(cells[1], cells[2], strict=True)}
+    assert shown == values  # nothing is cut off
+    assert "…" not in "".join(table)
     longest = max(line.count("█" if encoding == "utf-8" else "#") for line in table)
-    assert longest >= 8
+    assert longest >= (8 if width >= 80 else 0)
+    assert longest <= 30
 
 
 @given(st.integers(0, 20_000))

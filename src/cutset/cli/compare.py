@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from cutset.comparison import Comparison, Row
 
 _BAR_CLIP = 5.0  # values this many times the best one end the scale
+_LEAST_BAR = 6  # characters; where there is no room for them, there are no bars
+_NAME = 16  # characters of a strategy's name for which other columns may have to go
 _MARKS = "¹²³⁴⁵⁶⁷⁸⁹"
 
 
@@ -177,37 +179,46 @@ def _table(console: Console, found: Comparison) -> None:
     planned = [row for row in found.rows if row.solution is not None]
     wide = console.width >= 110
     scopes = _scopes(planned)
+    solutions = [row.solution for row in planned if row.solution is not None]
+    columns = {
+        "strategy": [row.strategy for row in planned],
+        "value": [format_time(s.value_s) for s in solutions],
+        "": [],  # the bars, for which the others leave room
+        "× best": [f"{found.ratio(row):.2f}" for row in planned],
+        "bound": [format_time(s.bound_s) if s.bound_s > 0 else "–" for s in solutions],
+        "gap": [gap_in_words(s.gap) if s.bound_s > 0 else "–" for s in solutions],
+        "proof": [s.proof + _mark(scopes, s.scope, s.proof) for s in solutions],
+        "planned in" if wide else "took": [
+            format_time(row.elapsed_s) + ("" if s.finished else " *")
+            for row, s in zip(planned, solutions, strict=True)
+        ],
+        "devices" if wide else "on": [
+            _devices(s.plan.devices) if wide else str(len(s.plan.devices)) for s in solutions
+        ],
+    }
+    widths = {name: max(map(len, [name, *cells])) + 1 for name, cells in columns.items()}
+    widths["strategy"] = min(widths["strategy"], _NAME)  # a longer one is folded where it must
+    widths[""] = _LEAST_BAR + 1
+    for name in ("", "bound", "on", "took"):
+        if name in columns and sum(widths.values()) - 1 > console.width:
+            del columns[name], widths[name]
+    if "" in columns:
+        most = max(map(len, columns["strategy"])) - widths["strategy"] + 1
+        bar = _LEAST_BAR + console.width - sum(widths.values()) + 1 - max(most, 0)
+        columns[""] = [
+            _bar(found.ratio(row), _scale(found), max(_LEAST_BAR, min(30, bar)), console.encoding)
+            for row in planned
+        ]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    right, left = {"justify": "right", "no_wrap": True}, {"justify": "left", "no_wrap": True}
-    for name, justify in (
-        ("strategy", left),
-        ("value", right),
-        ("", left),
-        ("× best", right),
-        ("bound", right),
-        ("gap", right),
-        ("proof", left),
-        ("planned in" if wide else "took", right),
-        ("devices" if wide else "on", left),
-    ):
-        table.add_column(Text(name, style="bold"), **justify)  # type: ignore[arg-type]
-    longest = max(len(row.strategy) for row in planned)
-    bar = max(6, min(30, console.width - (53 + longest + (28 if wide else 0))))
-    for row in planned:
-        solution = row.solution
-        assert solution is not None
-        devices = solution.plan.devices
-        cells = (
-            row.strategy,
-            format_time(row.value_s),
-            _bar(found.ratio(row), _scale(found), bar, console.encoding),
-            f"{found.ratio(row):.2f}",
-            format_time(solution.bound_s) if solution.bound_s > 0 else "–",
-            gap_in_words(solution.gap) if solution.bound_s > 0 else "–",
-            solution.proof + _mark(scopes, solution.scope, solution.proof),
-            format_time(row.elapsed_s) + ("" if solution.finished else " *"),
-            _devices(devices) if wide else str(len(devices)),
+    for name in columns:
+        left = name in ("strategy", "", "proof", "devices", "on")
+        table.add_column(
+            Text(name, style="bold"),
+            justify="left" if left else "right",
+            no_wrap=name not in ("strategy", "devices"),
+            overflow="fold",
         )
+    for row, cells in zip(planned, zip(*columns.values(), strict=True), strict=True):
         style = "bold" if row is found.best else ""
         table.add_row(*(Text(cell, style=style) for cell in cells))
     console.print(table)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 
 
+_NUMBER = 12  # characters of a number with its unit, at most
+_NO_WIDTH = 10_000  # characters: more than any table takes
+
 _documents: TextIO | None = None
 
 
@@ -55,9 +58,15 @@ def result_console() -> Console:
     from rich.console import Console
 
     # A pipe has no width: what reads it decides where to break.
-    width = None if sys.stdout.isatty() else 160
+    width = None if sys.stdout.isatty() else _NO_WIDTH
     return Console(
-        markup=False, highlight=False, emoji=False, soft_wrap=width is not None, width=width
+        markup=False,
+        highlight=False,
+        emoji=False,
+        soft_wrap=width is not None,
+        width=width,
+        # rich would leave colours out and bold in.
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
     )
 
 
@@ -114,7 +123,8 @@ def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
 
 def table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A short table; columns of numbers with units are aligned to the right. Cells are text, or
-    rich's Text where they have a style."""
+    rich's Text where they have a style. What is too long for the terminal goes on below: names
+    differ at their ends, so that none is cut off."""
     from rich.table import Table
     from rich.text import Text
 
@@ -122,7 +132,12 @@ def table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[obje
     for i, column in enumerate(columns):
         cells = [str(row[i]) for row in rows]
         numeric = bool(cells) and all(c[:1].isdigit() or c[:1] in "-–" for c in cells)
-        made.add_column(Text(column, style="bold"), justify="right" if numeric else "left")
+        made.add_column(
+            Text(column, style="bold"),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=numeric and max(map(len, cells)) <= _NUMBER,
+        )
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     console.print(made)

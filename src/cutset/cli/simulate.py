@@ -181,17 +181,18 @@ def _next_change(found: Simulation, cluster: Cluster) -> str:
     return f"device:{device}.load=0.5"
 
 
-_BAR = 20  # characters
+_BAR = 20  # characters, at most
+_LEAST_BAR = 5
 
 
-def _bar(fraction: float, blocks: bool) -> Text:
+def _bar(fraction: float, blocks: bool, width: int) -> Text:
     """A bar in eighths of a character (or of # where the terminal has no blocks), and percent."""
     from rich.text import Text
 
-    full, part = divmod(round(fraction * _BAR * 8), 8)
+    full, part = divmod(round(fraction * width * 8), 8)
     drawn = "█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "") if blocks else "#" * full
     colour = "red" if fraction > 0.9995 else "yellow" if fraction > 0.8 else "green"
-    return Text.assemble((f"{drawn:<{_BAR}}", colour), f" {fraction:>4.0%}")
+    return Text.assemble((f"{drawn:<{width}}", colour), f" {fraction:>4.0%}")
 
 
 def _show(
@@ -269,11 +270,13 @@ def _show_busy(console: Console, both: list[tuple[Estimate, Simulation]]) -> Non
     shown = [name for name in names if tells(name)]
     shown.sort(key=lambda n: -max(found.utilisation.get(n, 0.0) for _, found in both))
     blocks = console.encoding.lower().startswith("utf")
+    labels = ["busy"] if len(both) == 1 else ["busy, unchanged", "busy, changed"]
+    room = (console.width - max(map(len, ["resource", *shown]))) // len(both)
+    width = max(_LEAST_BAR, min(_BAR, room - len("   100%")))  # beside the gap between columns
     rows = [
-        (name, *(_bar(found.utilisation.get(name, 0.0), blocks) for _, found in both))
+        (name, *(_bar(found.utilisation.get(name, 0.0), blocks, width) for _, found in both))
         for name in shown
     ]
-    labels = ["busy"] if len(both) == 1 else ["busy, unchanged", "busy, changed"]
     output.table(console, ("resource", *labels), rows)
 
 

@@ -3,9 +3,10 @@
 import math
 import re
 from dataclasses import replace
+from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cutset import strategies
@@ -20,6 +21,7 @@ from cutset.errors import (
 from cutset.graph import Graph, Operator, Tensor
 from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem
+from cutset.solvers import fitting
 from cutset.solvers.all_plans import untiled_plans
 from cutset.solvers.one_stage import value_of
 from cutset.solvers.packing import proven_too_much
@@ -130,6 +132,7 @@ def test_says_when_not_all_was_tried() -> None:
 
 
 @given(st.integers(0, 10**6))
+@example(5342)  # an operator runs only where nothing from the source gets to, after others
 @settings(max_examples=300, deadline=None)
 def test_what_is_ruled_out_is_and_what_is_enough_suffices(seed: int) -> None:
     problem = replace(random_problem(seed, 6, 4), objective=Objective.THROUGHPUT)
@@ -273,3 +276,16 @@ def test_only_what_nothing_fits_is_proven_too_much(seed: int, most: int) -> None
     problem = replace(problem, cluster=replace(problem.cluster, devices=devices))
     if proven_too_much(problem):
         assert not any(value_of(problem, p) < math.inf for p in untiled_plans(problem))
+
+
+@given(st.integers(0, 10**6), st.randoms(use_true_random=False))
+@settings(max_examples=150, deadline=None)
+def test_what_lacks_links_is_said_to_lack_them(seed: int, draw: Random) -> None:
+    problem = random_problem(seed, 5, 3)
+    links = tuple(link for link in problem.cluster.links if draw.random() < 0.5)
+    problem = replace(problem, cluster=replace(problem.cluster, links=links))
+    possible = any(value_of(problem, p) < math.inf for p in untiled_plans(problem))
+    if impossible(problem) is not None:
+        assert not possible
+    if not possible:
+        assert re.search(r"short|link|no device", str(fitting.no_plan(problem, proven=True)))

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cutset.cluster import Cluster
 from cutset.errors import InfeasibleError, NoPlanFoundError, PlanningError
 from cutset.estimate import estimate
 from cutset.plan import Plan
@@ -140,7 +141,7 @@ def _short(problem: Problem, cause: str, least: Way, admitted: str, others: str)
 def impossible(problem: Problem) -> InfeasibleError | None:
     """What rules out every plan on any number of devices; None where these reasons do not.
 
-    An operator or a colocate group that no device can run or hold; the sum of memory; no link by
+    An operator or a colocate group that no device can run or hold; the sum of memory; no links by
     which an operator could get what the source has, or give what the sink wants.
     """
     passed = _passed_on(problem)
@@ -152,6 +153,9 @@ def impossible(problem: Problem) -> InfeasibleError | None:
             error = check(problem, name, operators)
             if error is not None:
                 return error
+    cut_off = _cut_off(problem, parts)
+    if cut_off is not None:
+        return cut_off
     graph, devices = problem.graph, problem.cluster.devices
     total = sum(op.memory_bytes for op in graph.operators)
     held = sum(room(problem, d) for d in devices)
@@ -273,6 +277,53 @@ def _out_of_reach(problem: Problem, name: str, operators: Sequence[int]) -> Infe
         value=", ".join(missing[:5]),
         remedy="add the link or a default_link to the cluster file",
     )
+
+
+def _cut_off(
+    problem: Problem, parts: Sequence[tuple[str, Sequence[int]]]
+) -> InfeasibleError | None:
+    """Operators that work on what the source has, though after others, can be on no device that
+    links lead to from it; or from no device that can run them links lead to the sink."""
+    graph, cluster = problem.graph, problem.cluster
+    inputs, results = set(graph.inputs), set(graph.outputs)
+    fed: set[int] = set()
+    for i, op in enumerate(graph.operators):
+        if inputs.intersection(op.inputs) or fed.intersection(graph.predecessors[i]):
+            fed.add(i)
+    wanted: set[int] = set()
+    for i in reversed(range(len(graph.operators))):
+        if i in wanted or results.intersection(graph.operators[i].outputs):
+            wanted.update((i, *graph.predecessors[i]))
+    ahead, back = _led_to(cluster, cluster.source, 1), _led_to(cluster, cluster.sink, -1)
+    for name, operators in parts:
+        able = [d.name for d in cluster.devices if runs(problem, d.name, operators)]
+        for those, reached, way_ in (
+            (fed, ahead, f"{cluster.source!r} to {{}}"),
+            (wanted, back, f"{{}} to {cluster.sink!r}"),
+        ):
+            if those.intersection(operators) and not reached.intersection(able):
+                way_ = way_.format(" or ".join(map(repr, able[:3])))
+                return InfeasibleError(
+                    f"no links lead from {way_}, where alone {name} can run",
+                    field="links",
+                    value=", ".join(f"{link.source}>{link.target}" for link in cluster.links[:5])
+                    or "none",
+                    remedy="add the links or a default_link to the cluster file",
+                )
+    return None
+
+
+def _led_to(cluster: Cluster, start: str, step: int) -> set[str]:
+    """The devices that links lead to from one (`step` 1), or from which they lead to it (-1)."""
+    found, pending = {start}, [start]
+    while pending:
+        here = pending.pop()
+        for other in cluster.by_name:
+            ends = (here, other)[::step]
+            if other not in found and cluster.link(*ends) is not None:
+                found.add(other)
+                pending.append(other)
+    return found
 
 
 def _count(number: int, word: str) -> str:

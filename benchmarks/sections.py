@@ -9,11 +9,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import curves_table
 import dag_table
 import goals_table
 import p2_table
 import p3_table
 import plots
+import ranking_table
 import s1_table
 import s2_table
 import s3_table
@@ -34,6 +36,8 @@ TABLES: Mapping[str, Callable[[tables.Result], str]] = {
     "p2": p2_table.section,
     "dag": dag_table.section,
     "p3": p3_table.section,
+    "curves": curves_table.section,
+    "ranking": ranking_table.section,
 }
 PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "segments": plots.segments,
@@ -41,6 +45,7 @@ PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "runtime": plots.runtime,
     "s2": s2_table.plot,
     "s1": s1_table.plot,
+    "curves": curves_table.plot,
 }
 
 

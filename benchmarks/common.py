@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,34 @@ def _version(name: str) -> str | None:
         return None
 
 
+def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Rows that many problems make, with their columns' names once and numbers of six digits; null
+    where a row has no such column."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {"columns": names, "values": [[_short(row.get(name)) for name in names] for row in rows]}
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def text(document: Mapping[str, Any]) -> str:
+    """JSON with a line for each value, and for each list that holds no list or mapping."""
+    return _text(document, "\n") + "\n"
+
+
+def _text(value: Any, line: str) -> str:
+    inner = line + " "
+    if isinstance(value, Mapping) and value:
+        parts = (f"{json.dumps(key)}: {_text(item, inner)}" for key, item in value.items())
+        return f"{{{inner}{f',{inner}'.join(parts)}{line}}}"
+    if isinstance(value, list | tuple) and any(
+        isinstance(v, Mapping | list | tuple) for v in value
+    ):
+        return f"[{inner}{f',{inner}'.join(_text(item, inner) for item in value)}{line}]"
+    return json.dumps(value)
+
+
 def write_result(name: str, kind: str, result: dict[str, Any]) -> Path:
     """Write results/NAME.json. `kind` is "measured", "lab", "emulated" or "simulated"."""
     document = {
@@ -55,7 +83,7 @@ def write_result(name: str, kind: str, result: dict[str, Any]) -> Path:
     }
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    path.write_text(text(document))
     return path
 
 

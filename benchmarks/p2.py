@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import write_result
+from common import columns, write_result
 from models import ENTRIES, prepared
 from p2_problems import LAWS, memory_for, problem
 
@@ -152,7 +152,7 @@ def main(quick: bool = False) -> None:
         "cells": cells,
         "stress_limit_s": STRESS_LIMIT_S,
         "stress": hard,
-        "rows": rows,
+        "rows": columns(rows),
     }
     print(result["summary"])
     print(f"{time.perf_counter() - begin:.0f} s", file=sys.stderr)

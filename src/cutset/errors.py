@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import difflib
 import re
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -112,6 +114,15 @@ def choices(name: str, names: Iterable[str], what: str) -> str:
     known = tuple(names)
     meant = did_you_mean(name, known)
     return f"{meant} " * (meant is not None) + f"{what} are {', '.join(known) or 'none'}"
+
+
+def raised(error: BaseException, file: str | None) -> str:
+    """What a third party's code raised, in one line, with the last line of its `file` that was at
+    work: that is what its author looks for, not where in a library it ended."""
+    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if file is not None and frame.filename == file]
+    return f"{text} ({Path(file).name}, line {lines[-1]})" if file is not None and lines else text
 
 
 def _shorten(text: str, limit: int = 200) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from numbers import Real
 
 from cutset import strategies
-from cutset.errors import CutsetError, InputError, InvalidFileError, PlanningError
+from cutset.errors import CutsetError, InputError, InvalidFileError, PlanningError, raised
 from cutset.estimate import estimate
 from cutset.plan import Plan, check_plan
 from cutset.problem import (
@@ -139,7 +139,7 @@ def _propose(
             notes.watch()
             thread.join(_POLL_S if math.isinf(budget.time_limit_s) else _POLL_S / 20)
         if outcome:
-            return _proposed(outcome[0], name), True
+            return _proposed(outcome[0], name, strategies.file_of(strategy)), True
     except KeyboardInterrupt:
         if budget.best is None:
             raise
@@ -159,8 +159,8 @@ def _propose(
     return Proposal(single), False
 
 
-def _proposed(outcome: object, name: str) -> Proposal:
-    """A strategy's outcome as a proposal; raises what it raised."""
+def _proposed(outcome: object, name: str, file: str | None) -> Proposal:
+    """A strategy's outcome as a proposal; raises what it raised. `file` is the strategy's."""
     if isinstance(outcome, (CutsetError, KeyboardInterrupt)) and not isinstance(
         outcome,
         InvalidFileError,  # of a plan that it reported, which is in no file
@@ -168,7 +168,7 @@ def _proposed(outcome: object, name: str) -> Proposal:
         raise outcome
     if isinstance(outcome, BaseException):  # a third party's strategy may raise anything
         raise PlanningError(
-            f"strategy {name!r} failed: {type(outcome).__name__}: {outcome}",
+            f"strategy {name!r} failed: {raised(outcome, file)}",
             field="strategy",
             remedy=_BUG,
         ) from outcome

@@ -92,3 +92,32 @@ def test_goals_that_are_missed_are_marked(sections: ModuleType) -> None:
     assert row.format(10000, "yes") in sections.fill_goals(text, results)
     results["envelope"]["summary"]["equal"] = 9999
     assert row.format(9999, "**no**") in sections.fill_goals(text, results)
+
+
+def test_many_rows_are_short_and_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    common = _load("common", monkeypatch)
+    rows = [
+        {"model": "a [1,  2]", "gap": 1 / 3, "proven": False},
+        {"model": "b", "failed": "none", "gap": 0.0},
+    ]
+    document = {"none": {}, "empty": [], "nested": {"rows": common.columns(rows)}, "last": 1e-9}
+    text = common.text(document)
+    assert json.loads(text) == {
+        **document,
+        "nested": {
+            "rows": {
+                "columns": ["model", "gap", "proven", "failed"],
+                "values": [["a [1,  2]", 0.333333, False, None], ["b", 0.0, None, "none"]],
+            }
+        },
+    }
+    assert text.count("\n") == 14  # a line for each row
+
+
+def test_committed_results_of_many_rows_are_small() -> None:
+    path = FOLDER / "results" / "p2.json"
+    result = json.loads(path.read_text())
+    assert len(result["rows"]["values"]) == result["summary"]["problems"]
+    proven = result["rows"]["columns"].index("proven")
+    assert sum(row[proven] for row in result["rows"]["values"]) == result["summary"]["proven"]
+    assert path.stat().st_size < 150 * result["summary"]["problems"]

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
-from cutset import strategies
+from cutset import strategies, zoo
 from cutset.cli import main as cli
 from cutset.errors import UsageError
 from cutset.planner import solve
@@ -166,6 +167,57 @@ def test_a_bad_strategy(case: str, here: Path, capsys: pytest.CaptureFixture[str
     assert cli.run(command) == status
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
+
+
+RAISED = {
+    "in a function of the file": (
+        CALL + "return helper({})\n\n\ndef helper(x):\n    return x['missing']\n",
+        "KeyError: 'missing' (mine.py, line {last})",
+    ),
+    "in a library": (
+        CALL + "import json\n        return json.loads('nonsense')\n",
+        "(mine.py, line {last})",
+    ),
+    "without a word": (CALL + "raise AssertionError\n", "AssertionError (mine.py, line {last})"),
+    "in two lines": (
+        CALL + "raise ValueError('a\\nb')\n",
+        "ValueError: a b (mine.py, line {last})",
+    ),
+    "when loaded": ("x = 1\n1 / 0\n", "ZeroDivisionError: division by zero (mine.py, line 2)"),
+    "when made": (
+        HEAD + "    def __post_init__(self):\n        raise OSError('x')\n",
+        "OSError: x (mine.py, line {last})",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RAISED)
+def test_the_line_of_the_file_that_raised_is_named(
+    case: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, named = RAISED[case]
+    Path("mine.py").write_text(text)
+    for command in ("plan", "compare"):
+        given = ["--strategies", "./mine.py:S"] if command == "compare" else ["--strategy"]
+        given += ["./mine.py:S"] * (command == "plan")
+        assert cli.run([command, "w.json", *given]) in (1, 2)
+        said = capsys.readouterr()
+        assert named.format(last=text.count("\n")) in said.out + said.err
+
+
+def test_a_run_names_the_file_and_the_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
+    onnx.save(zoo.build("squeezenet", side=32, width=0.25), "m.onnx")
+    Path("mine.py").write_text(CALL + "raise KeyError('boom')\n")
+    Path("one.yaml").write_text("schema: cutset/cluster/1\nsource: pi\ndevices: {pi: {}}\n")
+    command = ["run", "m.onnx", "--cluster", "one.yaml", "--requests", "1"]
+    assert cli.run([*command, "--strategy", "./mine.py:S", "--json"]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["file"] == "./mine.py:S"
+    line = CALL.count("\n") + 1
+    assert error["message"] == f"strategy 'mine' failed: KeyError: 'boom' (mine.py, line {line})"
 
 
 TWO = HEAD + "    pass\n\n\n@dataclass(frozen=True)\nclass T(S):\n    pass\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from dataclasses import replace
 
@@ -132,6 +133,85 @@ def test_saturated_means_equal_to_the_evaluator(case: Case) -> None:
     assert found.saturated == (found.exact and equal)
     if found.saturated and found.period_s > 0:
         assert found.utilisation[found.bottleneck] == pytest.approx(1.0)
+
+
+@st.composite
+def narrow_cases(draw: st.DrawFn) -> Case:
+    """Interfaces that carry less than the links at them, at a sender and at a receiver."""
+    problem, plan, _ = draw(cases(devices=draw(st.sampled_from([3, 5]))))
+    rates = st.sampled_from([2e5, 7e5, 3e6, math.inf])
+    cluster = problem.cluster
+    devices = tuple(
+        replace(d, egress_bps=draw(rates), ingress_bps=draw(rates)) for d in cluster.devices
+    )
+    problem = replace(problem, cluster=replace(cluster, devices=devices))
+    return problem, plan, estimate(problem, plan)
+
+
+def slowed(case: Case) -> bool:
+    """Whether an interface, not the link, says how long some transfer takes."""
+    problem, plan, _ = case
+    cluster = problem.cluster
+    moves = transfers(plan, problem.graph, cluster.source, cluster.sink)
+    links = {(link.source, link.target): link.bandwidth_bps or 0.0 for link in cluster.links}
+    return any(
+        m.bytes
+        and min(
+            problem.device(m.source_device).egress_bps, problem.device(m.target_device).ingress_bps
+        )
+        < links[m.source_device, m.target_device]
+        for m in moves
+    )
+
+
+@some
+@given(narrow_cases(), st.sampled_from([2, 6, 24]))
+def test_agree_where_interfaces_are_narrower_than_links(case: Case, in_flight: int) -> None:
+    problem, plan, scored = case
+    assume(slowed(case))
+    alone = play(network(problem, plan, loaded=False), 1, 1).answered[0]
+    assert alone == pytest.approx(scored.latency_s, rel=1e-9, abs=1e-15)
+    found = simulate(problem, plan, requests=5, in_flight=in_flight)
+    assert found.period_s >= scored.period_s * (1 - 1e-12)
+    for resource, busy_s in scored.busy_s.items():
+        expected = busy_s / found.period_s if found.period_s else 0.0
+        used = found.utilisation.get(resource, 0.0)
+        assert used == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    overlapping = all(d.overlap for d in problem.cluster.devices)
+    if overlapping and not has_rivals_at_both_ends(problem, plan):
+        alone_s = simulate(problem, plan, requests=1, in_flight=1).period_s
+        assert found.period_s <= scored.period_s * (1 + 1e-9) + 2 * alone_s / in_flight
+
+
+@pytest.mark.parametrize("side", ["egress", "ingress"])
+@pytest.mark.parametrize("multicast", [False, True])
+def test_an_interface_that_two_links_share_sets_the_period(side: str, multicast: bool) -> None:
+    """x goes from a to b and c, and y and z from there to d: a second each where a or d is slow."""
+    tensors = {n: Tensor(n, 1) for n in ("x", "y", "z")}
+    graph = Graph(
+        "shared",
+        tuple(Operator(f"to_{o}", "", ("x",), (o,)) for o in ("y", "z")),
+        tensors,
+        ("x",),
+        ("y", "z"),
+    )
+    first, last = Device("a", "k"), Device("d", "k")
+    if side == "egress":
+        narrow = first = replace(first, egress_bps=8.0)
+    else:
+        narrow = last = replace(last, ingress_bps=8.0)
+    devices = (first, Device("b", "k"), Device("c", "k"), last)
+    cluster = Cluster(
+        devices, (), "a", "d", multicast=multicast, default_link=Link("", "", 8e6, 0.0)
+    )
+    cost = TableCost({"k": {"to_y": 0.0, "to_z": 0.0}})
+    problem = Problem(graph, cluster, cost)
+    plan = Plan((Stage("s0", "b", ("to_y",)), Stage("s1", "c", ("to_z",))))
+    once = side == "egress" and multicast  # the sender is held once for both
+    found, scored = simulate(problem, plan), estimate(problem, plan)
+    assert scored.busy_s[f"{side}:{narrow.name}"] == scored.period_s == (1.0 if once else 2.0)
+    assert found.period_s == pytest.approx(scored.period_s, rel=1e-9)
+    assert found.latency_s == pytest.approx(scored.latency_s, rel=1e-9)
 
 
 @some

@@ -106,7 +106,11 @@ def run(
         Coordinator(reached.cluster, insecure=insecure) as coordinator,
     ):
         devices = coordinator.cluster  # with the endpoints of those that were found
-        with output.working("planning") as note:
+        target = targets.Target(loaded.graph, model=loaded)
+        with (
+            output.working("planning") as note,
+            targets.naming_files(target, model, cluster, strategy),
+        ):
             measured: Profile | Path | None = profile
             if plan is not None:
                 chosen = _read(loaded, devices, plan, profile)

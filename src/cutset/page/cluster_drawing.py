@@ -11,6 +11,7 @@ from cutset.problem import Objective, Problem, Solution
 from cutset.units import format_bytes, format_rate, format_time
 
 _CARD, _SMALL = (166.0, 78.0), (130.0, 46.0)
+_WIDTH, _MARGIN = 1060.0, 20.0  # of the picture at most; beside the cards
 _MANY = 7  # devices: from here on cards are smaller
 _LABELLED = 8  # links: more than these have no words beside them
 MOST_LINKS = 60  # the busiest are drawn
@@ -47,12 +48,13 @@ def share_of(problem: Problem, solution: Solution) -> tuple[float, str]:
 
 def _ring(count: int) -> tuple[list[tuple[float, float]], float, float]:
     """Centres of the cards, width and height of the picture."""
-    width, height = 1060.0, 150.0
+    height = 150.0
     if count > 2:
         height = 380.0 if count < 5 else 480.0 if count < _MANY else 640.0
-    across = (width - _CARD[0]) / 2 - 20
+    across = (_WIDTH - _CARD[0]) / 2 - _MARGIN
     along = (height - _CARD[1]) / 2 - 8
     across *= 0.62 if count == 2 else 0.8 if count < _MANY else 1.0
+    width = 2 * (across + _MARGIN) + _CARD[0]
     turn = 2 * math.pi / count
     return (
         [

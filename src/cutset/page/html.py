@@ -198,7 +198,8 @@ def _table(comparison: Comparison, shown: Sequence[_Shown]) -> str:
         )
     )
     made = tag("table", tag("thead", tag("tr", head)), tag("tbody", *rows))
-    hint = "Choose a strategy to see its plan below. Shorter bars are better."
+    hint = "Choose a strategy to see its plan below."
+    hint += tag("span", " Shorter bars are better.", class_="wide")  # narrow screens show no bars
     scrolling = tag("div", made, class_="scroll")
     return tag("div", scrolling, tag("p", hint, class_="notes"), class_="table")
 

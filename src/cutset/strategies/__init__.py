@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from cutset.errors import CutsetError, UsageError, choices
+from cutset.errors import CutsetError, UsageError, choices, raised
 from cutset.problem import Strategy
 
 GROUP = "cutset.strategies"
@@ -55,7 +55,7 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
         raise  # it says itself what is wrong with its options
     except (Exception, SystemExit) as error:
         raise UsageError(
-            f"the strategy cannot be made: {type(error).__name__}: {error}",
+            f"the strategy cannot be made: {raised(error, _module_file(kind))}",
             field="strategy",
             value=name,
             remedy="it must be a class whose options all have defaults",
@@ -78,6 +78,16 @@ def is_file(name: str) -> bool:
 def name_of(strategy: Strategy) -> str:
     """The strategy's name: that of its file."""
     return type(strategy).__module__.rpartition(".")[2]
+
+
+def file_of(strategy: Strategy) -> str | None:
+    """The Python file that the strategy stands in, as its tracebacks name it."""
+    return _module_file(type(strategy))
+
+
+def _module_file(kind: Any) -> str | None:
+    module = sys.modules.get(getattr(kind, "__module__", ""))
+    return getattr(module, "__file__", None)
 
 
 def _own() -> tuple[str, ...]:
@@ -144,7 +154,7 @@ def _from_file(name: str) -> Any:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise UsageError(
-            f"the file cannot be loaded: {type(error).__name__}: {error}",
+            f"the file cannot be loaded: {raised(error, module.__file__)}",
             file=path,
             field="strategy",
             remedy="correct the file; `python FILE` shows where it fails",

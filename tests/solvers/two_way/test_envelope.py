@@ -12,10 +12,11 @@ from cutset.errors import InfeasibleError, InvalidFileError, UnsupportedProblemE
 from cutset.problem import Budget, Problem
 from cutset.solvers.search import search, value_of
 from cutset.solvers.two_way.break_even import offload_grid
-from cutset.solvers.two_way.cut_table import Floats, all_cuts
+from cutset.solvers.two_way.cut_table import all_cuts
 from cutset.solvers.two_way.envelope import Envelope, additive_row, build_envelope
 from cutset.solvers.two_way.hull import lower_hull
 from cutset.solvers.two_way.min_cut import CutOracle
+from cutset.solvers.two_way.roles import Floats
 from cutset.solvers.two_way.two_stage import Pair
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem, two_stage_plans

@@ -22,9 +22,10 @@ from cutset.plan import Plan
 from cutset.problem import Problem
 from cutset.solvers.search import value_of
 from cutset.solvers.two_way.branch_and_bound import row_value
-from cutset.solvers.two_way.cut_table import CutTable, Floats, Members, Role, all_cuts, moving
+from cutset.solvers.two_way.cut_table import CutTable, all_cuts
 from cutset.solvers.two_way.hull import lower_facets, lower_hull
 from cutset.solvers.two_way.min_cut import CutOracle
+from cutset.solvers.two_way.roles import Floats, Members, Role, moving
 from cutset.solvers.two_way.two_stage import Pair, Row, mix, two_stage_plan
 
 MAX_ORACLE_CALLS = 2_000

@@ -11,27 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError
 
-from cutset.solvers.two_way.cut_table import Floats
+from cutset.solvers.two_way.roles import Floats
 
 _FAR = 1e3  # where the helper points stand that make all other facets look upward
-_PIVOTS = 64  # prices of the quick filter
-_SMALL = 24  # up to here, dominance alone
 
 
 def lower_hull(points: Floats) -> NDArray[np.int64]:
     """Rows of `points` (one a row) that may be the cheapest for some prices; ascending."""
+    scaled, _ = _scaled(points)
+    dimensions = scaled.shape[1]
+    if dimensions < 2:
+        return np.argmin(scaled, axis=0) if dimensions else np.arange(len(points))[:1]
+    hull = _hull(scaled) if len(points) > 2 else None
     rows = np.arange(len(points))
-    if len(points) > 1:
-        rows = rows[_distinct(points)]
-        rows = rows[_after_pivots(points[rows])]
-        rows = rows[_undominated(points[rows])]
-    scaled, _ = _scaled(points[rows])
-    if scaled.shape[1] < 2 or len(rows) < 3:
-        return rows
-    hull = _hull(scaled)
-    if hull is None:
-        return rows
-    return np.asarray(rows[np.sort(hull.vertices[hull.vertices < len(rows)])])
+    if hull is not None:
+        rows = np.sort(hull.vertices[hull.vertices < len(points)]).astype(np.int64)
+    rows = rows[_distinct(points[rows])]
+    return np.asarray(rows[_undominated(points[rows])])
 
 
 def lower_facets(points: Floats) -> Floats:
@@ -79,22 +75,6 @@ def _hull(scaled: Floats) -> ConvexHull | None:
 def _distinct(points: Floats) -> NDArray[np.int64]:
     _, first = np.unique(points, axis=0, return_index=True)
     return np.sort(first)
-
-
-def _after_pivots(points: Floats) -> NDArray[np.int64]:
-    """Drop what the cheapest points of some fixed prices dominate."""
-    scaled, _ = _scaled(points)
-    count, dimensions = scaled.shape
-    if count <= _SMALL or dimensions == 0:
-        return np.arange(count)
-    random = np.random.default_rng(0)
-    prices = random.dirichlet(np.full(dimensions, 0.6), _PIVOTS)
-    keep = np.ones(count, dtype=np.bool_)
-    for pivot in np.unique(np.argmin(prices @ scaled.T, axis=1)):  # along memory: far faster
-        worse = (scaled >= scaled[pivot]).all(axis=1)
-        worse[pivot] = False
-        keep &= ~worse
-    return np.flatnonzero(keep)
 
 
 def _undominated(points: Floats) -> NDArray[np.int64]:

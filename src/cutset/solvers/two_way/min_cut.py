@@ -18,7 +18,7 @@ from ortools.graph.python import max_flow
 
 from cutset.errors import PlanningError
 from cutset.graph import Graph
-from cutset.solvers.two_way.cut_table import Floats, Role
+from cutset.solvers.two_way.roles import Floats, Role
 
 _ABOVE = 1 + 1e-9
 _FLOW_BITS = 61  # the sum of all capacities stays below 2 to this power

@@ -10,6 +10,7 @@ is one matrix-vector product.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -23,12 +24,13 @@ from cutset.problem import Problem
 from cutset.solvers.search import value_of
 from cutset.solvers.two_way.branch_and_bound import row_value
 from cutset.solvers.two_way.cut_table import CutTable, all_cuts
-from cutset.solvers.two_way.hull import lower_facets, lower_hull
+from cutset.solvers.two_way.hull import lower_hull
 from cutset.solvers.two_way.min_cut import CutOracle
+from cutset.solvers.two_way.open_blocks import Rivals, block_cuts
 from cutset.solvers.two_way.roles import Floats, Members, Role, moving
 from cutset.solvers.two_way.two_stage import Pair, Row, mix, two_stage_plan
 
-MAX_ORACLE_CALLS = 2_000
+MAX_ORACLE_CALLS = 8_000
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,7 @@ class Envelope:
     @cached_property
     def matrix(self) -> Floats:
         """A row for each point: fixed_s, 8·up, 8·down, server_s, up_used, down_used."""
-        return np.array(
-            [
-                (p.fixed_s, 8 * p.up_bytes, 8 * p.down_bytes, p.server_s, p.up_used, p.down_used)
-                for p in self.points
-            ],
-            dtype=np.float64,
-        )
+        return _vectors(self.points) * (1, 8, 8, 1, 1, 1)
 
     @staticmethod
     def prices(
@@ -180,13 +176,13 @@ def build_envelope(
     points = _singles(problem, device, server)
     exact = True
     oracle = CutOracle(graph) if table.open_blocks else None
-    for first, second in ((device, server), (server, device)):
-        pair = Pair(problem, first, second)
-        rows = _coordinates(pair, device, server)
-        points += _listed(pair, table, rows)
+    pairs = [Pair(problem, *names) for names in ((device, server), (server, device))]
+    for pair in pairs:
+        points += _listed(pair, table, _coordinates(pair, device, server))
+    for pair in pairs if oracle else ():
+        assert oracle is not None
         for begin, end in table.open_blocks:
-            assert oracle is not None
-            found, complete = _inside(pair, oracle, rows, begin, end, max_oracle_calls)
+            found, complete = _inside(pair, oracle, begin, end, points, max_oracle_calls)
             points += found
             exact &= complete
     if not points:
@@ -343,68 +339,42 @@ def _listed(pair: Pair, table: CutTable, rows: tuple[Row, ...]) -> list[Envelope
 
 
 def _inside(
-    pair: Pair, oracle: CutOracle, rows: tuple[Row, ...], begin: int, end: int, max_calls: int
+    pair: Pair,
+    oracle: CutOracle,
+    begin: int,
+    end: int,
+    others: list[EnvelopePoint],
+    max_calls: int,
 ) -> tuple[list[EnvelopePoint], bool]:
-    """Hull points inside a block that cannot be listed, by asking a min-cut oracle.
+    """Hull points inside a block that cannot be listed, and whether none is missing.
 
-    The oracle is asked at the prices of each facet of the hull known so far; when no answer is
-    cheaper than its facet, the hull is complete. With memory limits the oracle's answers may not
-    fit, and then the hull is not proven.
+    Points that `others` beat may be left out. With memory limits the cheapest cuts may not fit,
+    and then it is not proven that none is missing.
     """
-    count = len(pair.problem.graph.operators)
-    infinite_first, infinite_second = np.isinf(pair.first_s), np.isinf(pair.second_s)
-    fixed_first, fixed_second = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-    fixed_first[:begin], fixed_second[end:] = True, True
+    device = pair.problem.cluster.source
+    server = pair.second if pair.first == device else pair.first
+    vectors = _vectors(others)
+    rivals = Rivals(vectors[:, :4], vectors[:, 4:] > 0)
+    rows = _coordinates(pair, device, server)
+    found = block_cuts(pair, oracle, rows, begin, end, rivals, max_calls)
     memory = np.array([float(op.memory_bytes) for op in pair.problem.graph.operators])
     least, most = pair.memory_left()
-    forbidden = frozenset(
-        role
-        for flow in pair.flows
-        if pair.link(flow.source, flow.target) is None
-        for role in flow.roles
-    )
-    found: dict[bytes, tuple[Members, Floats, bool]] = {}
-
-    def ask(prices: Floats) -> None:
-        """Remember the oracle's answer at these prices."""
-        row = mix(zip(prices.tolist(), rows, strict=True))
-        first = np.where(infinite_first, 0.0, pair.first_s) * row.first
-        second = np.where(infinite_second, 0.0, pair.second_s) * row.second
-        cut = oracle.minimise(
-            np.where(infinite_first | fixed_second, np.inf, first),
-            np.where(infinite_second | fixed_first, np.inf, second),
-            row.roles,
-            forbidden=forbidden,
+    needed = found.members @ memory
+    whole, empty = found.members.all(axis=1), ~found.members.any(axis=1)
+    two_parts = ~whole & ~empty
+    fits = two_parts & (least <= needed) & (needed <= most)
+    kept = [
+        _point(
+            pair,
+            tuple(np.flatnonzero(found.members[i]).tolist()),
+            found.points[i],
+            (bool(found.used[i, 0]), bool(found.used[i, 1])),
         )
-        if cut is None:
-            return
-        members = cut.first_part
-        key = np.packbits(members).tobytes()
-        if key not in found:
-            point = np.array([r.constant_s + row_value(pair, r, members) for r in rows])
-            whole = bool(members.all() or not members.any())
-            fits = not whole and least <= float(memory[members].sum()) <= most
-            found[key] = (members, point, fits)
-
-    scale = np.array([_size(row, pair) for row in rows])
-    prices = (np.eye(len(rows)) + 1e-4) / scale
-    calls, known, complete = 0, -1, False
-    while calls + len(prices) <= max_calls:
-        for price in prices:
-            ask(price)
-        calls += len(prices)
-        if len(found) == known or not found:  # no facet hides a cheaper cut
-            complete = True
-            break
-        known = len(found)
-        prices = lower_facets(np.stack([point for _, point, _ in found.values()]))
-    tight = any(not fits and 0 < members.sum() < count for members, _, fits in found.values())
-    kept = []
-    for members, point, fits in found.values():
-        if fits:
-            part = tuple(np.flatnonzero(members).tolist())
-            kept.append(_point(pair, part, point, _used(pair, members)))
-    return kept, complete and not tight
+        for i in np.flatnonzero(fits)
+    ]
+    alone = {p.first for p in others if p.first == p.second}
+    runs = fits | (whole & (pair.first in alone)) | (empty & (pair.second in alone))
+    return kept, found.complete and bool(runs.all())
 
 
 def _point(
@@ -412,14 +382,6 @@ def _point(
 ) -> EnvelopePoint:
     fixed, up, down, server = (float(x) for x in vector)
     return EnvelopePoint(pair.first, pair.second, part, fixed, up, down, server, *used)
-
-
-def _size(row: Row, pair: Pair) -> float:
-    """What a row may at most amount to: its scale."""
-    first = pair.first_s[np.isfinite(pair.first_s)].sum() * row.first
-    second = pair.second_s[np.isfinite(pair.second_s)].sum() * row.second
-    tensors = sum(t.size_bytes for t in pair.problem.graph.tensors.values())
-    return float(first + second + tensors * max(row.roles.values(), default=0.0)) or 1.0
 
 
 def _used(pair: Pair, members: Members) -> tuple[bool, bool]:
@@ -433,12 +395,17 @@ def _used(pair: Pair, members: Members) -> tuple[bool, bool]:
     return found[True], found[False]
 
 
+def _vectors(points: Iterable[EnvelopePoint]) -> Floats:
+    """A row for each point: fixed_s, up, down, server_s, up_used, down_used."""
+    rows = [
+        (p.fixed_s, p.up_bytes, p.down_bytes, p.server_s, p.up_used, p.down_used) for p in points
+    ]
+    return np.array(rows, dtype=np.float64).reshape(-1, 6)
+
+
 def _prune(points: list[EnvelopePoint]) -> list[EnvelopePoint]:
     """Drop points that another point beats or equals in all six coordinates; keep the order."""
-    vectors = np.array(
-        [(p.fixed_s, p.up_bytes, p.down_bytes, p.server_s, p.up_used, p.down_used) for p in points],
-        dtype=np.float64,
-    )
+    vectors = _vectors(points)
     kept: list[EnvelopePoint] = []
     for i, point in enumerate(points):
         no_worse = (vectors <= vectors[i]).all(axis=1)

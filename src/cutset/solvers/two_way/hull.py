@@ -30,29 +30,29 @@ def lower_hull(points: Floats) -> NDArray[np.int64]:
     return np.asarray(rows[_undominated(points[rows])])
 
 
-def lower_facets(points: Floats) -> Floats:
-    """Prices (rows, each summing to 1) at which several points tie for the cheapest.
+def lower_facets(points: Floats) -> list[tuple[Floats, frozenset[int]]]:
+    """Prices (each summing to 1) at which points tie for the cheapest, and which points these are.
 
-    Together with one price for each single coordinate they are where a missing point would show.
+    Among them, -1-c stands for all that is dear in coordinate c: its price is 0. With the cheapest
+    points of each single coordinate known, facets are where a missing point would show.
     """
     scaled, scale = _scaled(points)
     varying = np.flatnonzero(scale > 0)
-    if len(varying) == 0:
-        return np.zeros((0, points.shape[1]))
-    found = [np.eye(len(varying))]
-    if len(varying) == 1:
-        prices = np.ones((1, 1))
-    else:
-        hull = _hull(scaled)
-        if hull is not None:
-            normals = -hull.equations[:, :-1]
-            # Facets at the helper points lean outward by about 1/_FAR: they stand for prices of 0.
-            lean = -4 / _FAR * normals.max(axis=1, initial=0.0, keepdims=True)
-            found.append(normals[(normals >= lean).all(axis=1) & (normals > 0).any(axis=1)])
-        prices = np.maximum(np.concatenate(found), 0.0)
-    full = np.zeros((len(prices), points.shape[1]))
-    full[:, varying] = prices / scale[varying]
-    return np.asarray(full / full.sum(axis=1, keepdims=True))
+    hull = _hull(scaled) if len(varying) > 1 else None
+    if hull is None:
+        return []
+    normals = -hull.equations[:, :-1]
+    # Facets at the helper points lean outward by about 1/_FAR: they stand for prices of 0.
+    lean = -4 / _FAR * normals.max(axis=1, initial=0.0, keepdims=True)
+    low = np.flatnonzero((normals >= lean).all(axis=1) & (normals > 0).any(axis=1))
+    prices = np.zeros((len(low), points.shape[1]))
+    prices[:, varying] = np.maximum(normals[low], 0.0) / scale[varying]
+    prices /= prices.sum(axis=1, keepdims=True)
+    names = np.concatenate((np.arange(len(points)), -1 - varying))
+    return [
+        (price, frozenset(ends))
+        for price, ends in zip(prices, names[hull.simplices[low]].tolist(), strict=True)
+    ]
 
 
 def _scaled(points: Floats) -> tuple[Floats, Floats]:

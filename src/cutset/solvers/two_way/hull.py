@@ -30,17 +30,20 @@ def lower_hull(points: Floats) -> NDArray[np.int64]:
     return np.asarray(rows[_undominated(points[rows])])
 
 
-def lower_facets(points: Floats) -> list[tuple[Floats, frozenset[int]]]:
+def lower_facets(points: Floats) -> list[tuple[Floats, frozenset[int]]] | None:
     """Prices (each summing to 1) at which points tie for the cheapest, and which points these are.
 
     Among them, -1-c stands for all that is dear in coordinate c: its price is 0. With the cheapest
-    points of each single coordinate known, facets are where a missing point would show.
+    points of each single coordinate known, facets are where a missing point would show. There are
+    none where one coordinate varies at most, and None stands for a hull that cannot be computed.
     """
     scaled, scale = _scaled(points)
     varying = np.flatnonzero(scale > 0)
-    hull = _hull(scaled) if len(varying) > 1 else None
-    if hull is None:
+    if len(varying) < 2:
         return []
+    hull = _hull(scaled)
+    if hull is None:
+        return None
     normals = -hull.equations[:, :-1]
     # Facets at the helper points lean outward by about 1/_FAR: they stand for prices of 0.
     lean = -4 / _FAR * normals.max(axis=1, initial=0.0, keepdims=True)

@@ -73,6 +73,8 @@ def block_cuts(
     while True:
         # A facet that was asked for is final, or lies above a point that was found since.
         facets = lower_facets(np.concatenate((block.rivals, block.points)))
+        if facets is None:
+            return block.found(complete=False)
         prices = np.array([price for price, ends in facets if ends not in proven])
         proven.update(ends for _, ends in facets)
         if not len(prices) or asked + len(prices) > max_questions:
@@ -153,22 +155,19 @@ class _Block:
 
     def ask(self, prices: Floats) -> None:
         """Add the cheapest cuts at these prices (rows)."""
-        first, second, per_byte = prices @ self._first, prices @ self._second, prices @ self._roles
-        with np.errstate(divide="ignore", invalid="ignore"):
-            order = np.argsort(first / second, kind="stable")
         step = max(1, _CELLS // self._oracle.vertices)
-        # Few questions first, spread evenly: their answers narrow those in between.
-        for few in (order[7::8], order[3::8], order[1::4], order[::2]):
+        # Few questions first: their answers narrow the others.
+        for few in (prices[7::8], prices[3::8], prices[1::4], prices[::2]):
             for begin in range(0, len(few), step):
                 asked = few[begin : begin + step]
-                levels = _levels(first[asked], second[asked], per_byte[asked])
+                first, second = asked @ self._first, asked @ self._second
+                per_byte = asked @ self._roles
+                levels = _levels(first, second, per_byte)
                 low, high = self._narrowed(levels)
-                members = self._batch.minimise(
-                    first[asked], second[asked], per_byte[asked], low, high
-                )
+                members = self._batch.minimise(first, second, per_byte, low, high)
                 self._levels = np.concatenate((self._levels, levels))
                 self._answers = np.concatenate((self._answers, _packed(members)))
-                self._add(members, prices[asked])
+                self._add(members, asked)
 
     def _narrowed(self, levels: Floats) -> tuple[Members, Members]:
         """For each question, operators that are in, and operators that may be."""

@@ -9,6 +9,7 @@ is one matrix-vector product.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -162,13 +163,12 @@ def build_envelope(
     table = all_cuts(graph, max_cuts_per_block)
     points = single_points(problem, device, server)
     exact = True
-    oracle = CutOracle(graph) if table.open_blocks else None
     pairs = [Pair(problem, *names) for names in ((device, server), (server, device))]
     for pair in pairs:
         points += listed_points(pair, table, coordinates(pair, device, server))
-    for pair in pairs if oracle else ():
-        assert oracle is not None
-        for begin, end in table.open_blocks:
+    if table.open_blocks:
+        oracle = CutOracle(graph)
+        for pair, (begin, end) in itertools.product(pairs, table.open_blocks):
             found, complete = open_points(pair, oracle, begin, end, points, max_oracle_calls)
             points += found
             exact &= complete

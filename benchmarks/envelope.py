@@ -24,9 +24,9 @@ from cutset.cost import TableCost
 from cutset.graph import Graph
 from cutset.onnx_io import load_model
 from cutset.problem import Problem
-from cutset.solvers.two_way.cut_table import Floats
 from cutset.solvers.two_way.envelope import Envelope, additive_row, build_envelope
 from cutset.solvers.two_way.min_cut import CutOracle
+from cutset.solvers.two_way.roles import Floats
 from cutset.solvers.two_way.two_stage import Pair
 from cutset.testing import graphs
 from cutset.zoo.found import light, light_names

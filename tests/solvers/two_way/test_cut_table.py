@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cutset.graph import Graph
-from cutset.solvers.two_way.cut_table import CutTable, Role, all_cuts, moving, prefix_cuts
+from cutset.graph import Graph, Operator, Tensor
+from cutset.solvers.two_way.cut_table import CutTable, all_cuts, prefix_cuts
+from cutset.solvers.two_way.roles import Role, moving
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem
 
@@ -77,3 +78,29 @@ def test_blocks_over_the_limit_stay_open() -> None:
     assert all_cuts(graph, 100).open_blocks == ((1, 12),)
     assert all_cuts(graph, 2000).open_blocks == ()
     assert all_cuts(graph, 2000).rows == 1 + (2**10 - 1)  # after op0; and sets of the middle
+
+
+def test_blocks_of_more_operators_than_a_word_has_bits() -> None:
+    size = [0]
+
+    def operator(name: str, *reads: str, colocate: str | None = None) -> Operator:
+        size[0] += 7
+        tensors[f"t{name}"] = Tensor(f"t{name}", size[0])
+        return Operator(name, "Add", reads, (f"t{name}",), memory_bytes=size[0], colocate=colocate)
+
+    tensors = {"x": Tensor("x", 5), "y": Tensor("y", 11)}
+    operators = [operator("fork", "x")]
+    for way in ("a", "b"):
+        before = "tfork"
+        for i in range(35):  # both ways read a graph input in many places
+            side = ("y",) if i % 16 == 3 else ()
+            together = f"{way}-group" if 4 < i < 20 else None
+            operators.append(operator(f"{way}{i}", before, *side, colocate=together))
+            before = f"t{way}{i}"
+    operators.append(operator("join", "ta34", "tb34", "tfork"))
+    graph = Graph("ways", tuple(operators), tensors, ("x", "y"), ("tjoin", "ta7"))
+    table = all_cuts(graph)
+    assert graph.blocks == ((0, 1), (1, 72))
+    # Each way ends after any of 0 to 35 operators but inside its group, and not all are in.
+    assert table.rows == 22 * 22 - 1 + 1
+    check_columns(table)

@@ -12,10 +12,11 @@ from cutset.errors import InfeasibleError, InvalidFileError, UnsupportedProblemE
 from cutset.problem import Budget, Problem
 from cutset.solvers.one_stage import value_of
 from cutset.solvers.two_way.break_even import offload_grid
-from cutset.solvers.two_way.cut_table import Floats, all_cuts
+from cutset.solvers.two_way.cut_table import all_cuts
 from cutset.solvers.two_way.envelope import Envelope, additive_row, build_envelope
 from cutset.solvers.two_way.hull import lower_hull
 from cutset.solvers.two_way.min_cut import CutOracle
+from cutset.solvers.two_way.roles import Floats
 from cutset.solvers.two_way.search import search
 from cutset.solvers.two_way.two_stage import Pair
 from cutset.testing import graphs
@@ -75,6 +76,39 @@ def test_listing_and_oracle_find_the_same_hull() -> None:
         assert asked.values_s(prices).min() == pytest.approx(
             listed.values_s(prices).min(), rel=1e-9
         )
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=120, deadline=None)
+def test_asking_finds_all_that_listing_does(seed: int) -> None:
+    problem = random_problem(seed, max_devices=2)
+    try:
+        listed = build_envelope(problem)
+        asked = build_envelope(problem, max_cuts_per_block=1)
+    except (UnsupportedProblemError, InfeasibleError):
+        return
+    if not asked.exact:  # memory limits
+        return
+    rng = np.random.default_rng(seed)
+    for _ in range(30):
+        up, down = 10 ** rng.uniform(2, 11, 2)
+        latencies = 10 ** rng.uniform(-4, 0, 2) * rng.integers(0, 2, 2)
+        prices = Envelope.prices(
+            up,
+            down,
+            load=10 ** rng.uniform(-3, 3),
+            up_latency_s=latencies[0],
+            down_latency_s=latencies[1],
+        )
+        wanted = listed.values_s(prices).min()
+        assert asked.values_s(prices).min() == pytest.approx(wanted, rel=1e-9, abs=1e-15)
+
+
+def test_few_questions_leave_it_unproven() -> None:
+    problem = problem_of("layered", 40, 4)
+    few = build_envelope(problem, max_cuts_per_block=1, max_oracle_calls=20)
+    assert not few.exact
+    assert len(few.points) > 2
 
 
 @given(st.integers(0, 10**6))

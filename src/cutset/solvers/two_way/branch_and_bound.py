@@ -19,8 +19,8 @@ from scipy.optimize import linprog
 
 from cutset.graph import Graph
 from cutset.problem import Budget, Objective
-from cutset.solvers.two_way.cut_table import Floats, Members, moving
 from cutset.solvers.two_way.min_cut import CutOracle
+from cutset.solvers.two_way.roles import Floats, Members, moving
 from cutset.solvers.two_way.two_stage import Pair, Row, mix
 
 _ROUNDS = 24  # of cutting planes for a subproblem with several rows

@@ -20,8 +20,8 @@ from cutset.graph import Graph
 from cutset.plan import Plan
 from cutset.problem import BreakEven, Objective, Problem
 from cutset.solvers.one_stage import value_of
-from cutset.solvers.two_way.cut_table import Floats
 from cutset.solvers.two_way.envelope import Envelope, build_envelope, prices_of, with_plan
+from cutset.solvers.two_way.roles import Floats
 
 _BISECTIONS = 24
 _MARGIN = 1e-3  # relative: on both sides of a flip the verdict is looked at again

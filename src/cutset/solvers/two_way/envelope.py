@@ -9,6 +9,7 @@ is one matrix-vector product.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,31 +23,21 @@ from cutset.plan import Plan
 from cutset.problem import Problem
 from cutset.solvers.one_stage import value_of
 from cutset.solvers.two_way.branch_and_bound import row_value
-from cutset.solvers.two_way.cut_table import CutTable, Floats, Members, Role, all_cuts, moving
-from cutset.solvers.two_way.hull import lower_facets, lower_hull
+from cutset.solvers.two_way.cut_table import all_cuts
+from cutset.solvers.two_way.envelope_points import (
+    EnvelopePoint,
+    coordinates,
+    cut_point,
+    listed_points,
+    open_points,
+    single_points,
+    vectors_of,
+)
 from cutset.solvers.two_way.min_cut import CutOracle
+from cutset.solvers.two_way.roles import Floats, Members, moving
 from cutset.solvers.two_way.two_stage import Pair, Row, mix, two_stage_plan
 
-MAX_ORACLE_CALLS = 2_000
-
-
-@dataclass(frozen=True)
-class EnvelopePoint:
-    """One plan and its cost vector; seconds and bytes.
-
-    `first` and `second` are devices; where they are the same, it runs all. `first_part` names the
-    first part's operators by position.
-    """
-
-    first: str
-    second: str
-    first_part: tuple[int, ...]
-    fixed_s: float
-    up_bytes: float
-    down_bytes: float
-    server_s: float
-    up_used: bool
-    down_used: bool
+MAX_ORACLE_CALLS = 8_000
 
 
 @dataclass(frozen=True)
@@ -66,13 +57,7 @@ class Envelope:
     @cached_property
     def matrix(self) -> Floats:
         """A row for each point: fixed_s, 8·up, 8·down, server_s, up_used, down_used."""
-        return np.array(
-            [
-                (p.fixed_s, 8 * p.up_bytes, 8 * p.down_bytes, p.server_s, p.up_used, p.down_used)
-                for p in self.points
-            ],
-            dtype=np.float64,
-        )
+        return vectors_of(self.points) * (1, 8, 8, 1, 1, 1)
 
     @staticmethod
     def prices(
@@ -176,16 +161,15 @@ def build_envelope(
         )
     graph = problem.graph
     table = all_cuts(graph, max_cuts_per_block)
-    points = _singles(problem, device, server)
+    points = single_points(problem, device, server)
     exact = True
-    oracle = CutOracle(graph) if table.open_blocks else None
-    for first, second in ((device, server), (server, device)):
-        pair = Pair(problem, first, second)
-        rows = _coordinates(pair, device, server)
-        points += _listed(pair, table, rows)
-        for begin, end in table.open_blocks:
-            assert oracle is not None
-            found, complete = _inside(pair, oracle, rows, begin, end, max_oracle_calls)
+    pairs = [Pair(problem, *names) for names in ((device, server), (server, device))]
+    for pair in pairs:
+        points += listed_points(pair, table, coordinates(pair, device, server))
+    if table.open_blocks:
+        oracle = CutOracle(graph)
+        for pair, (begin, end) in itertools.product(pairs, table.open_blocks):
+            found, complete = open_points(pair, oracle, begin, end, points, max_oracle_calls)
             points += found
             exact &= complete
     if not points:
@@ -209,10 +193,10 @@ def with_plan(problem: Problem, envelope: Envelope, plan: Plan) -> Envelope:
     pair = Pair(problem, first.device, second.device)
     members = np.zeros(len(problem.graph.operators), dtype=np.bool_)
     members[[problem.graph.positions[name] for name in first.operators]] = True
-    rows = _coordinates(pair, envelope.device, envelope.server)
+    rows = coordinates(pair, envelope.device, envelope.server)
     vector = np.array([row.constant_s + row_value(pair, row, members) for row in rows])
     part = tuple(np.flatnonzero(members).tolist())
-    point = _point(pair, part, vector, _used(pair, members))
+    point = cut_point(pair, part, vector, _used(pair, members))
     longer = replace(envelope, points=(*envelope.points, point))
     excess = float(longer.values_s(prices_of(problem, envelope))[-1]) - value_of(problem, plan)
     point = replace(point, fixed_s=point.fixed_s - excess)
@@ -238,187 +222,7 @@ def prices_of(problem: Problem, envelope: Envelope) -> Floats:
 def additive_row(pair: Pair, device: str, server: str, prices: Floats) -> Row:
     """The additive cost of the pair's cuts at these prices, besides the links' latencies."""
     bits = (float(prices[0]), 8 * float(prices[1]), 8 * float(prices[2]), float(prices[3]))
-    return mix(zip(bits, _coordinates(pair, device, server), strict=True))
-
-
-def _coordinates(pair: Pair, device: str, server: str) -> tuple[Row, Row, Row, Row]:
-    """fixed seconds, bytes up, bytes down, server seconds: each linear in the cut."""
-    problem = pair.problem
-    fixed: dict[Role, float] = {}
-    wires: dict[str, dict[Role, float]] = {device: {}, server: {}}
-    for flow in pair.flows:
-        cost = problem.device(flow.source).send_s_per_byte or 0.0
-        cost += problem.device(flow.target).recv_s_per_byte or 0.0
-        for role, sign in flow.roles.items():
-            fixed[role] = fixed.get(role, 0.0) + sign * cost
-            wire = wires[flow.source]
-            wire[role] = wire.get(role, 0.0) + sign
-    overhead = sum(problem.device(name).stage_overhead_s or 0.0 for name in (device, server))
-    on_first = float(pair.first == device)
-    return (
-        Row(overhead, on_first, 1 - on_first, fixed),
-        Row(roles=wires[device]),
-        Row(roles=wires[server]),
-        Row(0.0, 1 - on_first, on_first),
-    )
-
-
-def _singles(problem: Problem, device: str, server: str) -> list[EnvelopePoint]:
-    """All on the device, and all on the server, where they fit."""
-    graph, cluster = problem.graph, problem.cluster
-    memory = graph.stage_memory_bytes + sum(op.memory_bytes for op in graph.operators)
-    made = [t for t in graph.outputs if t in graph.producers]
-    read = [t for t in graph.inputs if graph.consumers[t]]
-    found = []
-    for name in (device, server):
-        compute = math.fsum(problem.compute_s(name))
-        up = (read if name == server else []) + (
-            made if name == device and cluster.sink == server else []
-        )
-        down = made if name == server and cluster.sink == device else []
-        blocked = (up and cluster.link(device, server) is None) or (
-            down and cluster.link(server, device) is None
-        )
-        if math.isinf(compute) or blocked or memory > problem.device(name).memory_bytes:
-            continue
-        up_bytes = sum(graph.tensors[t].size_bytes for t in up)
-        down_bytes = sum(graph.tensors[t].size_bytes for t in down)
-        near, far = problem.device(device), problem.device(server)
-        fixed = (problem.device(name).stage_overhead_s or 0.0) + (
-            up_bytes * ((near.send_s_per_byte or 0.0) + (far.recv_s_per_byte or 0.0))
-            + down_bytes * ((far.send_s_per_byte or 0.0) + (near.recv_s_per_byte or 0.0))
-        )
-        local = name == device
-        found.append(
-            EnvelopePoint(
-                name,
-                name,
-                (),
-                fixed + (compute if local else 0.0),
-                up_bytes,
-                down_bytes,
-                0.0 if local else compute,
-                bool(up),
-                bool(down),
-            )
-        )
-    return found
-
-
-def _listed(pair: Pair, table: CutTable, rows: tuple[Row, ...]) -> list[EnvelopePoint]:
-    """The hull points among the listed cuts of one pair."""
-    if not table.rows:
-        return []
-    first, second = table.sum_first(pair.first_s), table.sum_second(pair.second_s)
-    usable = np.isfinite(first) & np.isfinite(second) & (pair.memory_short(table) == 0)
-    used = {}
-    device = pair.problem.cluster.source
-    for flow in pair.flows:
-        count = np.asarray(sum(table.count[role] * sign for role, sign in flow.roles.items()))
-        used[flow.source == device] = count > 0
-        if pair.link(flow.source, flow.target) is None:
-            usable &= count <= 0
-    up = used.get(True, np.zeros(table.rows, dtype=np.bool_))
-    down = used.get(False, np.zeros(table.rows, dtype=np.bool_))
-    alive = np.flatnonzero(usable)
-    if not len(alive):
-        return []
-    columns = []
-    for row in rows:
-        value = np.full(len(alive), row.constant_s)
-        value += row.first * first[alive] + row.second * second[alive]
-        for role, weight in row.roles.items():
-            value += weight * table.bytes_[role, alive]
-        columns.append(value)
-    points = np.stack(columns, axis=1)
-    kept: list[EnvelopePoint] = []
-    for flags in ((False, False), (False, True), (True, False), (True, True)):
-        group = np.flatnonzero((up[alive] == flags[0]) & (down[alive] == flags[1]))
-        if len(group):
-            for i in group[lower_hull(points[group])]:
-                part = table.first_part(int(alive[i]))
-                kept.append(_point(pair, part, points[i], flags))
-    return kept
-
-
-def _inside(
-    pair: Pair, oracle: CutOracle, rows: tuple[Row, ...], begin: int, end: int, max_calls: int
-) -> tuple[list[EnvelopePoint], bool]:
-    """Hull points inside a block that cannot be listed, by asking a min-cut oracle.
-
-    The oracle is asked at the prices of each facet of the hull known so far; when no answer is
-    cheaper than its facet, the hull is complete. With memory limits the oracle's answers may not
-    fit, and then the hull is not proven.
-    """
-    count = len(pair.problem.graph.operators)
-    infinite_first, infinite_second = np.isinf(pair.first_s), np.isinf(pair.second_s)
-    fixed_first, fixed_second = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-    fixed_first[:begin], fixed_second[end:] = True, True
-    memory = np.array([float(op.memory_bytes) for op in pair.problem.graph.operators])
-    least, most = pair.memory_left()
-    forbidden = frozenset(
-        role
-        for flow in pair.flows
-        if pair.link(flow.source, flow.target) is None
-        for role in flow.roles
-    )
-    found: dict[bytes, tuple[Members, Floats, bool]] = {}
-
-    def ask(prices: Floats) -> None:
-        """Remember the oracle's answer at these prices."""
-        row = mix(zip(prices.tolist(), rows, strict=True))
-        first = np.where(infinite_first, 0.0, pair.first_s) * row.first
-        second = np.where(infinite_second, 0.0, pair.second_s) * row.second
-        cut = oracle.minimise(
-            np.where(infinite_first | fixed_second, np.inf, first),
-            np.where(infinite_second | fixed_first, np.inf, second),
-            row.roles,
-            forbidden=forbidden,
-        )
-        if cut is None:
-            return
-        members = cut.first_part
-        key = np.packbits(members).tobytes()
-        if key not in found:
-            point = np.array([r.constant_s + row_value(pair, r, members) for r in rows])
-            whole = bool(members.all() or not members.any())
-            fits = not whole and least <= float(memory[members].sum()) <= most
-            found[key] = (members, point, fits)
-
-    scale = np.array([_size(row, pair) for row in rows])
-    prices = (np.eye(len(rows)) + 1e-4) / scale
-    calls, known, complete = 0, -1, False
-    while calls + len(prices) <= max_calls:
-        for price in prices:
-            ask(price)
-        calls += len(prices)
-        if len(found) == known or not found:  # no facet hides a cheaper cut
-            complete = True
-            break
-        known = len(found)
-        prices = lower_facets(np.stack([point for _, point, _ in found.values()]))
-    tight = any(not fits and 0 < members.sum() < count for members, _, fits in found.values())
-    kept = []
-    for members, point, fits in found.values():
-        if fits:
-            part = tuple(np.flatnonzero(members).tolist())
-            kept.append(_point(pair, part, point, _used(pair, members)))
-    return kept, complete and not tight
-
-
-def _point(
-    pair: Pair, part: tuple[int, ...], vector: Floats, used: tuple[bool, bool]
-) -> EnvelopePoint:
-    fixed, up, down, server = (float(x) for x in vector)
-    return EnvelopePoint(pair.first, pair.second, part, fixed, up, down, server, *used)
-
-
-def _size(row: Row, pair: Pair) -> float:
-    """What a row may at most amount to: its scale."""
-    first = pair.first_s[np.isfinite(pair.first_s)].sum() * row.first
-    second = pair.second_s[np.isfinite(pair.second_s)].sum() * row.second
-    tensors = sum(t.size_bytes for t in pair.problem.graph.tensors.values())
-    return float(first + second + tensors * max(row.roles.values(), default=0.0)) or 1.0
+    return mix(zip(bits, coordinates(pair, device, server), strict=True))
 
 
 def _used(pair: Pair, members: Members) -> tuple[bool, bool]:
@@ -434,10 +238,7 @@ def _used(pair: Pair, members: Members) -> tuple[bool, bool]:
 
 def _prune(points: list[EnvelopePoint]) -> list[EnvelopePoint]:
     """Drop points that another point beats or equals in all six coordinates; keep the order."""
-    vectors = np.array(
-        [(p.fixed_s, p.up_bytes, p.down_bytes, p.server_s, p.up_used, p.down_used) for p in points],
-        dtype=np.float64,
-    )
+    vectors = vectors_of(points)
     kept: list[EnvelopePoint] = []
     for i, point in enumerate(points):
         no_worse = (vectors <= vectors[i]).all(axis=1)

@@ -11,52 +11,51 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError
 
-from cutset.solvers.two_way.cut_table import Floats
+from cutset.solvers.two_way.roles import Floats
 
 _FAR = 1e3  # where the helper points stand that make all other facets look upward
-_PIVOTS = 64  # prices of the quick filter
-_SMALL = 24  # up to here, dominance alone
 
 
 def lower_hull(points: Floats) -> NDArray[np.int64]:
     """Rows of `points` (one a row) that may be the cheapest for some prices; ascending."""
+    scaled, _ = _scaled(points)
+    dimensions = scaled.shape[1]
+    if dimensions < 2:
+        return np.argmin(scaled, axis=0) if dimensions else np.arange(len(points))[:1]
+    hull = _hull(scaled) if len(points) > 2 else None
     rows = np.arange(len(points))
-    if len(points) > 1:
-        rows = rows[_distinct(points)]
-        rows = rows[_after_pivots(points[rows])]
-        rows = rows[_undominated(points[rows])]
-    scaled, _ = _scaled(points[rows])
-    if scaled.shape[1] < 2 or len(rows) < 3:
-        return rows
-    hull = _hull(scaled)
-    if hull is None:
-        return rows
-    return np.asarray(rows[np.sort(hull.vertices[hull.vertices < len(rows)])])
+    if hull is not None:
+        rows = np.sort(hull.vertices[hull.vertices < len(points)]).astype(np.int64)
+    rows = rows[_distinct(points[rows])]
+    return np.asarray(rows[_undominated(points[rows])])
 
 
-def lower_facets(points: Floats) -> Floats:
-    """Prices (rows, each summing to 1) at which several points tie for the cheapest.
+def lower_facets(points: Floats) -> list[tuple[Floats, frozenset[int]]] | None:
+    """Prices (each summing to 1) at which points tie for the cheapest, and which points these are.
 
-    Together with one price for each single coordinate they are where a missing point would show.
+    Among them, -1-c stands for all that is dear in coordinate c: its price is 0. With the cheapest
+    points of each single coordinate known, facets are where a missing point would show. There are
+    none where one coordinate varies at most, and None stands for a hull that cannot be computed.
     """
     scaled, scale = _scaled(points)
     varying = np.flatnonzero(scale > 0)
-    if len(varying) == 0:
-        return np.zeros((0, points.shape[1]))
-    found = [np.eye(len(varying))]
-    if len(varying) == 1:
-        prices = np.ones((1, 1))
-    else:
-        hull = _hull(scaled)
-        if hull is not None:
-            normals = -hull.equations[:, :-1]
-            # Facets at the helper points lean outward by about 1/_FAR: they stand for prices of 0.
-            lean = -4 / _FAR * normals.max(axis=1, initial=0.0, keepdims=True)
-            found.append(normals[(normals >= lean).all(axis=1) & (normals > 0).any(axis=1)])
-        prices = np.maximum(np.concatenate(found), 0.0)
-    full = np.zeros((len(prices), points.shape[1]))
-    full[:, varying] = prices / scale[varying]
-    return np.asarray(full / full.sum(axis=1, keepdims=True))
+    if len(varying) < 2:
+        return []
+    hull = _hull(scaled)
+    if hull is None:
+        return None
+    normals = -hull.equations[:, :-1]
+    # Facets at the helper points lean outward by about 1/_FAR: they stand for prices of 0.
+    lean = -4 / _FAR * normals.max(axis=1, initial=0.0, keepdims=True)
+    low = np.flatnonzero((normals >= lean).all(axis=1) & (normals > 0).any(axis=1))
+    prices = np.zeros((len(low), points.shape[1]))
+    prices[:, varying] = np.maximum(normals[low], 0.0) / scale[varying]
+    prices /= prices.sum(axis=1, keepdims=True)
+    names = np.concatenate((np.arange(len(points)), -1 - varying))
+    return [
+        (price, frozenset(ends))
+        for price, ends in zip(prices, names[hull.simplices[low]].tolist(), strict=True)
+    ]
 
 
 def _scaled(points: Floats) -> tuple[Floats, Floats]:
@@ -79,22 +78,6 @@ def _hull(scaled: Floats) -> ConvexHull | None:
 def _distinct(points: Floats) -> NDArray[np.int64]:
     _, first = np.unique(points, axis=0, return_index=True)
     return np.sort(first)
-
-
-def _after_pivots(points: Floats) -> NDArray[np.int64]:
-    """Drop what the cheapest points of some fixed prices dominate."""
-    scaled, _ = _scaled(points)
-    count, dimensions = scaled.shape
-    if count <= _SMALL or dimensions == 0:
-        return np.arange(count)
-    random = np.random.default_rng(0)
-    prices = random.dirichlet(np.full(dimensions, 0.6), _PIVOTS)
-    keep = np.ones(count, dtype=np.bool_)
-    for pivot in np.unique(np.argmin(prices @ scaled.T, axis=1)):  # along memory: far faster
-        worse = (scaled >= scaled[pivot]).all(axis=1)
-        worse[pivot] = False
-        keep &= ~worse
-    return np.flatnonzero(keep)
 
 
 def _undominated(points: Floats) -> NDArray[np.int64]:

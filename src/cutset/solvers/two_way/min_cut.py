@@ -18,7 +18,7 @@ from ortools.graph.python import max_flow
 
 from cutset.errors import PlanningError
 from cutset.graph import Graph
-from cutset.solvers.two_way.cut_table import Floats, Role
+from cutset.solvers.two_way.roles import Floats, Role
 
 _ABOVE = 1 + 1e-9
 _FLOW_BITS = 61  # the sum of all capacities stays below 2 to this power
@@ -33,36 +33,45 @@ class Cut:
 
 
 class CutOracle:
-    """Finds cheapest cuts of one graph; the network of arcs is built once."""
+    """Finds cheapest cuts of one graph; the network of arcs is built once.
+
+    Its arcs: operators to the target (they run in the first part), the source to operators (in the
+    second), tensors by `role` and `size` bytes (CUT_OUTPUT too if `output`), and `forced_arcs` of
+    infinite capacity. `joints` are the auxiliary vertices: which one, whether the first of its
+    readers decides or the last, and the readers.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self.count = len(graph.operators)
-        self._source, self._target = self.count, self.count + 1
+        self.source, self.target = self.count, self.count + 1
         vertices = self.count + 2
         priced: list[tuple[int, int, Role, int, bool]] = []
         fixed: list[tuple[int, int]] = []
+        joints: list[tuple[int, bool, tuple[int, ...]]] = []
         outputs = set(graph.outputs)
         for name, tensor in graph.tensors.items():
             readers = graph.consumers[name]
             producer = graph.producers.get(name)
             size, is_output = tensor.size_bytes, name in outputs
             if producer is not None and is_output:
-                priced.append((producer, self._target, Role.OUT_FIRST, size, False))
-                priced.append((self._source, producer, Role.OUT_SECOND, size, False))
+                priced.append((producer, self.target, Role.OUT_FIRST, size, False))
+                priced.append((self.source, producer, Role.OUT_SECOND, size, False))
             if not readers:
                 continue
             reader = readers[0]
             if len(readers) > 1:  # second part if any reader is
                 reader, vertices = vertices, vertices + 1
                 fixed += [(reader, q) for q in readers]
+                joints.append((reader, False, readers))
             if producer is not None:
                 priced.append((producer, reader, Role.CUT, size, is_output))
                 continue
-            priced.append((self._source, reader, Role.IN_SECOND, size, False))
+            priced.append((self.source, reader, Role.IN_SECOND, size, False))
             if len(readers) > 1:  # first part if any reader is
                 reader, vertices = vertices, vertices + 1
                 fixed += [(q, reader) for q in readers]
-            priced.append((reader, self._target, Role.IN_FIRST, size, False))
+                joints.append((reader, True, readers))
+            priced.append((reader, self.target, Role.IN_FIRST, size, False))
         fixed += [(j, i) for j, before in enumerate(graph.predecessors) for i in before]
         together: dict[str, int] = {}
         for i, op in enumerate(graph.operators):
@@ -71,14 +80,15 @@ class CutOracle:
                 if i != j:
                     fixed += [(i, j), (j, i)]
         table = np.array(priced, dtype=np.int64).reshape(-1, 5)
-        self._role, self._size, self._output = table[:, 2], table[:, 3], table[:, 4] > 0
+        self.role, self.size, self.output = table[:, 2], table[:, 3], table[:, 4] > 0
         forced = np.array(fixed, dtype=np.int64).reshape(-1, 2)
         own = np.arange(self.count)
-        to = np.full(self.count, self._target)
-        at = np.full(self.count, self._source)
-        self._tails = np.concatenate((own, at, table[:, 0], forced[:, 0])).astype(np.int32)
-        self._heads = np.concatenate((to, own, table[:, 1], forced[:, 1])).astype(np.int32)
-        self._forced_arcs = len(forced)
+        to = np.full(self.count, self.target)
+        at = np.full(self.count, self.source)
+        self.tails = np.concatenate((own, at, table[:, 0], forced[:, 0])).astype(np.int32)
+        self.heads = np.concatenate((to, own, table[:, 1], forced[:, 1])).astype(np.int32)
+        self.forced_arcs = len(forced)
+        self.vertices, self.joints = vertices, joints
 
     def minimise(
         self,
@@ -97,10 +107,10 @@ class CutOracle:
         """
         weights = np.array([per_byte.get(role, 0.0) for role in Role])
         with np.errstate(invalid="ignore"):  # what has no link is banned below
-            each = weights[self._role] + np.where(self._output, weights[Role.CUT_OUTPUT], 0.0)
-            moved = np.where(self._size > 0, each * self._size, 0.0)
+            each = weights[self.role] + np.where(self.output, weights[Role.CUT_OUTPUT], 0.0)
+            moved = np.where(self.size > 0, each * self.size, 0.0)
         if forbidden:
-            banned = np.isin(self._role, [int(role) for role in forbidden])
+            banned = np.isin(self.role, [int(role) for role in forbidden])
             moved = np.where(banned, np.inf, moved)
         costs = np.concatenate((first_cost, second_cost, np.maximum(moved, 0.0)))
         # Nothing dearer than a cut that is known needs telling apart from infinity, and the lower
@@ -110,7 +120,7 @@ class CutOracle:
             empty = second_cost.sum() + self._sum(moved, Role.IN_SECOND, Role.OUT_SECOND)
         finite = costs[np.isfinite(costs)]
         most = min(float(finite.sum()), ceiling, float(whole) * _ABOVE, float(empty) * _ABOVE)
-        arcs = len(costs) + self._forced_arcs
+        arcs = len(costs) + self.forced_arcs
         endless = 2 ** (_FLOW_BITS - max(arcs, 1).bit_length())
         scale = (endless - 1) / 2 / most if most > 0 else 1.0
         if not math.isfinite(scale):
@@ -119,8 +129,8 @@ class CutOracle:
         affordable = costs <= most
         capacity[: len(costs)][affordable] = np.floor(costs[affordable] * scale).astype(np.int64)
         flow = max_flow.SimpleMaxFlow()
-        flow.add_arcs_with_capacity(self._tails, self._heads, capacity)
-        status = flow.solve(self._source, self._target)
+        flow.add_arcs_with_capacity(self.tails, self.heads, capacity)
+        status = flow.solve(self.source, self.target)
         if status != flow.OPTIMAL:
             raise PlanningError(f"the maximum flow solver failed with status {status}")
         if flow.optimal_flow() >= endless:
@@ -131,4 +141,4 @@ class CutOracle:
         return Cut(flow.optimal_flow() / scale, first_part)
 
     def _sum(self, moved: Floats, *roles: Role) -> float:
-        return float(moved[np.isin(self._role, [int(role) for role in roles])].sum())
+        return float(moved[np.isin(self.role, [int(role) for role in roles])].sum())

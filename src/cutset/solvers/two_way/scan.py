@@ -9,8 +9,9 @@ import numpy as np
 from cutset.plan import Plan
 from cutset.problem import Problem, Proposal
 from cutset.solvers.one_stage import best_single, none_found, value_of
-from cutset.solvers.two_way.cut_table import CutTable, Floats, Role
+from cutset.solvers.two_way.cut_table import CutTable
 from cutset.solvers.two_way.min_cut import CutOracle
+from cutset.solvers.two_way.roles import Floats, Role
 from cutset.solvers.two_way.search import pairs
 from cutset.solvers.two_way.two_stage import Pair
 

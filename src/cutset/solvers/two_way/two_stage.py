@@ -20,7 +20,8 @@ from cutset.cluster import Device, Link
 from cutset.graph import Graph
 from cutset.plan import Plan, Stage
 from cutset.problem import Objective, Problem
-from cutset.solvers.two_way.cut_table import CutTable, Floats, Role
+from cutset.solvers.two_way.cut_table import CutTable
+from cutset.solvers.two_way.roles import Floats, Role
 
 # Above this send cost, tensors become ready in the order of their sizes also in floating point.
 _ORDERED_SEND_S_PER_BYTE = 1e-12

@@ -1,8 +1,10 @@
 """solve(): golden plans, certification, verdicts, break-evens, limits; and what must not matter."""
 
 import math
+import re
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -352,14 +354,47 @@ def test_compiling_is_said_and_only_then() -> None:
     import numba  # noqa: F401  # so that solve() can listen from the start
 
     said: list[str] = []
-    solve(toy(), Compiles(), note=said.append)
+
+    def note(text: str) -> None:
+        if not text.startswith("planning for"):  # compiling may take seconds
+            said.append(text)
+
+    solve(toy(), Compiles(), note=note)
     assert said == [COMPILING, PLANNING]
     ready = kernel()
     ready(1)  # type: ignore[operator]
-    solve(toy(), Compiles(ready), note=said.append)
+    solve(toy(), Compiles(ready), note=note)
     assert said == [COMPILING, PLANNING]
     kernel()(1)  # type: ignore[operator]
     assert len(said) == 2  # nobody listens any more
+
+
+def test_what_is_known_so_far_is_said_while_planning_lasts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard = threading.Event()
+    said: list[str] = []
+
+    @dataclass(frozen=True)
+    class Slow:
+        info: ClassVar[StrategyInfo] = StrategyInfo(frozenset(Objective), "", "none")
+
+        def __call__(self, problem: Problem, budget: Budget) -> Proposal:
+            plan = single_stage(problem, "pi")
+            heard.wait(60)  # for what is said before there is a plan
+            budget.report(plan, 0.5 * value_of(problem, plan), FULL)
+            while len(said) < 3 and not budget.exhausted():
+                heard.wait(0.01)
+            return Proposal(plan)
+
+    def note(text: str) -> None:
+        said.append(text)
+        heard.set()
+
+    monkeypatch.setattr("cutset.planner._SAID_S", 0.0)
+    solve(toy(), Slow(), note=note)
+    assert said[0].endswith("no plan yet")
+    assert re.search(r"planning for \d+ s: \S+ m?s, at least \\S+ m?s$", said[-1])
 
 
 def test_auto_has_a_plan_before_anything_is_compiled() -> None:

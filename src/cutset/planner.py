@@ -12,6 +12,7 @@ from numbers import Real
 from cutset import strategies
 from cutset.errors import CutsetError, InputError, InvalidFileError, PlanningError, raised
 from cutset.estimate import estimate
+from cutset.explanation import value_in_words
 from cutset.plan import Plan, check_plan
 from cutset.problem import (
     BreakEven,
@@ -29,11 +30,13 @@ from cutset.solvers.one_stage import best_single, value_of
 from cutset.solvers.scopes import FULL
 from cutset.solvers.ties import ties
 from cutset.solvers.two_way.break_even import break_evens
+from cutset.units import format_time
 
 TOLERANCE = 1e-9  # relative: value and bound closer than this are equal
 _ROUNDING = 1e-12  # relative: sums in another order
 _GRACE = 0.03  # of the time limit: for a strategy to notice that it is over
 _POLL_S = 0.1
+_SAID_S = 1.0
 _BUG = "this is a bug in the strategy: report it to its author"
 
 
@@ -52,7 +55,7 @@ def solve(
     limit or Ctrl-C ends it, the best plan that it reported counts. Scores are the evaluator's, the
     same for every strategy; memory limits are enforced here too. Without `explain`, and where time
     is over, there are no break-evens. `note` is told when kernels are compiled, and when planning
-    goes on, in the thread that plans.
+    goes on, in the thread that plans; and while planning lasts, in this one, what is known so far.
 
     Raises InfeasibleError, UnsupportedProblemError, UsageError for an unknown strategy, and
     PlanningError that names the strategy where it fails, or returns an invalid plan or a wrong
@@ -133,10 +136,14 @@ def _propose(
     thread = threading.Thread(target=work, name=f"cutset-{name}", daemon=True)
     notes = CompileNotes(note)
     notes.watch()
+    said_s = time.perf_counter()
     thread.start()
     try:
         while thread.is_alive() and budget.remaining_s() > -_GRACE * budget.time_limit_s:
             notes.watch()
+            if time.perf_counter() - said_s >= _SAID_S and not notes.depth:
+                said_s = time.perf_counter()
+                note(_standing(problem, budget))
             thread.join(_POLL_S if math.isinf(budget.time_limit_s) else _POLL_S / 20)
         if outcome:
             return _proposed(outcome[0], name, strategies.file_of(strategy)), True
@@ -157,6 +164,18 @@ def _propose(
             remedy="give it more time, or the devices more memory",
         )
     return Proposal(single), False
+
+
+def _standing(problem: Problem, budget: Budget) -> str:
+    """What is known while planning goes on."""
+    elapsed = f"planning for {time.perf_counter() - budget.started_s:.0f} s"
+    best = budget.best
+    if best is None or not math.isfinite(budget.best_s):
+        return f"{elapsed}, no plan yet"
+    value = value_in_words(problem.objective, budget.best_s)
+    bound_s = max(best.bound_s, best.full_bound_s)
+    least = f", at least {format_time(bound_s)}" if bound_s > 0 else ""
+    return f"{elapsed}: {value}{least}"
 
 
 def _proposed(outcome: object, name: str, file: str | None) -> Proposal:

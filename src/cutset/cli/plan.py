@@ -49,7 +49,13 @@ def plan(
             loaded, cluster, profile, Objective(objective.value), note, insecure, lab
         )
         with targets.naming_files(loaded, target, cluster, strategy):
-            solution = solve(problem, chosen, time_limit_s=time_limit, seed=seed, note=note)
+            solution = solve(
+                problem,
+                chosen,
+                time_limit_s=time_limit,
+                seed=seed,
+                note=lambda text: note(f"{text} (Ctrl-C: enough)"),
+            )
         others = alternatives(problem)
     if out is not None:
         write_plan(out, solution, problem.graph, problem.cluster)

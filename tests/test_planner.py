@@ -394,7 +394,7 @@ def test_what_is_known_so_far_is_said_while_planning_lasts(
     monkeypatch.setattr("cutset.planner._SAID_S", 0.0)
     solve(toy(), Slow(), note=note)
     assert said[0].endswith("no plan yet")
-    assert re.search(r"planning for \d+ s: \S+ m?s, at least \\S+ m?s$", said[-1])
+    assert re.search(r"planning for \d+ s: \S+ m?s, at least \S+ m?s$", said[-1])
 
 
 def test_auto_has_a_plan_before_anything_is_compiled() -> None:

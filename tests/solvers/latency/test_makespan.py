@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -18,7 +20,10 @@ from cutset.planner import TOLERANCE, solve
 from cutset.problem import Budget, Objective, Problem
 from cutset.solvers import scopes
 from cutset.solvers.all_plans import untiled_plans
+from cutset.solvers.arrays import cluster_arrays
 from cutset.solvers.latency import latency_blocks as blocks_module
+from cutset.solvers.latency.block_search import BlockSearch
+from cutset.solvers.latency.exchange import renamings
 from cutset.solvers.latency.latency_blocks import latency_blocks
 from cutset.solvers.latency.makespan import makespan
 from cutset.solvers.search import value_of
@@ -224,6 +229,47 @@ def exchangeable(seed: int) -> Problem:
 def test_bounds_hold_for_devices_that_are_exchanged(seed: int) -> None:
     problem = exchangeable(seed)
     check(problem, least_s(problem))
+
+
+@pytest.mark.parametrize("seed", [37, 127])
+def test_names_by_which_devices_are_exchanged_close_a_cell(seed: int) -> None:
+    """Of two devices alike, that one runs a branch by whose name its input comes in time."""
+    problem = exchangeable(seed)
+    cluster = cluster_arrays(problem)
+    until = np.where(np.arange(4) == cluster.source, 0.0, np.inf)
+    for block in latency_blocks(problem.graph):
+        seconds = np.zeros((block.count, 4))
+        real = block.real > 0
+        seconds[real] = cluster.compute_s.T[np.array(block.positions)[real]]
+        if block.last:
+            seconds[-1] = np.where(np.arange(4) == cluster.sink, 0.0, np.inf)
+        search = BlockSearch(block, cluster, seconds)
+        for d, e in zip(*np.nonzero(np.isfinite(search.low)), strict=True):
+            search.solve(int(d), int(e), math.inf, Budget(), 10_000)
+            assert search.solved(int(d), int(e))
+        until = (until[:, None] + search.high).min(axis=0)
+    assert until[cluster.sink] == pytest.approx(least_s(problem), rel=1e-9)
+
+
+def test_names_are_exchanged_in_every_order_that_they_can_take() -> None:
+    """Devices 0, 2 and 4 are alike; 1 and 3 are themselves. All orders of any three of them."""
+    rank, alone = np.arange(5), np.arange(5)
+    alike = np.array([0, 1, 0, 3, 0])
+    for used in itertools.combinations(range(5), 3):
+        together = np.zeros((5, 5), dtype=np.bool_)
+        together[np.ix_(used, used)] = True
+        np.fill_diagonal(together, False)
+        found = renamings((alone, alike), rank, used, together)
+        assert found is not None
+        assert found[0].tolist() == list(range(5))
+        orders = {tuple(np.argsort([to[i] for i in used])) for to in found}
+        assert len(orders) == len(found)
+        possible = {
+            tuple(np.argsort(to))
+            for to in itertools.permutations(range(5), 3)
+            if all(alike[i] == alike[y] for i, y in zip(used, to, strict=True))
+        }
+        assert orders == possible
 
 
 @pytest.mark.parametrize("bandwidth_bps", [1e5, 8e6, 1e9])

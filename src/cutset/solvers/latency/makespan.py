@@ -45,6 +45,7 @@ from cutset.solvers.search import fitting_plan, no_plan, single_stage, value_of
 
 _ROUNDING = 1e-12  # relative: a plan of the same value is not better
 _CLOSED = 1e-10  # relative: bounds are sums in another order than the evaluator's
+_NEAR = 0.01  # of a gap that a better plan would hardly make easier to close
 _FIRST_NODES, _MORE = 8_000, 16  # of the search of a cell; how many times as many if it stays open
 
 
@@ -115,6 +116,8 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
         early = large or _short_of_memory(problem)
         if early:  # the search may not end, and needs a good plan to be short
             _improve(run, min(_FIRST_NODES, max_nodes))
+            if run.bound_s >= run.value_s * (1 - _NEAR):
+                _improve(run, min(_FIRST_NODES * _MORE, max_nodes))
             _offer_more(run, begun, known)
         _improve(run, max_nodes)
         if not early:

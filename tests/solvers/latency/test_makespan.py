@@ -22,6 +22,7 @@ from cutset.solvers import scopes
 from cutset.solvers.all_plans import untiled_plans
 from cutset.solvers.arrays import cluster_arrays
 from cutset.solvers.latency import latency_blocks as blocks_module
+from cutset.solvers.latency import makespan as makespan_module
 from cutset.solvers.latency.block_search import BlockSearch
 from cutset.solvers.latency.exchange import renamings
 from cutset.solvers.latency.latency_blocks import latency_blocks
@@ -123,6 +124,30 @@ def test_a_mask_hides_no_articulation() -> None:
     assert solution.gap <= 0.1
     assert solution.bound_s <= solution.value_s
     assert {n for stage in solution.plan.stages for n in stage.operators} == set(graph.positions)
+
+
+def test_what_is_made_of_a_mask_may_stay_on_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside all else: sent for what is made of it elsewhere, the mask would delay what matters."""
+    for other in ("improving_plans", "starts", "chain_plans"):  # plans of other methods
+        monkeypatch.setattr(makespan_module, other, lambda *_, **__: iter(()))
+    graph = masked(6)
+    first = Operator("first", "Any", ("x",), ("tfirst",))
+    operators = [
+        replace(op, inputs=("tfirst", "tmask")) if op.name == "0" else op for op in graph.operators
+    ]
+    tensors = {**graph.tensors, "tfirst": Tensor("tfirst", 20_000)}
+    graph = Graph("masked", (first, *operators), tensors, graph.inputs, graph.outputs)
+    problem = helpers(graph, 1, bandwidth_bps=8e6)
+    slow = replace(problem.cluster.devices[0], kind="slow")
+    cluster = replace(problem.cluster, devices=(slow, *problem.cluster.devices[1:]))
+    seconds = {op.name: 0.1 for op in graph.operators} | {"mask": 0.001, "late": 0.001}
+    cost = TableCost({"k": {op.name: 0.01 for op in graph.operators}, "slow": seconds})
+    solution = solve(Problem(graph, cluster, cost), "makespan")
+    # x goes to the other device in 20 ms, where all else runs, and the result comes back in 20
+    assert solution.value_s == pytest.approx(0.02 + 0.01 * (len(graph.operators) - 2) + 0.02)
+    assert solution.proof == "optimal"
+    placed = {name: stage.device for stage in solution.plan.stages for name in stage.operators}
+    assert placed["mask"] == placed["late"] == "main"
 
 
 def diamond(branches: int, seconds: float = 0.010, size: int = 1000) -> Graph:

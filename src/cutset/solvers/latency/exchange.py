@@ -1,6 +1,10 @@
 """Devices that are alike: exchanging them in a schedule of a block changes next to nothing.
 
-What it may change is the order of names, which decides between transfers of one tensor.
+What it may change is the order of names, which decides between transfers of one tensor. So a search
+that tries one of several assignments that exchanges lead to must bound all: it leaves the order of
+two devices open where an exchange can reverse it (`loose_order`), and of a whole assignment tries
+every order that its devices can have by exchanges (`named`). A plan left out is an exchange of one
+that was tried, with that one's times under one of these orders.
 """
 
 from __future__ import annotations

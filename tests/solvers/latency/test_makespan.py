@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -18,7 +20,11 @@ from cutset.planner import TOLERANCE, solve
 from cutset.problem import Budget, Objective, Problem
 from cutset.solvers import scopes
 from cutset.solvers.all_plans import untiled_plans
+from cutset.solvers.arrays import cluster_arrays
 from cutset.solvers.latency import latency_blocks as blocks_module
+from cutset.solvers.latency import makespan as makespan_module
+from cutset.solvers.latency.block_search import BlockSearch
+from cutset.solvers.latency.exchange import renamings
 from cutset.solvers.latency.latency_blocks import latency_blocks
 from cutset.solvers.latency.makespan import makespan
 from cutset.solvers.one_stage import value_of
@@ -118,6 +124,30 @@ def test_a_mask_hides_no_articulation() -> None:
     assert solution.gap <= 0.1
     assert solution.bound_s <= solution.value_s
     assert {n for stage in solution.plan.stages for n in stage.operators} == set(graph.positions)
+
+
+def test_what_is_made_of_a_mask_may_stay_on_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside all else: sent for what is made of it elsewhere, the mask would delay what matters."""
+    for other in ("improving_plans", "starts", "chain_plans"):  # plans of other methods
+        monkeypatch.setattr(makespan_module, other, lambda *_, **__: iter(()))
+    graph = masked(6)
+    first = Operator("first", "Any", ("x",), ("tfirst",))
+    operators = [
+        replace(op, inputs=("tfirst", "tmask")) if op.name == "0" else op for op in graph.operators
+    ]
+    tensors = {**graph.tensors, "tfirst": Tensor("tfirst", 20_000)}
+    graph = Graph("masked", (first, *operators), tensors, graph.inputs, graph.outputs)
+    problem = helpers(graph, 1, bandwidth_bps=8e6)
+    slow = replace(problem.cluster.devices[0], kind="slow")
+    cluster = replace(problem.cluster, devices=(slow, *problem.cluster.devices[1:]))
+    seconds = {op.name: 0.1 for op in graph.operators} | {"mask": 0.001, "late": 0.001}
+    cost = TableCost({"k": {op.name: 0.01 for op in graph.operators}, "slow": seconds})
+    solution = solve(Problem(graph, cluster, cost), "makespan")
+    # x goes to the other device in 20 ms, where all else runs, and the result comes back in 20
+    assert solution.value_s == pytest.approx(0.02 + 0.01 * (len(graph.operators) - 2) + 0.02)
+    assert solution.proof == "optimal"
+    placed = {name: stage.device for stage in solution.plan.stages for name in stage.operators}
+    assert placed["mask"] == placed["late"] == "main"
 
 
 def diamond(branches: int, seconds: float = 0.010, size: int = 1000) -> Graph:
@@ -224,6 +254,47 @@ def exchangeable(seed: int) -> Problem:
 def test_bounds_hold_for_devices_that_are_exchanged(seed: int) -> None:
     problem = exchangeable(seed)
     check(problem, least_s(problem))
+
+
+@pytest.mark.parametrize("seed", [37, 127])
+def test_names_by_which_devices_are_exchanged_close_a_cell(seed: int) -> None:
+    """Of two devices alike, that one runs a branch by whose name its input comes in time."""
+    problem = exchangeable(seed)
+    cluster = cluster_arrays(problem)
+    until = np.where(np.arange(4) == cluster.source, 0.0, np.inf)
+    for block in latency_blocks(problem.graph):
+        seconds = np.zeros((block.count, 4))
+        real = block.real > 0
+        seconds[real] = cluster.compute_s.T[np.array(block.positions)[real]]
+        if block.last:
+            seconds[-1] = np.where(np.arange(4) == cluster.sink, 0.0, np.inf)
+        search = BlockSearch(block, cluster, seconds)
+        for d, e in zip(*np.nonzero(np.isfinite(search.low)), strict=True):
+            search.solve(int(d), int(e), math.inf, Budget(), 10_000)
+            assert search.solved(int(d), int(e))
+        until = (until[:, None] + search.high).min(axis=0)
+    assert until[cluster.sink] == pytest.approx(least_s(problem), rel=1e-9)
+
+
+def test_names_are_exchanged_in_every_order_that_they_can_take() -> None:
+    """Devices 0, 2 and 4 are alike; 1 and 3 are themselves. All orders of any three of them."""
+    rank, alone = np.arange(5), np.arange(5)
+    alike = np.array([0, 1, 0, 3, 0])
+    for used in itertools.combinations(range(5), 3):
+        together = np.zeros((5, 5), dtype=np.bool_)
+        together[np.ix_(used, used)] = True
+        np.fill_diagonal(together, False)
+        found = renamings((alone, alike), rank, used, together)
+        assert found is not None
+        assert found[0].tolist() == list(range(5))
+        orders = {tuple(np.argsort([to[i] for i in used])) for to in found}
+        assert len(orders) == len(found)
+        possible = {
+            tuple(np.argsort(to))
+            for to in itertools.permutations(range(5), 3)
+            if all(alike[i] == alike[y] for i, y in zip(used, to, strict=True))
+        }
+        assert orders == possible
 
 
 @pytest.mark.parametrize("bandwidth_bps", [1e5, 8e6, 1e9])

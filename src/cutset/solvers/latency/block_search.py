@@ -14,9 +14,9 @@ import numpy as np
 from cutset.problem import Budget
 from cutset.solvers.arrays import ClusterArrays, Floats, Ints
 from cutset.solvers.latency.block_arrays import Known, Net, Shape
-from cutset.solvers.latency.exchange import alike_classes, loose_order
+from cutset.solvers.latency.exchange import alike_classes, loose_order, merged, named
 from cutset.solvers.latency.latency_blocks import Block, ranks
-from cutset.solvers.latency.staging import staged
+from cutset.solvers.latency.staging import LOOK, staged_as_named
 
 _BELOW = 1 - 1e-12  # a schedule of the same value is no better, whatever the order of its sums
 _PIECE = 2_000  # nodes between two looks at the clock, in blocks of one operator
@@ -25,7 +25,7 @@ _PIECE = 2_000  # nodes between two looks at the clock, in blocks of one operato
 SEARCHED = 400
 
 
-_GLANCE, _LOOK = 100, 3_000  # nodes in the order of operators: of some, and of all in a block
+_GLANCE = 100  # nodes in the order of some operators of a block
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,9 +147,10 @@ class BlockSearch:
     def _net(self, kin: Ints | None = None) -> Net:
         a = self.cluster
         rates = a.wire_s_per_byte, a.latency_s, a.send_s_per_byte, a.recv_s_per_byte, a.overhead_s
-        nobody = np.full(len(a.names), -1, dtype=np.int64)
-        loose = loose_order([self.alike] if kin is None else [self.alike, kin], self.rank)
-        return Net(*rates, self.rank, nobody if kin is None else kin, loose, a.multicast)
+        if kin is None:
+            kin = np.full(len(a.names), -1, dtype=np.int64)
+        loose = loose_order(merged([self.alike, kin], len(a.names)), self.rank)
+        return Net(*rates, self.rank, kin, loose, a.multicast)
 
     @cached_property
     def alike(self) -> Ints:
@@ -247,13 +248,13 @@ class BlockSearch:
     def solve(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> None:
         """Make cell (d, e) exact, or raise its bound to `cutoff`, within the limits; and those that
         are this one but for devices that are alike."""
-        self._solve(d, e, cutoff, budget, max_nodes)
+        shared = self._solve(d, e, cutoff, budget, max_nodes)
         kind = self.alike
         for x, y in np.ndindex(self.low.shape):
             same = (x == d or kind[x] == kind[d] >= 0) and (y == e or kind[y] == kind[e] >= 0)
             if not same or (x == y) != (d == e) or (x, y) == (d, e):
                 continue
-            self._raise(x, y, self.low[d, e])
+            self._raise(x, y, shared)
             if self.high[d, e] < self.high[x, y] and (d, e) in self.found:
                 other = self._exchanged(self.found[d, e], {d: x, e: y})
                 value = self._scored(other, x)
@@ -273,11 +274,12 @@ class BlockSearch:
         device = np.array([to[int(x)] for x in found.device], dtype=np.int64)
         return Found(device, found.label, found.place)
 
-    def _solve(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> None:
+    def _solve(self, d: int, e: int, cutoff: float, budget: Budget, max_nodes: int) -> float:
+        """As `solve` does; a bound (s) on this cell and on those that are alike, if it has one."""
         b, count = self.block, len(self.cluster.names)
         cutoff = min(cutoff, float(self.high[d, e])) * _BELOW
         if self.low[d, e] >= cutoff:
-            return
+            return 0.0
         head, tail = np.empty((2, b.count, count))
         if b.regions:
             self._raise_regions(d, e, cutoff, budget, max_nodes)
@@ -286,19 +288,22 @@ class BlockSearch:
         low = self._narrowed(c, d, cutoff, head, tail)
         if math.isinf(low):
             self._raise(d, e, cutoff)
-            return
+            return cutoff
         self._raise(d, e, low)
         if b.count > SEARCHED or budget.exhausted():
-            return
-        value, left = self._searched(d, e, c, cutoff, budget, max_nodes)
+            return low
+        value, left, shared = self._searched(d, e, c, cutoff, budget, max_nodes)
         if value < self.high[d, e]:
             self.high[d, e] = value
-        self._raise(d, e, min(left, float(self.high[d, e]), cutoff))
+        least = min(float(self.high[d, e]), cutoff)
+        self._raise(d, e, min(left, least))
+        return max(low, min(shared, least))
 
     def _searched(
         self, d: int, e: int, c: Floats, cutoff: float, budget: Budget, max_nodes: int
-    ) -> tuple[float, float]:
-        """The best value below the cutoff, and a bound on what was not searched, in seconds."""
+    ) -> tuple[float, float, float]:
+        """The best value below the cutoff, and bounds on what was not searched, of this cell and of
+        those that are alike, in seconds."""
         from cutset.solvers.latency import branching_kernels as kernels
 
         b, count = self.block, len(self.cluster.names)
@@ -313,25 +318,31 @@ class BlockSearch:
         head, tail = np.empty((2, b.count, count))
         starts, late = np.zeros((2, b.count))
         outs = head, tail, starts, late
-        best, spent = math.inf, 0.0
+        best, spent, shared = math.inf, 0.0, math.inf
         piece = max(1, _PIECE // b.count)
         while spent < max_nodes and not budget.exhausted():
-            kernels.probe(levels, done, *block, cutoff, piece, _GLANCE, _LOOK, state, device, *outs)
+            kernels.probe(levels, done, *block, cutoff, piece, _GLANCE, LOOK, state, device, *outs)
             spent += state[4]
             if state[1] == kernels.ENDED:
-                return best, float(state[2])
-            if state[1] == kernels.ASSIGNED:
-                assigned = levels[int(state[0])]
-                orders = (starts, late)
-                bound = float(state[3])
-                leaf = staged(shape, assigned, net, device, head, tail, orders, cutoff, bound)
+                return best, float(state[2]), min(shared, float(state[2]))
+            if state[1] != kernels.ASSIGNED:
+                continue
+            assigned = levels[int(state[0])]
+            names = named(device, net, self.alike, shape)
+            found = staged_as_named(names, shape, assigned, device, outs, cutoff, float(state[3]))
+            for to, leaf in found:
                 spent += leaf.work
+                if (to[d], to[e]) != (d, e):
+                    shared = min(shared, leaf.open_s, leaf.value_s)
+                    continue
                 state[2] = min(state[2], leaf.open_s)
                 if leaf.value_s < best:
                     best = leaf.value_s
-                    self.found[d, e] = Found(device.copy(), leaf.label, leaf.place)
+                    self.found[d, e] = Found(to[device], leaf.label, leaf.place)
                     cutoff = min(cutoff, best * _BELOW)
-        return best, -math.inf
+                if budget.exhausted():
+                    return best, -math.inf, -math.inf
+        return best, -math.inf, -math.inf
 
     def _raise(self, d: int, e: int, low: float) -> None:
         self.low[d, e] = max(self.low[d, e], low)

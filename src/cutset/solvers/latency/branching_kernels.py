@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from cutset.solvers.arrays import Floats, Ints
+from cutset.solvers.arrays import Bools, Floats, Ints
 from cutset.solvers.latency.block_arrays import Known, Net, Shape
 from cutset.solvers.latency.narrowing_kernels import move_s, narrow, one_machine, only
 from cutset.solvers.latency.ordering_kernels import schedule
@@ -20,16 +20,37 @@ LEFT, ENDED, ASSIGNED = 0.0, 1.0, 2.0  # why `probe` ended
 
 
 @njit(cache=True, nogil=True)
-def _may_join(v: int, s: int, device: Ints, label: Ints, b: Shape) -> bool:
+def _senders(device: Ints, b: Shape) -> Bools:
+    """[K] which operators make a tensor that goes to another device."""
+    found = np.zeros(len(device), np.bool_)
+    for v in range(len(device)):
+        for k in range(b.tin_at[v], b.tin_at[v + 1]):
+            u = b.tprod[b.tin_t[k]]
+            if device[u] != device[v]:
+                found[u] = True
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _may_join(v: int, s: int, device: Ints, label: Ints, b: Shape, net: Net, sends: Bools) -> bool:
     """Whether operator v may join stage s of the operators before it, which have `label` [K]: it is
-    on its device, and no path leaves the stage and comes back."""
+    on its device, and no path leaves the stage and comes back.
+
+    Where a stage costs nothing it has to be of use, too: what `sends` [K] nothing and needs none of
+    the stage could run in one of its own just before it, and all that is sent would be ready when
+    it was.
+    """
     if b.real[v] == 0 or (s == 0 and b.first):
         return False
     held = s == 0 and device[0] == device[v]
-    for u in range(1, v):
+    begun = sends[0]  # whether what the stage began with sends
+    follows = sends[v] or s == 0
+    for u in range(v - 1, 0, -1):
         if label[u] == s:
             held = device[u] == device[v]
-    if not held:
+            begun = sends[0] if s == 0 else sends[u]
+            follows = follows or b.reach[u, v]
+    if not held or (net.ov[device[v]] == 0 and not (begun and follows)):
         return False
     for u in range(1, v):
         if label[u] != s and b.reach[u, v]:
@@ -122,9 +143,10 @@ def realise(
 ) -> tuple[float, float, int]:
     """The best stages for operators that have devices [K]: (value, open bound, tries), in s.
 
-    Every operator begins a stage or joins one on its device, such that stages stay convex; what is
-    tried first has fewer overheads. `bound` (s) is known for all of them; `max_nodes` limits the
-    search of one set of stages. `best_label` and `best_place` [K] are as in `schedule_stages`.
+    Every operator begins a stage or joins one on its device, such that stages stay convex and are
+    of use (`_may_join`); what is tried first has fewer overheads. `bound` (s) is known for all of
+    them; `max_nodes` limits the search of one set of stages. `best_label` and `best_place` [K] are
+    as in `schedule_stages`.
     """
     count = len(device)
     label = np.zeros(count, np.int64)
@@ -137,6 +159,7 @@ def realise(
     place = np.zeros(count, np.int64)
     nothing = np.empty(0)
     paid = bool(np.any(net.ov > 0))
+    sends = _senders(device, b)
     best, open_ = INF, INF
     tries = 0
     stages_at[1] = 1
@@ -149,7 +172,7 @@ def realise(
         y = device[v]
         n = stages_at[v]
         nxt = _next_option(option[v], n, paid)
-        while nxt >= 0 and not _may_join(v, nxt, device, label, b):
+        while nxt >= 0 and not _may_join(v, nxt, device, label, b, net, sends):
             nxt = _next_option(nxt, n, paid)
         if nxt == -2:
             option[v] = -2

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,7 @@ from cutset.solvers.scheduling.stages_of import stages_of
 
 _ROUNDING = 1e-12  # relative: a plan of the same value is not better
 _CLOSED = 1e-10  # relative: bounds are sums in another order than the evaluator's
+_NEAR = 0.01  # of a gap that a better plan would hardly make easier to close
 _FIRST_NODES, _MORE = 8_000, 16  # of the search of a cell; how many times as many if it stays open
 
 
@@ -115,6 +116,9 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
         _offer_path(run, *_ends(run))
         early = large or _short_of_memory(problem)
         if early:  # the search may not end, and needs a good plan to be short
+            _improve(run, min(_FIRST_NODES, max_nodes))
+            if run.bound_s >= run.value_s * (1 - _NEAR):
+                _improve(run, min(_FIRST_NODES * _MORE, max_nodes))
             _offer_more(run, begun, known)
         _improve(run, max_nodes)
         if not early:
@@ -232,7 +236,8 @@ def _offer_path(run: _Search, source: int, sink: int) -> None:
     ahead = _backward(costs, sink)
     if math.isfinite(ahead[0][source]):
         devices = _path(costs, ahead, source)
-        run.offer(_plan(run, devices))
+        for plan in _plans(run, devices):
+            run.offer(plan)
 
 
 def _improve(run: _Search, max_nodes: int) -> None:
@@ -265,8 +270,9 @@ def _improve(run: _Search, max_nodes: int) -> None:
             limit = min(limit * _MORE, max_nodes)
 
 
-def _plan(run: _Search, devices: list[int]) -> Plan:
-    """The plan of the blocks' schedules along a path of devices."""
+def _plans(run: _Search, devices: list[int]) -> Iterator[Plan]:
+    """Plans of the blocks' schedules along a path of devices, by where side operators are."""
+    problem = run.problem
     names = run.blocks[0].cluster.names
     stages: list[tuple[str, list[int]]] = []
     ends = itertools.pairwise(devices)
@@ -282,8 +288,9 @@ def _plan(run: _Search, devices: list[int]) -> Plan:
                     listed[label] = len(stages)
                     stages.append((names[int(cell.device[k])], []))
                 stages[listed[label]][1].append(positions[k])
-    stages = _in_order(run.problem.graph, _with_side(run.problem, stages))
-    return _named(run.problem, _with_dead(run.problem, stages))
+    for found in _with_side(problem, stages):
+        ordered = _in_order(problem.graph, found)
+        yield _named(problem, _with_dead(problem, ordered))
 
 
 def _in_order(graph: Graph, stages: list[tuple[str, list[int]]]) -> list[tuple[str, list[int]]]:
@@ -308,21 +315,35 @@ def _in_order(graph: Graph, stages: list[tuple[str, list[int]]]) -> list[tuple[s
 
 def _with_side(
     problem: Problem, stages: list[tuple[str, list[int]]]
-) -> list[tuple[str, list[int]]]:
-    """The stages with the side operators that no block holds, each in that of its first reader.
+) -> Iterator[list[tuple[str, list[int]]]]:
+    """The stages with the side operators that no block holds: each in that of its first reader; or
+    all on the source, in its first stage, or in one of their own at the front or after that.
 
-    They need nothing but each other, so stages stay convex and in a topological order.
+    They need nothing but each other, so stages stay convex, and can stand in a topological order.
     """
-    graph = problem.graph
+    graph, source = problem.graph, problem.cluster.source
     found = [(device, list(members)) for device, members in stages]
     home = {i: k for k, (_, members) in enumerate(found) for i in members}
+    side: list[int] = []
     for i in range(len(graph.operators) - 1, -1, -1):
         readers = [home[j] for j in graph.successors[i] if j in home]
         if i in home or not readers:
             continue
         home[i] = min(readers)
         found[home[i]][1].append(i)
-    return [(device, sorted(members)) for device, members in found]
+        side.append(i)
+    yield [(device, sorted(members)) for device, members in found]
+    if not side:
+        return
+    side.sort()
+    yield [(source, side), *stages]
+    first = min((home[i] for i in side), default=0)
+    for k, (device, members) in enumerate(stages[: first + 1]):
+        if device == source:
+            yield [*stages[:k], (device, sorted([*members, *side])), *stages[k + 1 :]]
+            if k < first:
+                yield [*stages[: k + 1], (source, side), *stages[k + 1 :]]
+            return
 
 
 def _with_dead(

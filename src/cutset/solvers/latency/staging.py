@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from cutset.solvers.arrays import Floats, Ints
 from cutset.solvers.latency.block_arrays import Net, Shape
 
+#: Nodes in the order of all operators of a block.
+LOOK = 3_000
 _ORDERS = 500  # nodes in the order of given stages
 _SMALL = 20  # operators of a block of which many sets of stages are tried
 _TRIES, _FEW_TRIES = 20_000, 2_000
@@ -70,3 +73,33 @@ def staged(
     if value < best.value_s:
         return Staged(value, left, work, label, place)
     return Staged(best.value_s, left, work, best.label, best.place)
+
+
+def staged_as_named(
+    names: Sequence[tuple[Ints, Net]],
+    shape: Shape,
+    c: Floats,
+    device: Ints,
+    outs: tuple[Floats, Floats, Floats, Floats],
+    cutoff: float,
+    relaxed: float,
+) -> Iterator[tuple[Ints, Staged]]:
+    """`staged` under each of the names that `exchange.named` gives, with these.
+
+    Of one that is not below the cutoff, only the work. `outs` are heads and tails [K, D] and two
+    orders [K], in s, of any names.
+    """
+    from cutset.solvers.latency.ordering_kernels import schedule
+
+    head, tail, starts, late = outs
+    for to, net in names:
+        bound = relaxed
+        if len(names) > 1:
+            value, proven, nodes = schedule(
+                device, c, shape, head, tail, net, cutoff, LOOK, starts, late
+            )
+            if proven and value >= cutoff:
+                yield to, Staged(math.inf, math.inf, nodes // 4, device, device)
+                continue
+            bound = max(bound, value) if proven else bound
+        yield to, staged(shape, c, net, device, head, tail, (starts, late), cutoff, bound)

@@ -25,7 +25,8 @@ from cutset.solvers.throughput.pipeline_walks import REMEMBERED, Path, Walks, lo
 
 _CLOSED = 5e-10  # relative: a proof that nothing is better by more than this is a proof
 _STEPS = 5_000  # of a descent between two looks at the clock
-_FEW_DESCENTS = 20_000  # stages tried
+_FEW_DESCENTS = 2_400_000  # stages tried, times the blocks
+_HELD_ARCS = 100_000  # of more, a beam that tells apart where tensors are takes seconds
 _NEAR = 1.02  # times the bound: beams look no closer
 _POOR = 1.1  # times the bound: a first plan that is improved before anything is proven
 _IMPROVED = 40  # descents in a row, at most
@@ -119,16 +120,17 @@ class Search:
             self.walks.arranged(beta)
         return None
 
-    def beam(self, width: int, *, recut: bool = True) -> bool:
+    def beam(self, width: int, *, quick: bool = False) -> bool:
         """After `arranged`: whether a pipeline within the threshold is among the best `width`
-        partial ones; it is kept, with `recut` also with its devices' best cuts."""
-        for held in (False, True)[: 1 + self.walks.can_hold]:
+        partial ones; it is kept. Unless `quick`, no matter how long that takes."""
+        cheap = self.walks.can_hold and self.walks.arcs.total[0] <= _HELD_ARCS
+        for held in (False, True)[: 1 + (cheap or (self.walks.held and not quick))]:
             if (path := self.walks.beam(width, held)) is None:
                 continue
             value = self.offer(self.chain.plan(self.problem.graph, *path))
+            if value > loose(self.walks.beta) and not (quick and cheap):
+                value = self._offer_order(path[0])
             if value <= loose(self.walks.beta):
-                return True
-            if recut and self._offer_order(path[0]) <= loose(self.walks.beta):
                 return True
         return False
 
@@ -140,7 +142,7 @@ class Search:
             if high <= low * _NEAR or self.budget.exhausted():
                 return
             beta = math.sqrt(max(low, high / 1e4) * high)
-            if self.walks.arranged(beta) is not True or not self.beam(width, recut=False):
+            if self.walks.arranged(beta) is not True or not self.beam(width, quick=True):
                 low = beta
 
     def _remember(self, devices: list[int]) -> None:
@@ -334,12 +336,13 @@ def _close(search: Search, descents: float, beta: float) -> bool | None:
     counted in work, not time, so that the same problem gives the same plan on every machine.
     """
     effort = 0
+    few = _FEW_DESCENTS // len(search.chain.arrays.memory)
     low = high = math.nan  # between these, this effort decides nothing
     found = search.decide(beta, 3_000, 30)
     if found is None or search.value_s > search.bound_s * _POOR:
         search.dive(30)
         search.anneal(1_000, 0)
-        if search.improve(_FEW_DESCENTS):
+        if search.improve(few):
             return True
     if found is False:
         search.raise_bound(beta)
@@ -372,7 +375,7 @@ def _close(search: Search, descents: float, beta: float) -> bool | None:
             search.anneal(steps, effort + 1)
             for start in range(2):
                 search.anneal(steps, 10 * effort + start, anew=True)
-            if search.improve(_FEW_DESCENTS * 4**effort):
+            if search.improve(few * 4**effort):
                 return True
             effort += 1
             low = high = math.nan

@@ -259,6 +259,20 @@ def test_devices_of_one_kind_are_told_apart() -> None:
     assert (solution.proof, solution.scope) == ("optimal", scopes.FULL)
 
 
+@pytest.mark.parametrize("width", [10, 30])
+def test_a_beam_ends_whatever_the_number_of_stages(width: int) -> None:
+    """29 of 40 devices are needed; of the labels that are dropped on the way none takes room."""
+    problem = wifi(40, 80, 9e5)
+    search = Search(problem, Budget(), block_chain(problem))
+    low, high = search.walks.least(0.0, search.top_s, 1e-3)
+    assert search.walks.arranged(high)
+    path = search.walks.beam(width, False)
+    assert path is not None
+    assert len(path[0]) == 29
+    plan = search.chain.plan(problem.graph, *path)
+    assert low <= value_of(problem, plan) <= high * (1 + 1e-9)
+
+
 def test_no_pipeline_is_none() -> None:
     graph, cost = graphs.chain(6)
     total = sum(op.memory_bytes for op in graph.operators)

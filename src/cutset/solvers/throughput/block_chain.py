@@ -48,6 +48,9 @@ class Chain(NamedTuple):
     rank: Ints  # of a crossing tensor's maker among the makers at the cut; −1: graph input
     makers_at: Ints  # [M + 2]; one entry for cut 0, where nothing is made yet
     makers: Ints  # distinct blocks that made what crosses a cut, ascending
+    next_bytes: Floats  # [2, states] of what the state's makers made, what the next block reads;
+    # first without results, which a stage that is not at the sink sends there
+    later_bytes: Floats  # [2, states] what only blocks behind it read
     wire: Floats  # [N, N] s/byte; inf without a link
     path: Floats  # [N, N] s/byte from a stage to the next; inf where that must not be
     nearest: Ints  # [N, N] devices by `path` from each
@@ -140,6 +143,7 @@ def block_chain(problem: Problem) -> BlockChain:
         _rows(ranks)[1],
         makers_at,
         makers_list,
+        *_handed(rows, makers, keys, groups),
         wire,
         others,
         np.ascontiguousarray(np.argsort(others, axis=1, kind="stable")),
@@ -226,6 +230,28 @@ def _clean(count: int, results: set[int]) -> Ints:
     for p in range(count - 1, -1, -1):
         first[p] = p if p in results else first[p + 1]
     return first
+
+
+def _handed(
+    rows: list[list[tuple[int, int]]],
+    makers: list[list[int]],
+    keys: Sequence[tuple[int, bool, tuple[int, ...]]],
+    groups: dict[tuple[int, bool, tuple[int, ...]], int],
+) -> tuple[Floats, Floats]:
+    """`next_bytes` and `later_bytes` of a chain."""
+    handed = np.zeros((2, 2, sum(map(len, makers))))
+    state = 0
+    for p, (row, made) in enumerate(zip(rows, makers, strict=True)):
+        for first in made:
+            for b, t in row:
+                maker, out, _ = keys[t]
+                if p and maker >= first:
+                    size = groups[keys[t]] or _NO_BYTES
+                    handed[int(b > p), 1, state] += size
+                    if not out:
+                        handed[int(b > p), 0, state] += size
+            state += 1
+    return handed[0], handed[1]
 
 
 def _edges(graph: Graph) -> tuple[int, ...]:

@@ -31,6 +31,14 @@ def _slot(lb: Labels, seen: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _bucket(lb: Labels, row: int, d: int, holders: int) -> int:
+    """The list of labels of a state, device and holders; others may be on it."""
+    mixed = (row * 64 + d) * 0x5851F42D4C957F2D + holders
+    mixed = (mixed ^ (mixed >> 29)) * 0x14057B7EF767814F
+    return int((mixed ^ (mixed >> 32)) & (len(lb.head) - 1))
+
+
+@njit(cache=True, nogil=True)
 def _add(
     ch: Chain,
     lb: Labels,
@@ -69,21 +77,25 @@ def _add(
     x = lb.table[slot]
     if x >= 0 and cut_of[lb.state[x]] >= cut:
         return True
+    bucket = _bucket(lb, row, d, holders)
     before = -1
-    x = lb.head[row, d]
+    x = lb.head[bucket]
     while x >= 0:
         after = lb.after[x]
-        same = lb.holders[x] == holders
-        no_more = no_less = same
-        for i in range(FAR + 2):
-            no_more = no_more and lb.spent[x, i] <= spent[i]
-            no_less = no_less and lb.spent[x, i] >= spent[i]
-        if no_more and lb.visited[x] & ~seen == 0 and lb.left[x] >= left:
+        no_more = no_less = False
+        if lb.state[x] == row and lb.device[x] == d and lb.holders[x] == holders:
+            no_more = lb.left[x] >= left and lb.visited[x] & ~seen == 0
+            no_less = left >= lb.left[x] and seen & ~lb.visited[x] == 0
+            if no_more or no_less:
+                for i in range(FAR + 2):
+                    no_more = no_more and lb.spent[x, i] <= spent[i]
+                    no_less = no_less and lb.spent[x, i] >= spent[i]
+        if no_more:
             return True
-        if no_less and seen & ~lb.visited[x] == 0 and left >= lb.left[x]:
+        if no_less:
             lb.alive[x] = False
             if before < 0:
-                lb.head[row, d] = after
+                lb.head[bucket] = after
             else:
                 lb.after[before] = after
         else:
@@ -98,8 +110,8 @@ def _add(
     lb.holders[x] = holders
     lb.spent[x] = spent
     lb.alive[x] = True
-    lb.after[x] = lb.head[row, d]
-    lb.head[row, d] = x
+    lb.after[x] = lb.head[bucket]
+    lb.head[bucket] = x
     if free[row, d]:
         if own:
             if lb.table[slot] >= 0:

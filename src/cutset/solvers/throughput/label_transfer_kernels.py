@@ -22,9 +22,9 @@ class Labels(NamedTuple):
     visited: Ints  # bits of devices that the walk remembers
     left: Floats  # s of the last device, for the hop to come
     parent: Ints  # −1: none
-    after: Ints  # linked lists by (state, device)
+    after: Ints  # linked lists by a hash of state, device and holders
     alive: Bools
-    head: Ints  # [states, N]
+    head: Ints  # a power of two of them
     holders: Ints  # where tensors are that the next stage is not the first chance to read
     spent: Floats  # [labels, FAR + 2] s: see `arrives`
     front: Ints  # some labels at open cuts

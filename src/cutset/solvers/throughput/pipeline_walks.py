@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cutset.problem import Budget
-from cutset.solvers.arrays import Bools, Floats
+from cutset.solvers.arrays import Bools, Floats, Ints
 from cutset.solvers.throughput.block_chain import Chain
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ REMEMBERED = 62  # devices that a walk can remember: bits of a word
 
 _ROUNDING = 1e-11  # relative: sums in another order than the evaluator's
 _ARCS = 6_000_000
+_FEW_ARCS = 50_000  # as many are made room for at first
 _FRONT = 100
 _PIECE_S = 0.03
 _AMPLE = 1.6  # times what is needed: then weights are not refined
@@ -49,7 +50,7 @@ class Walks:
     arcs: walk_kernels.Arcs = field(init=False)
     held: bool = False  # whether walks are told apart by where tensors are that are read later
     _labels: label_transfer_kernels.Labels | None = None
-    _beta: float = 0.0
+    beta: float = 0.0
 
     def __post_init__(self) -> None:
         ch = self.chain
@@ -57,7 +58,7 @@ class Walks:
         self.slack, self.hop = np.empty(shape), np.empty(shape)
         self.free = np.zeros(shape, dtype=np.bool_)
         self.cut_of = np.repeat(np.arange(len(ch.makers_at) - 1), np.diff(ch.makers_at))
-        self.arcs = self._arcs(0)
+        self.arcs = self._arcs(_FEW_ARCS)
         typical = np.median(np.where(np.isfinite(ch.compute_s), ch.compute_s, 0.0), axis=0)
         self.last = np.zeros((len(ch.memory) + 1, len(ch.limit)), dtype=np.int64)
         self.weight = np.array([typical, ch.memory, typical])
@@ -82,7 +83,7 @@ class Walks:
         from cutset.solvers.throughput import walk_kernels
 
         ch = self.chain
-        self._beta = beta
+        self.beta = beta
         n, m = ch.compute_s.shape
         self.arcs.total[0] = 0
         rows = max(1, 1_000_000 // (n * (m + n)))
@@ -179,7 +180,7 @@ class Walks:
             spent=np.empty((room, label_transfer_kernels.FAR + 2)),
             after=np.empty(room, dtype=np.int64),
             alive=np.zeros(room, dtype=np.bool_),
-            head=np.full(self.slack.shape, -1, dtype=np.int64),
+            head=np.full(1 << (room - 1).bit_length(), -1, dtype=np.int64),
             front=np.empty(_FRONT, dtype=np.int64),
             table=np.full(1 << (2 * room - 1).bit_length(), -1, dtype=np.int64),
             counts=np.array([0, -1, 0, -1]),
@@ -214,7 +215,7 @@ class Walks:
                 self.able,
                 memory,
                 lb,
-                loose(self._beta),
+                loose(self.beta),
                 held,
                 steps,
             )
@@ -235,18 +236,18 @@ class Walks:
             took_s = max(time.perf_counter() - began_s, 1e-6)
             steps = max(1, min(steps * 2, int(steps * _PIECE_S / took_s)))
 
-    def beam(self, score: Floats, weight: Floats, width: int, held: bool) -> Path | None:
+    def beam(self, width: int, held: bool) -> Path | None:
         """After `arranged`: a simple path to the end, if one is among the best partial ones.
 
-        Of the labels of as many stages, the `width` with the least score are kept: the largest
-        over i of score[i, cut], what is left to do, by the sum of weight[i, d] of devices left.
+        Of the labels of as many stages, `width` are kept: those of which the devices left can hold
+        the largest multiple of what is behind the cut, of the kind of which they can least.
         """
-        n = len(self.chain.limit)
-        lb = self.labels(width * 60 + 5_000)
-        memory = np.full(n, (1 << min(n, REMEMBERED)) - 1, dtype=np.int64)
-        bits = np.arange(min(n, REMEMBERED))
+        n = min(len(self.chain.limit), REMEMBERED)
+        lb = self.labels(width * len(self.chain.limit) * 20 + 5_000)
+        memory = np.full(len(self.chain.limit), (1 << n) - 1, dtype=np.int64)
+        bits, behind = np.arange(n), self.behind
         begin, steps = 0, 1
-        for _ in range(n):
+        for _ in range(len(self.chain.limit)):
             end = self._extend(memory, lb, held, steps)
             if end == 1:
                 devices, cuts = self.path(lb)
@@ -258,14 +259,24 @@ class Walks:
             if not len(layer):
                 return None
             if len(layer) > width:
-                used = (lb.visited[layer, None] >> bits & 1).astype(np.float64)
-                left = weight.sum(axis=1)[:, None] - weight[:, bits] @ used.T
-                todo = score[:, self.cut_of[lb.state[layer]]]
-                order = np.argsort((todo / np.maximum(left, 1e-300)).max(axis=0), kind="stable")
-                lb.alive[layer[order[width:]]] = False
-                layer = layer[order[:width]]
-            begin, steps = count, len(layer)
+                unused = 1.0 - (lb.visited[layer, None] >> bits & 1)
+                cuts_ = self.cut_of[lb.state[layer]]
+                rest = np.einsum("iln,ln->il", self.reach[:, cuts_, :n], unused)
+                share = (behind[:, cuts_] / np.maximum(rest, 1e-300)).max(axis=0)
+                layer = np.sort(layer[np.argsort(share, kind="stable")[:width]])
+            begin, steps = self._keep(lb, begin, layer), len(layer)
         return None
+
+    def _keep(self, lb: label_transfer_kernels.Labels, begin: int, layer: Ints) -> int:
+        """Forget the labels from `begin` on but those of `layer`, which come next; their begin."""
+        end = begin + len(layer)
+        for x in (lb.state, lb.device, lb.visited, lb.left, lb.parent, lb.holders, lb.spent):
+            x[begin:end] = x[layer]
+        lb.alive[begin:end] = True
+        lb.head.fill(-1)
+        lb.table.fill(-1)
+        lb.counts[:] = (end, begin, 0, -1)
+        return end
 
     def path(self, lb: label_transfer_kernels.Labels) -> Path:
         """The walk that came to the end."""

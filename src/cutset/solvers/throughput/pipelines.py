@@ -16,7 +16,7 @@ import numpy as np
 from cutset.errors import PlanningError
 from cutset.plan import Plan
 from cutset.problem import Budget, Problem, Proposal
-from cutset.solvers.arrays import Floats, Ints
+from cutset.solvers.arrays import Ints
 from cutset.solvers.one_stage import single_stage, value_of
 from cutset.solvers.scopes import PIPELINES
 from cutset.solvers.throughput.block_chain import BlockChain, block_chain, coarse, in_order
@@ -25,7 +25,9 @@ from cutset.solvers.throughput.pipeline_walks import REMEMBERED, Path, Walks, lo
 
 _CLOSED = 5e-10  # relative: a proof that nothing is better by more than this is a proof
 _STEPS = 5_000  # of a descent between two looks at the clock
-_FEW_DESCENTS = 100_000  # stages tried
+_FEW_DESCENTS = 2_400_000  # stages tried, times the blocks
+_HELD_ARCS = 100_000  # of more, a beam that tells apart where tensors are takes seconds
+_NEAR = 1.02  # times the bound: beams look no closer
 _POOR = 1.1  # times the bound: a first plan that is improved before anything is proven
 _IMPROVED = 40  # descents in a row, at most
 _GAIN = 0.02  # relative: looked for by the first of them, an eighth of it by the next that must, …
@@ -34,7 +36,7 @@ _FEW = 6  # devices whose orders can all be tried
 _EFFORTS = 4
 _ORDER_PRECISIONS = (1e-3, 1e-6, 1e-9)  # of the best cuts for an order of devices, in turn
 _COARSE = 72  # blocks, about, of the chain that is annealed: the best cuts are found afterwards
-_WALK_PRECISION = 1e-4
+_WALK_PRECISION = 1e-3
 _ROUNDS = 5  # as many labels as this times the room for them, until a threshold is left open
 
 
@@ -96,10 +98,8 @@ class Search:
         """Whether a pipeline is within beta; a better one is kept. None where it is not known."""
         if (found := self.walks.arranged(beta)) is not True:
             return found
-        for held in (False, True)[: 1 + self.walks.held]:
-            path = self.walks.beam(self._score, self._weight, width, held)
-            if path is not None and self.offer_path(path) <= loose(beta):
-                return True
+        if self.beam(width):
+            return True
         steps = 16 * room if len(self.memory) <= _FEW else room / 4
         work = 0
         while work < _ROUNDS * room:
@@ -119,6 +119,31 @@ class Search:
             self.walks.held = True
             self.walks.arranged(beta)
         return None
+
+    def beam(self, width: int, *, quick: bool = False) -> bool:
+        """After `arranged`: whether a pipeline within the threshold is among the best `width`
+        partial ones; it is kept. Unless `quick`, no matter how long that takes."""
+        cheap = self.walks.can_hold and self.walks.arcs.total[0] <= _HELD_ARCS
+        for held in (False, True)[: 1 + (cheap or (self.walks.held and not quick))]:
+            if (path := self.walks.beam(width, held)) is None:
+                continue
+            value = self.offer(self.chain.plan(self.problem.graph, *path))
+            if value > loose(self.walks.beta) and not (quick and cheap):
+                value = self._offer_order(path[0])
+            if value <= loose(self.walks.beta):
+                return True
+        return False
+
+    def dive(self, width: int) -> None:
+        """Better pipelines by beams within ever closer thresholds between bound and value."""
+        low = self.bound_s
+        while True:
+            high = min(self.value_s, self.top_s)
+            if high <= low * _NEAR or self.budget.exhausted():
+                return
+            beta = math.sqrt(max(low, high / 1e4) * high)
+            if self.walks.arranged(beta) is not True or not self.beam(width, quick=True):
+                low = beta
 
     def _remember(self, devices: list[int]) -> None:
         """Make the walk impossible: what comes again is remembered in between."""
@@ -211,22 +236,6 @@ class Search:
                     break
                 gain = gain / 8 if gain > _LEAST_GAIN else 0.0
         return False
-
-    @property
-    def _weight(self) -> Floats:
-        """[2, N] speed and memory of the devices."""
-        ch = self.chain.arrays
-        total = np.where(np.isfinite(ch.compute_s), ch.compute_s, 1e30).sum(axis=1)
-        memory = np.minimum(ch.limit - ch.stage_memory, ch.memory.sum() + 1)
-        return np.array([1 / np.maximum(total, 1e-30), np.maximum(memory, 0.0)])
-
-    @property
-    def _score(self) -> Floats:
-        """[2, M + 1] compute and memory behind a cut, in the units of `_weight`."""
-        ch = self.chain.arrays
-        typical = np.median(np.where(np.isfinite(ch.compute_s), ch.compute_s, 0.0), axis=0)
-        behind = [np.append(x[::-1].cumsum()[::-1], 0.0) for x in (typical, ch.memory)]
-        return np.array([behind[0] / max(behind[0][0], 1e-300), behind[1]])
 
     def exact(self, beta: float, steps: float = math.inf) -> bool | None:
         """Whether a pipeline is within beta; a better one is kept. None where time or about `steps`
@@ -327,11 +336,13 @@ def _close(search: Search, descents: float, beta: float) -> bool | None:
     counted in work, not time, so that the same problem gives the same plan on every machine.
     """
     effort = 0
+    few = _FEW_DESCENTS // len(search.chain.arrays.memory)
     low = high = math.nan  # between these, this effort decides nothing
     found = search.decide(beta, 3_000, 30)
     if found is None or search.value_s > search.bound_s * _POOR:
+        search.dive(30)
         search.anneal(1_000, 0)
-        if search.improve(_FEW_DESCENTS):
+        if search.improve(few):
             return True
     if found is False:
         search.raise_bound(beta)
@@ -364,7 +375,7 @@ def _close(search: Search, descents: float, beta: float) -> bool | None:
             search.anneal(steps, effort + 1)
             for start in range(2):
                 search.anneal(steps, 10 * effort + start, anew=True)
-            if search.improve(_FEW_DESCENTS * 4**effort):
+            if search.improve(few * 4**effort):
                 return True
             effort += 1
             low = high = math.nan

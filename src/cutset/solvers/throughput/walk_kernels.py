@@ -110,16 +110,12 @@ def backward(
                 later = 0.0
                 hop_s = 0.0
                 if q < m:
-                    hop_s = hop[state_of(ch, q, p), d]
+                    ends = state_of(ch, q, p)
+                    hop_s = hop[ends, d]
                     if hop_s == np.inf:
                         continue
-                    for i in range(ch.crossing_at[q], ch.crossing_at[q + 1]):
-                        t = ch.crossing[i]
-                        if ch.maker[t] >= p and not (ch.wanted[t] and d != ch.sink):
-                            if ch.next_reader[i] == q:
-                                next_s += ch.bytes_[t]
-                            else:
-                                later += ch.bytes_[t]
+                    next_s = ch.next_bytes[1 if d == ch.sink else 0, ends]
+                    later = ch.later_bytes[1 if d == ch.sink else 0, ends]
                 first_s = 0.0
                 if d == ch.source and p > 0:
                     first_s = ch.input_bytes

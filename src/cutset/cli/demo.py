@@ -49,6 +49,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
                 "proof_scope": section.solution.scope,
                 "bound_s": section.solution.bound_s,
                 "break_even": section.solution.break_even,
+                "stays_best": section.solution.stays_best,
                 "plans": [_row(row) for row in section.rows],
             }
             for section in outcome.sections
@@ -79,7 +80,7 @@ def _row(row: Ran) -> dict[str, Any]:
 
 
 def _show(console: Console, outcome: Outcome) -> None:
-    from cutset.explanation import flip_in_words, proof_in_words, verdict_in_words
+    from cutset.explanation import flips_in_words, proof_in_words, verdict_in_words
     from cutset.units import format_rate, format_time
 
     console.print()
@@ -113,8 +114,8 @@ def _show(console: Console, outcome: Outcome) -> None:
             f"bound {format_time(solution.bound_s)}, gap {solution.gap:.2%}:"
             f" {proof_in_words(solution.proof, solution.scope)}"
         )
-        for flip in solution.break_even:
-            console.print(f"break-even: {flip_in_words(flip)}")
+        for name, text in flips_in_words(solution.break_even, solution.stays_best):
+            console.print(f"{name}: {text}" if name else text)
     console.print()
     console.print("The link changes while the recogniser runs")
     output.table(

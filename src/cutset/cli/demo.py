@@ -80,7 +80,7 @@ def _row(row: Ran) -> dict[str, Any]:
 
 
 def _show(console: Console, outcome: Outcome) -> None:
-    from cutset.explanation import flips_in_words, proof_in_words, verdict_in_words
+    from cutset.explanation import flip_in_words, proof_in_words, verdict_in_words
     from cutset.units import format_rate, format_time
 
     console.print()
@@ -114,8 +114,8 @@ def _show(console: Console, outcome: Outcome) -> None:
             f"bound {format_time(solution.bound_s)}, gap {solution.gap:.2%}:"
             f" {proof_in_words(solution.proof, solution.scope)}"
         )
-        for name, text in flips_in_words(solution.break_even, solution.stays_best):
-            console.print(f"{name}: {text}" if name else text)
+        for flip in solution.break_even:
+            console.print(f"verdict flips: {flip_in_words(flip)}")
     console.print()
     console.print("The link changes while the recogniser runs")
     output.table(

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from cutset.cluster import Link
 from cutset.cost import LoadedCost
 from cutset.estimate import estimate
 from cutset.plan import Plan
@@ -65,20 +66,23 @@ def ties(
     own = value_of(problem, plan)
     if math.isinf(own) or (cuts is None and not rivals):
         return Ends()
+    links = {f"link:{link.source}>{link.target}": link for link in problem.cluster.pairs()}
     own_use = _busy(problem, plan)
     named = [p for _, p in rivals]
     others_use = dict.fromkeys(name for other in named for name in _busy(problem, other))
     if cuts is not None:
         start, end = cuts.devices
         both = (f"device:{start}", f"device:{end}", f"link:{start}>{end}", f"link:{end}>{start}")
-        others_use |= dict.fromkeys(name for name in both if _there(problem, name))
+        others_use |= dict.fromkeys(
+            name for name in both if name.startswith("device:") or name in links
+        )
     resources = list(dict.fromkeys([*own_use, *others_use]))[:_MOST_PARAMETERS]
     size = len(problem.graph.operators) * len(problem.cluster.devices)
     work = _Work(max(_LEAST, min(_MOST, _WORK // max(size, 1))))
     verdicts: list[BreakEven] = []
     plans: list[BreakEven] = []
     for resource in resources:
-        parameter = _parameter(problem, resource)
+        parameter = _parameter(problem, resource, links.get(resource))
         # What is slower makes a plan better only beside one that uses it.
         for slower in (True, False) if resource in own_use else (False,):
             way = _Way(plan, rivals, cuts, parameter.changed, slower, work)
@@ -86,6 +90,8 @@ def ties(
                 place = end_of()
                 if place is not None:
                     found.append(parameter.break_even(*place, scope=way.scope))
+    if work.left <= 0:  # not all that is claimed was looked for to the end
+        verdicts, plans = ([replace(e, scope=AMONG) for e in found] for found in (verdicts, plans))
     return Ends(tuple(verdicts), tuple(plans))
 
 
@@ -141,19 +147,12 @@ def _busy(problem: Problem, plan: Plan) -> dict[str, None]:
     return dict.fromkeys(n for n in ranked if n.startswith(("link:", "device:")) and busy[n] > 0)
 
 
-def _there(problem: Problem, resource: str) -> bool:
-    family, _, name = resource.partition(":")
-    return family == "device" or problem.cluster.link(*name.split(">")) is not None
-
-
-def _parameter(problem: Problem, resource: str) -> _Parameter:
-    family, _, name = resource.partition(":")
-    if family == "device":
+def _parameter(problem: Problem, resource: str, link: Link | None) -> _Parameter:
+    name = resource.partition(":")[2]
+    if link is None:
         return _Parameter(
             name, lambda x: replace(problem, cost=LoadedCost(problem.cost, {name: x})), None
         )
-    link = problem.cluster.link(*name.split(">"))
-    assert link is not None  # a plan uses it
     # What a transfer gets today; the interfaces' own limits stay, as they are others' too.
     today = problem.bandwidth_bps(link)
     return _Parameter(name, lambda x: with_bandwidth(problem, link, today / x), today)

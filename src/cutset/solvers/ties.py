@@ -33,6 +33,7 @@ _ROUNDS = 10  # of asking for the best of all at a tie
 _SECANTS = 14
 _STEPS = 36  # of secants and then bisections
 _CLOSE = 1e-9  # relative: values of plans that are equal
+_NEAR = 1e-3  # relative: gaps that may be those of a tie
 _NEXT = 1e-6  # relative: places this close are one
 _BEFORE = 1e-3  # relative: so far before a tie no rival may be better
 _MOST_PARAMETERS = 8
@@ -323,7 +324,7 @@ class _Way:
             if gap >= 0:
                 high = high / 2 if moved == 1 else high
                 near, low, moved = middle, gap, 1
-            elif gap_s(middle / beyond**2) >= 0:
+            elif -gap <= _NEAR * self._value(middle, kept) and gap_s(middle / beyond**2) >= 0:
                 return middle
             else:
                 low = low / 2 if moved == -1 else low

@@ -82,11 +82,33 @@ def test_an_open_gap_does_not_read_as_closed() -> None:
 
 def test_break_evens_say_what_was_compared() -> None:
     exact = BreakEven("link:a>b", "a alone", below=3e6)
-    assert flips_in_words([exact]) == [("break-even", "link:a>b below 3 Mbit/s: a alone")]
+    assert flips_in_words([exact]) == [
+        ("verdict flips", "link:a>b below 3 Mbit/s: a alone"),
+        ("", "(one parameter is moved at a time)"),
+    ]
     tied = [replace(exact, scope="the plans compared")] * 4
     lines = flips_in_words(tied, most=2)
     assert lines[2] == ("", "and 2 more")
-    assert "the plans compared only" in lines[3][1]
+    assert lines[3][1].startswith("(the plans compared only")
+    assert "(in part the plans compared only" in flips_in_words([exact, *tied])[-1][1]
+    assert flips_in_words([]) == []
+
+
+def test_a_plans_own_range_is_not_the_verdicts() -> None:
+    flip = BreakEven("link:a>b", "a alone", below=1e6)
+    cut = BreakEven("link:a>b", "another cut", below=3e6)
+    top = BreakEven("link:a>b", "b alone", above=12e6)
+    load = BreakEven("device:b.load", "another cut", above=6.2)
+    lines = flips_in_words([flip, replace(top)], [cut, top, load])
+    assert lines[:4] == [
+        (
+            "stays best",
+            "link:a>b from 3 Mbit/s to 12 Mbit/s (below: another cut, above: b alone)",
+        ),
+        ("stays best", "device:b.load up to 6.2 (above: another cut)"),
+        ("verdict flips", "link:a>b below 1 Mbit/s: a alone (the cut moved meanwhile)"),
+        ("verdict flips", "link:a>b above 12 Mbit/s: b alone"),
+    ]
 
 
 def test_what_is_proven_of_any_plan() -> None:

@@ -18,7 +18,7 @@ from cutset.errors import (
     UnsupportedProblemError,
     UsageError,
 )
-from cutset.planner import disproved, flips, solve
+from cutset.planner import disproved, explained, solve
 from cutset.problem import Problem, Solution, Strategy
 
 #: Always there: what every split has to beat.
@@ -203,7 +203,7 @@ def _explained(problem: Problem, rows: tuple[Row, ...]) -> tuple[Row, ...]:
     if not rows or rows[0].solution is None:
         return rows
     others = [(f"the plan of {r.strategy}", r.solution.plan) for r in rows[1:] if r.solution]
-    best = replace(rows[0].solution, break_even=flips(problem, rows[0].solution, others))
+    best = explained(problem, rows[0].solution, others)
     return (replace(rows[0], solution=best), *rows[1:])
 
 

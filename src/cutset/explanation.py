@@ -14,6 +14,7 @@ from cutset.units import format_rate, format_time
 CLEAR_GAIN = 0.03
 
 _TIES = 1e-9  # relative: times this close are one
+_NEARER = 1.001  # places of break-evens closer than this factor are one
 
 
 def verdict_in_words(solution: Solution) -> str:
@@ -62,21 +63,71 @@ def any_plan_in_words(full_bound_s: float, value_s: float) -> str:
     )
 
 
-def flip_in_words(flip: BreakEven) -> str:
-    """ "link:pi>server below 5.8 Mbit/s: pi alone"."""
+def flip_in_words(flip: BreakEven, moved: bool = False) -> str:
+    """ "link:pi>server below 5.8 Mbit/s: pi alone". `moved`: the plan was beaten before that."""
     side, at = ("below", flip.below) if flip.below is not None else ("above", flip.above)
     assert at is not None
-    shown = format_rate(at) if flip.change.startswith("link:") else f"{at:.3g}"
-    return f"{flip.change} {side} {shown}: {flip.then}"
+    meanwhile = " (the cut moved meanwhile)" if moved else ""
+    return f"{flip.change} {side} {_place(flip.change, at)}: {flip.then}{meanwhile}"
 
 
-def flips_in_words(flips: Sequence[BreakEven], most: int = 8) -> list[tuple[str, str]]:
-    """Break-evens as (what it is, words), and which plans were compared where not all were."""
-    lines = [("break-even", flip_in_words(flip)) for flip in flips[:most]]
-    scopes = list(dict.fromkeys(flip.scope for flip in flips if flip.scope))
-    if len(flips) > most:
-        lines.append(("", f"and {len(flips) - most} more"))
-    return lines + [("", f"({scope} only; one parameter is moved at a time)") for scope in scopes]
+def range_in_words(ends: Sequence[BreakEven]) -> str:
+    """The ends of one range: "link:p>q from 3.1 to 12 Mbit/s (below: p alone, above: split)"."""
+    below = next((end for end in ends if end.below is not None), None)
+    above = next((end for end in ends if end.above is not None), None)
+    places, after = [], []
+    if below is not None and below.below is not None:
+        places.append(f"from {_place(below.change, below.below)}")
+        after.append(f"below: {below.then}")
+    if above is not None and above.above is not None:
+        word = "to" if places else "up to"
+        places.append(f"{word} {_place(above.change, above.above)}")
+        after.append(f"above: {above.then}")
+    return f"{ends[0].change} {' '.join(places)} ({', '.join(after)})"
+
+
+def _place(change: str, at: float) -> str:
+    return format_rate(at) if change.startswith("link:") else f"{at:.3g}"
+
+
+def flips_in_words(
+    flips: Sequence[BreakEven], stays_best: Sequence[BreakEven] = (), most: int = 8
+) -> list[tuple[str, str]]:
+    """What it is, and words: in which ranges the plan stays best; where the verdict flips, with
+    plans made anew on the way; and which plans were compared where not all were."""
+    ends: dict[str, list[BreakEven]] = {}
+    for end in stays_best:
+        ends.setdefault(end.change, []).append(end)
+    lines = _at_most(most, [("stays best", range_in_words(own)) for own in ends.values()])
+    said = []
+    for flip in flips:
+        own = next((end for end in ends.get(flip.change, ()) if _same_side(end, flip)), None)
+        said.append(("verdict flips", flip_in_words(flip, own is not None and _nearer(own, flip))))
+    lines += _at_most(most, said)
+    found = (*stays_best, *flips)
+    scopes = list(dict.fromkeys(flip.scope for flip in found if flip.scope))
+    if not scopes:
+        return [*lines, ("", "(one parameter is moved at a time)")] if lines else []
+    some = "" if all(flip.scope for flip in found) else "in part "
+    return lines + [
+        ("", f"({some}{scope} only; one parameter is moved at a time)") for scope in scopes
+    ]
+
+
+def _at_most(most: int, lines: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    more = len(lines) - most
+    return lines[:most] + ([("", f"and {more} more")] if more > 0 else [])
+
+
+def _same_side(one: BreakEven, other: BreakEven) -> bool:
+    return (one.below is None) == (other.below is None)
+
+
+def _nearer(end: BreakEven, flip: BreakEven) -> bool:
+    """Whether the plan's own range ends clearly before the verdict flips."""
+    if end.below is not None and flip.below is not None:
+        return end.below > flip.below * _NEARER
+    return end.above is not None and flip.above is not None and end.above * _NEARER < flip.above
 
 
 def value_in_words(objective: Objective, value_s: float) -> str:

@@ -15,7 +15,6 @@ from cutset.estimate import estimate
 from cutset.explanation import value_in_words
 from cutset.plan import Plan, check_plan
 from cutset.problem import (
-    BreakEven,
     Budget,
     Problem,
     Proof,
@@ -26,10 +25,10 @@ from cutset.problem import (
     check_memory,
 )
 from cutset.solvers.compiling import CompileNotes
-from cutset.solvers.one_stage import best_single, value_of
+from cutset.solvers.one_stage import best_single, single_stage, value_of
 from cutset.solvers.scopes import FULL
-from cutset.solvers.ties import ties
-from cutset.solvers.two_way.break_even import break_evens
+from cutset.solvers.ties import Ends, ties
+from cutset.solvers.two_way.rival_cuts import RivalCuts
 from cutset.units import format_time
 
 TOLERANCE = 1e-9  # relative: value and bound closer than this are equal
@@ -76,29 +75,47 @@ def solve(
     solution = replace(certify(problem, proposal, name, elapsed_s), finished=finished)
     if not explain or not finished or elapsed_s >= time_limit_s:
         return solution  # who is in a hurry does not wait for break-evens
-    return replace(solution, break_even=flips(problem, solution))
+    return explained(problem, solution)
 
 
-def flips(
+def explained(
     problem: Problem, solution: Solution, others: Sequence[tuple[str, Plan]] = ()
-) -> tuple[BreakEven, ...]:
-    """Where another plan would be best: exact for two devices, else among the plans that are known.
+) -> Solution:
+    """The solution with its break-evens, and with how far its own plan stays the best.
 
-    Those are the solution's alternatives, the best single device, and `others` with their names.
+    The plan is compared with the solution's alternatives, each device alone, and `others` with
+    their names; beside them, where it is on two devices, with every cut of those.
     """
-    exact = break_evens(problem, solution.plan)
-    if exact:
-        return exact
-    single, _ = best_single(problem, required=False)
-    known = [] if single is None else [(f"{single.devices[0]} alone", single)]
+    ends = flips(problem, solution, others)
+    return replace(solution, break_even=ends.verdict, stays_best=ends.plan)
+
+
+def flips(problem: Problem, solution: Solution, others: Sequence[tuple[str, Plan]] = ()) -> Ends:
+    """What `explained` adds: the flips of the verdict, and the ends of the plan's own range."""
+    known = [
+        (f"{device.name} alone", single_stage(problem, device.name))
+        for device in problem.cluster.devices
+    ]
+    known.sort(key=lambda rival: value_of(problem, rival[1]))
     for other in solution.alternatives:
         if other.plan is not None:
-            known.append((_name_of(other.family, other.plan), other.plan))
-    return ties(problem, solution.plan, [*known, *others])
+            known.append((other.family, other.plan))
+    pair = _pair_of(problem, solution.plan)
+    cuts = None if pair is None else RivalCuts.of(problem, *pair)
+    return ties(problem, solution.plan, [*known, *others], cuts)
 
 
-def _name_of(family: str, plan: Plan) -> str:
-    return f"{plan.devices[0]} alone" if len(plan.devices) == 1 else family
+def _pair_of(problem: Problem, plan: Plan) -> tuple[str, str] | None:
+    """The source and the other device that the plan is on, or would be; None for other plans."""
+    source = problem.cluster.source
+    used = [name for name in plan.devices if name != source]
+    if len(used) > 1:
+        return None
+    if used:
+        return source, used[0]
+    others = [d.name for d in problem.cluster.devices if d.name != source]
+    fastest = min(others, key=lambda name: math.fsum(problem.compute_s(name)), default=None)
+    return None if fastest is None else (source, fastest)
 
 
 def _state(problem: Problem) -> tuple[object, ...]:

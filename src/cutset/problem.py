@@ -140,7 +140,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class BreakEven:
-    """Where the verdict flips: `change` crossing `below` or `above`, then `then` is best.
+    """Where another plan is better: `change` crossing `below` or `above`, then `then` is best.
 
     Bandwidths in bits per second, loads and speeds as factors. `scope` says which plans were
     compared where it was not every plan of those families.
@@ -160,7 +160,9 @@ Proof = Literal["optimal", "bound", "none"]
 class Solution:
     """`bound_s` holds for the plans that `scope` describes, `full_bound_s` for any untiled plan.
 
-    `finished` is False where time or Ctrl-C ended the strategy.
+    `break_even` is where the verdict flips while the cut is made anew on the way; `stays_best` is
+    where `plan` itself is beaten, by another cut or by one device. `finished` is False where time
+    or Ctrl-C ended the strategy.
     """
 
     plan: Plan
@@ -174,6 +176,7 @@ class Solution:
     full_bound_s: float = 0.0
     verdict: Verdict | None = None
     break_even: tuple[BreakEven, ...] = ()
+    stays_best: tuple[BreakEven, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     finished: bool = True
 

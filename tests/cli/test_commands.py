@@ -81,7 +81,15 @@ def test_plan_for_a_person_names_verdict_proof_and_next_step(
 ) -> None:
     status, out, _ = call(capsys, "plan", "w.json")
     assert status == 0
-    for words in ("split: ", "optimal among", "bottleneck", "alone on", "break-even", "next: "):
+    for words in (
+        "split: ",
+        "optimal among",
+        "bottleneck",
+        "alone on",
+        "stays best",
+        "verdict flips",
+        "next: ",
+    ):
         assert words in out
 
 

@@ -340,6 +340,7 @@ def test_a_bad_profile_file(path: str, value: object, field: str | None, tmp_pat
         ("verdict", VERDICT | {"best_single_value_s": -1}, "verdict.best_single_value_s"),
         ("break_even", [{"change": "c", "then": "t", "below": -1}], "break_even[0].below"),
         ("break_even", [{"change": "c", "then": "t", "above": -1}], "break_even[0].above"),
+        ("stays_best", [{"change": "c", "then": "t", "above": -1}], "stays_best[0].above"),
         ("estimate", ESTIMATE | {"latency_s": -1}, "estimate.latency_s"),
         ("estimate", ESTIMATE | {"period_s": -1}, "estimate.period_s"),
         ("estimate", ESTIMATE | {"memory_bytes": {"pi": -1}}, "estimate.memory_bytes.pi"),

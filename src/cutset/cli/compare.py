@@ -159,10 +159,12 @@ def _show(console: Console, found: Comparison, next_step: str) -> None:
         console.print()
         _table(console, found)
     _footnotes(console, found)
-    if best is not None and best.solution is not None and best.solution.break_even:
-        console.print()
-        for name, text in flips_in_words(best.solution.break_even, most=4):
-            console.print(f"{name:<11} {text}")
+    if best is not None and best.solution is not None:
+        said = flips_in_words(best.solution.break_even, best.solution.stays_best, most=4)
+        if said:
+            console.print()
+        for name, text in said:
+            console.print(f"{name:<13} {text}")
     console.print()
     if found.interrupted:
         console.print("interrupted: this is what there was")

@@ -49,6 +49,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
                 "proof_scope": section.solution.scope,
                 "bound_s": section.solution.bound_s,
                 "break_even": section.solution.break_even,
+                "stays_best": section.solution.stays_best,
                 "plans": [_row(row) for row in section.rows],
             }
             for section in outcome.sections
@@ -114,7 +115,7 @@ def _show(console: Console, outcome: Outcome) -> None:
             f" {proof_in_words(solution.proof, solution.scope)}"
         )
         for flip in solution.break_even:
-            console.print(f"break-even: {flip_in_words(flip)}")
+            console.print(f"verdict flips: {flip_in_words(flip)}")
     console.print()
     console.print("The link changes while the recogniser runs")
     output.table(

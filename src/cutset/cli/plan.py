@@ -247,9 +247,10 @@ def _show(
                 for other in solution.alternatives
             ],
         )
-    if solution.break_even:
+    flips = flips_in_words(solution.break_even, solution.stays_best)
+    if flips:
         console.print()
-    for name, text in flips_in_words(solution.break_even):
-        console.print(f"{name:<11} {text}")
+    for name, text in flips:
+        console.print(f"{name:<13} {text}")
     console.print()
     console.print(f"next: {next_step}")

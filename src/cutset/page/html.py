@@ -232,7 +232,7 @@ def _section(comparison: Comparison, shown: _Shown, colours: Mapping[str, str]) 
     path = critical_path(problem, solution)
     if path:
         facts.append(("critical path", path_in_words(path, most=14)))
-    facts += flips_in_words(solution.break_even, most=6)
+    facts += flips_in_words(solution.break_even, solution.stays_best, most=6)
     listed = "".join(tag("dt", words(a)) + tag("dd", words(b)) for a, b in facts)
     return tag(
         "section",

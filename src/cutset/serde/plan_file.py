@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -12,7 +12,7 @@ from cutset.cluster import Cluster
 from cutset.errors import InvalidFileError, choices
 from cutset.graph import Graph
 from cutset.plan import Plan, Stage, transfers
-from cutset.problem import Estimate, Solution
+from cutset.problem import BreakEven, Estimate, Solution
 from cutset.serde.common import decode, read_text, to_json, write_text
 from cutset.units import check_number
 
@@ -76,6 +76,7 @@ class PlanDocument(msgspec.Struct, omit_defaults=True):
     elapsed_s: float | None = None
     verdict: VerdictDocument | None = None
     break_even: list[BreakEvenDocument] | None = None
+    stays_best: list[BreakEvenDocument] | None = None
     estimate: EstimateDocument | None = None
     transfers: list[TransferDocument] | None = None
 
@@ -109,11 +110,12 @@ def _check_claims(document: PlanDocument) -> None:
     if document.verdict is not None:
         single_s = document.verdict.best_single_value_s
         numbers.append(("verdict.best_single_value_s", single_s, "seconds"))
-    for i, flip in enumerate(document.break_even or ()):
-        numbers += [
-            (f"break_even[{i}].below", flip.below, ""),
-            (f"break_even[{i}].above", flip.above, ""),
-        ]
+    for name in ("break_even", "stays_best"):
+        for i, flip in enumerate(getattr(document, name) or ()):
+            numbers += [
+                (f"{name}[{i}].below", flip.below, ""),
+                (f"{name}[{i}].above", flip.above, ""),
+            ]
     if (found := document.estimate) is not None:
         numbers += [
             ("estimate.latency_s", found.latency_s, "seconds"),
@@ -257,10 +259,8 @@ def plan_document(solution: Solution, graph: Graph, cluster: Cluster) -> PlanDoc
             _finite(verdict.best_single_value_s),
             _finite(verdict.gain),
         ),
-        break_even=[
-            BreakEvenDocument(b.change, b.then, b.below, b.above, b.scope)
-            for b in solution.break_even
-        ],
+        break_even=_break_evens(solution.break_even),
+        stays_best=_break_evens(solution.stays_best),
         estimate=estimate_document(solution.estimate),
         stages=[
             StageDocument(s.name, s.device, list(s.operators), _tile(s.tile))
@@ -271,6 +271,10 @@ def plan_document(solution: Solution, graph: Graph, cluster: Cluster) -> PlanDoc
             for t in transfers(solution.plan, graph, cluster.source, cluster.sink)
         ],
     )
+
+
+def _break_evens(found: Sequence[BreakEven]) -> list[BreakEvenDocument]:
+    return [BreakEvenDocument(b.change, b.then, b.below, b.above, b.scope) for b in found]
 
 
 def _finite(value: float) -> float | None:

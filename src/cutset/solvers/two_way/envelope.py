@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,20 +21,17 @@ from cutset.errors import InfeasibleError, InvalidFileError, UnsupportedProblemE
 from cutset.graph import Graph
 from cutset.plan import Plan
 from cutset.problem import Problem
-from cutset.solvers.one_stage import value_of
-from cutset.solvers.two_way.branch_and_bound import row_value
 from cutset.solvers.two_way.cut_table import all_cuts
 from cutset.solvers.two_way.envelope_points import (
     EnvelopePoint,
     coordinates,
-    cut_point,
     listed_points,
     open_points,
     single_points,
     vectors_of,
 )
 from cutset.solvers.two_way.min_cut import CutOracle
-from cutset.solvers.two_way.roles import Floats, Members, moving
+from cutset.solvers.two_way.roles import Floats
 from cutset.solvers.two_way.two_stage import Pair, Row, mix, two_stage_plan
 
 MAX_ORACLE_CALLS = 8_000
@@ -183,26 +180,6 @@ def build_envelope(
     )
 
 
-def with_plan(problem: Problem, envelope: Envelope, plan: Plan) -> Envelope:
-    """The envelope with a two-stage plan of its devices as the last point.
-
-    Its fixed seconds are set so that its cost at today's prices is the evaluator's value: what the
-    plan gains by overlapping is kept.
-    """
-    first, second = plan.stages
-    pair = Pair(problem, first.device, second.device)
-    members = np.zeros(len(problem.graph.operators), dtype=np.bool_)
-    members[[problem.graph.positions[name] for name in first.operators]] = True
-    rows = coordinates(pair, envelope.device, envelope.server)
-    vector = np.array([row.constant_s + row_value(pair, row, members) for row in rows])
-    part = tuple(np.flatnonzero(members).tolist())
-    point = cut_point(pair, part, vector, _used(pair, members))
-    longer = replace(envelope, points=(*envelope.points, point))
-    excess = float(longer.values_s(prices_of(problem, envelope))[-1]) - value_of(problem, plan)
-    point = replace(point, fixed_s=point.fixed_s - excess)
-    return replace(envelope, points=(*envelope.points, point))
-
-
 def prices_of(problem: Problem, envelope: Envelope) -> Floats:
     """The envelope's prices for the problem's own links; a missing link is never used."""
 
@@ -223,17 +200,6 @@ def additive_row(pair: Pair, device: str, server: str, prices: Floats) -> Row:
     """The additive cost of the pair's cuts at these prices, besides the links' latencies."""
     bits = (float(prices[0]), 8 * float(prices[1]), 8 * float(prices[2]), float(prices[3]))
     return mix(zip(bits, coordinates(pair, device, server), strict=True))
-
-
-def _used(pair: Pair, members: Members) -> tuple[bool, bool]:
-    """Whether a cut sends anything up, and down."""
-    device = pair.problem.cluster.source
-    roles = [role for role, _ in moving(pair.problem.graph, members)]
-    found = {True: False, False: False}
-    for flow in pair.flows:
-        tensors = sum(flow.roles.get(role, 0.0) for role in roles)
-        found[flow.source == device] |= tensors > 0
-    return found[True], found[False]
 
 
 def _prune(points: list[EnvelopePoint]) -> list[EnvelopePoint]:

@@ -37,8 +37,8 @@ class Best:
 
 @dataclass(frozen=True)
 class FewPlans:
-    """The best of all plans, the best of those of at most two stages, and `least_s`, which no
-    untiled plan can beat (inf: there is none); found in `elapsed_s`."""
+    """The best of all plans, the best of those of one stage or of two on different devices, and
+    `least_s`, which no untiled plan can beat (inf: there is none); found in `elapsed_s`."""
 
     best: Best
     two_way: Best
@@ -63,6 +63,6 @@ def best_of_few(problem: Problem, budget: Budget) -> FewPlans | None:
         least_s = min(least_s, value_s)
         if best.offer(plan, value_s):
             budget.report(plan)
-        if len(plan.stages) <= 2:
+        if len(plan.stages) == len(plan.devices) <= 2:
             two_way.offer(plan, value_s)
     return FewPlans(best, two_way, least_s, time.perf_counter() - begin_s)

@@ -129,6 +129,19 @@ def test_pieces_that_do_not_pack() -> None:
     assert "15 bytes short" in str(caught.value)
 
 
+def test_memory_is_not_named_where_more_of_it_would_not_help() -> None:
+    problem = chain((20, 70), (30, 60))
+    devices = tuple(replace(d, kind=d.name) for d in problem.cluster.devices)
+    cost = TableCost({"a": {"o0": 0.001}, "b": {"o1": 0.001}})
+    apart = replace(problem.cluster, devices=devices, default_link=None)
+    apart_too = replace(problem, cluster=apart, cost=cost)
+    assert "o1' alone needs 75 bytes" in reason(apart_too).message
+    error = fitting.no_plan(apart_too)
+    assert isinstance(error, InfeasibleError)
+    assert "bytes" not in str(error)
+    assert re.search("link|no cost", str(error))
+
+
 def test_says_when_not_all_was_tried() -> None:
     error = infeasible(chain((1,), (9,)), "plans", [Way(3, (("a", 12),))], tried_all=False)
     assert "not every plan was tried" in str(error)

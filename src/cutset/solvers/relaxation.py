@@ -98,6 +98,8 @@ def no_plan(
     least = min(known, default=None)
     if least is None:
         said = "no plan can run" if proven else "no plan was found that can run, though one may"
+        if math.isinf(least_bytes):  # so more memory would not help
+            reason = None
         error = reason or blocked or _no_links(said, "")
     else:
         cause = "no plan keeps the devices' memory limits" if reason is None else reason.message

@@ -12,9 +12,15 @@ from hypothesis import strategies as st
 
 from cutset import strategies
 from cutset.comparison import BASELINE, Comparison, Outcome, Row, compare
-from cutset.errors import InfeasibleError, UnsupportedProblemError, UsageError
+from cutset.errors import (
+    InfeasibleError,
+    NoPlanFoundError,
+    UnsupportedProblemError,
+    UsageError,
+)
 from cutset.problem import Budget, Objective, Problem, Proposal, Strategy, StrategyInfo
 from cutset.solvers.one_stage import single_stage
+from cutset.solvers.relaxation import out_of_time
 from cutset.solvers.scopes import FULL
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem
@@ -39,6 +45,14 @@ class Raises:
             "declines": UnsupportedProblemError("not this", value="12 operators"),
             "infeasible": InfeasibleError("it does not fit"),
         }[self.error]
+
+
+@dataclass(frozen=True)
+class OutOfTime:
+    info: ClassVar[StrategyInfo] = StrategyInfo(EVERY, "", "a test")
+
+    def __call__(self, problem: Problem, budget: Budget) -> Proposal:
+        raise out_of_time(budget)
 
 
 @dataclass(frozen=True)
@@ -173,3 +187,20 @@ def test_without_any_plan_the_failure_says_what_is_short(problem: Problem) -> No
     assert math.isinf(found.ratio(found.rows[0]))
     assert isinstance(found.failure, InfeasibleError)
     assert "short" in (found.failure.remedy or "")
+
+
+def test_what_no_strategy_proved_of_every_plan_is_not_called_infeasible(problem: Problem) -> None:
+    """Neither device holds the model alone, and both together do."""
+    total = sum(op.memory_bytes for op in problem.graph.operators)
+    room = 0.7 * total + problem.graph.stage_memory_bytes
+    devices = tuple(replace(d, memory_bytes=room) for d in problem.cluster.devices)
+    halves = replace(problem, cluster=replace(problem.cluster, devices=devices))
+    assert compare(halves, ["auto"]).best is not None
+    alone = compare(halves, [BASELINE])
+    assert row(alone, BASELINE).outcome is Outcome.INFEASIBLE
+    assert isinstance(alone.failure, NoPlanFoundError)
+    assert "plans of one stage" in alone.failure.message
+    late = compare(halves, [OutOfTime()], time_limit_s=5)
+    assert row(late, "test_comparison").outcome is Outcome.NO_PLAN
+    assert late.failure.message == "no plan was found in time"
+    assert (late.failure.field, late.failure.exit_status) == ("time_limit_s", 1)

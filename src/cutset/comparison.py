@@ -20,6 +20,9 @@ from cutset.errors import (
 )
 from cutset.planner import disproved, explained, solve
 from cutset.problem import Problem, Solution, Strategy
+from cutset.solvers.fitting import no_plan
+from cutset.solvers.relaxation import impossible
+from cutset.solvers.scopes import FULL
 
 #: Always there: what every split has to beat.
 BASELINE = "single_device"
@@ -102,9 +105,22 @@ class Comparison:
 
     @property
     def failure(self) -> CutsetError:
-        """Why there is no plan at all: that none exists, where a strategy says so."""
+        """Why there is no plan at all: that none exists only where that is proven of any plan."""
         errors = [row.error for row in self.rows if row.error is not None]
-        errors.sort(key=lambda error: not isinstance(error, InfeasibleError))
+        for error in errors:
+            if isinstance(error, InfeasibleError) and error.scope == FULL:
+                return error
+        if any(row.outcome is Outcome.NO_PLAN for row in self.rows):
+            return impossible(self.problem) or PlanningError(
+                "no plan was found in time",
+                field="time_limit_s",
+                value=f"{self.time_limit_s:g} s",
+                remedy="give it more time, or the devices more memory",
+            )
+        scoped = [e for e in errors if isinstance(e, InfeasibleError | NoPlanFoundError)]
+        if scoped:
+            known = no_plan(self.problem)
+            return known if isinstance(known, InfeasibleError) else _not_proven(scoped[0])
         return errors[0] if errors else PlanningError("no strategy applies to this problem")
 
     def ratio(self, row: Row) -> float:
@@ -115,6 +131,13 @@ class Comparison:
         if row.value_s <= best.value_s:
             return 1.0
         return row.value_s / best.value_s if best.value_s > 0 else math.inf
+
+
+def _not_proven(error: PlanningError) -> NoPlanFoundError:
+    """What a strategy says of its own plans, which is nothing of all of them."""
+    return NoPlanFoundError(
+        error.message, field=error.field, value=error.value, remedy=error.remedy
+    )
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -151,8 +151,11 @@ class PlanningError(CutsetError):
 
 
 class InfeasibleError(PlanningError):
+    """`scope` is "full" where it is proven that no plan exists; else it may be about some only."""
+
     code = "infeasible"
     exit_status = 3
+    scope: str | None = None
 
 
 class NoPlanFoundError(PlanningError):

@@ -150,7 +150,7 @@ def _propose(
         except BaseException as error:  # handed to the thread that asked
             outcome.append(error)
 
-    thread = threading.Thread(target=work, name=f"cutset-{name}", daemon=True)
+    thread = threading.Thread(target=work, name=f"cutset-planning-{name}", daemon=True)
     notes = CompileNotes(note)
     notes.watch()
     said_s = time.perf_counter()

@@ -47,6 +47,14 @@ def untiled_plans(problem: Problem) -> Iterator[Plan]:
         yield from (placed.plan(listing) for listing in listings)
 
 
+def few_plans(problem: Problem, most: int) -> list[Plan] | None:
+    """All of `untiled_plans` where they are at most `most`; None where they are more."""
+    if placement_count(problem) > 2 * most:  # placements may drop out, so more than plans
+        return None
+    plans = list(itertools.islice(untiled_plans(problem), most + 1))
+    return plans if len(plans) <= most else None
+
+
 def stage_per_device_plans(problem: Problem) -> Iterator[Plan]:
     """Every plan of at most one stage a device, with the same omissions."""
     for placed in _placements(problem):

@@ -78,7 +78,8 @@ def infeasible(problem: Problem) -> InfeasibleError:
 def none_found(problem: Problem, name: str) -> InfeasibleError:
     """What a method that does not look at every plan says where it finds none."""
     ways, blocked = short_of(problem)
-    return relaxation.infeasible(problem, f"plans that {name} looks at", ways, blocked)
+    scope = f"plans that {name} looks at"
+    return relaxation.infeasible(problem, scope, ways, blocked, least=False)
 
 
 def short_of(problem: Problem) -> tuple[list[relaxation.Way], InfeasibleError | None]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,13 +20,21 @@ _LARGE = 20_000  # choices or constraints: more are not looked at
 _INFEASIBLE = 2  # scipy's status
 
 
-def proven_too_much(problem: Problem) -> bool:
-    """Whether it is proven that no placement keeps the memory limits.
+@dataclass(frozen=True)
+class Packing:
+    """A placement (a device for each operator) with little memory added in all, if one was found;
+    `short_bytes` is proven: no plan is short of less in all (inf: none can run)."""
+
+    short_bytes: float = 0.0
+    placement: tuple[int, ...] | None = None
+
+
+def packed(problem: Problem) -> Packing:
+    """The placement for which the least memory is to be added to the devices.
 
     An integer program: every part (an operator or a colocate group) on one device that can run it,
     with the least memory added in all, and links where tensors must move. Each device is charged
-    one stage, which only makes it easier: where even this needs more memory, no plan fits. False
-    where that is not so, or not found out.
+    one stage, which only makes it easier: where even this needs more memory, no plan fits.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array
@@ -35,7 +45,7 @@ def proven_too_much(problem: Problem) -> bool:
     scale = float(rooms.max(initial=0.0)) or 1.0
     count, width = len(parts), len(devices)
     if count * width > _LARGE:
-        return False
+        return Packing()
     memory = np.array(
         [sum(problem.graph.operators[i].memory_bytes for i in operators) for _, operators in parts]
     )
@@ -46,7 +56,7 @@ def proven_too_much(problem: Problem) -> bool:
     able &= _reached(problem, parts)
     apart = _apart(problem, parts)
     if apart is None:
-        return False
+        return Packing()
     once = csr_array((np.ones(chosen), (row, np.arange(chosen))), shape=(count, chosen + width))
     held = csr_array(
         (
@@ -70,10 +80,17 @@ def proven_too_much(problem: Problem) -> bool:
         ],
         integrality=np.append(np.ones(chosen), np.zeros(width)),
         bounds=Bounds(0, np.append(able.ravel().astype(np.float64), np.full(width, np.inf))),
-        options={"node_limit": _NODES, "time_limit": _TIME_LIMIT_S},
+        options={"node_limit": _NODES, "time_limit": _TIME_LIMIT_S, "mip_rel_gap": 0.0},
     )
-    bound = found.mip_dual_bound
-    return found.status == _INFEASIBLE or (bound is not None and bool(bound > _PROVEN))
+    if found.status == _INFEASIBLE:
+        return Packing(math.inf)
+    bound = 0.0 if found.mip_dual_bound is None else float(found.mip_dual_bound)
+    short = bound * scale if bound > _PROVEN else 0.0
+    if found.x is None:
+        return Packing(short)
+    device_of = np.argmax(found.x[:chosen].reshape(count, width), axis=1)
+    placement = {i: int(d) for (_, part), d in zip(parts, device_of, strict=True) for i in part}
+    return Packing(short, tuple(placement[i] for i in range(len(placement))))
 
 
 def _reached(problem: Problem, parts: Sequence[tuple[str, Sequence[int]]]) -> Bools:

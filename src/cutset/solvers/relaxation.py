@@ -14,9 +14,11 @@ from cutset.cluster import Cluster
 from cutset.errors import InfeasibleError, NoPlanFoundError, PlanningError
 from cutset.estimate import estimate
 from cutset.plan import Plan
-from cutset.problem import Problem
+from cutset.problem import Budget, Problem
 from cutset.solvers.filling import filled_plans, parts_of, room, runs
-from cutset.solvers.packing import proven_too_much
+from cutset.solvers.scopes import FULL
+
+_WHOLE = 0.5  # bytes: memory is counted in whole ones
 
 
 @dataclass(frozen=True, order=True)
@@ -43,12 +45,13 @@ def infeasible(
     blocked: InfeasibleError | None = None,
     *,
     tried_all: bool = True,
+    least: bool = True,
 ) -> InfeasibleError:
     """The error to raise where no plan of `scope` exists ("plans of one stage", …).
 
-    `ways` are the least known in this scope, `blocked` says what stops plans whatever the memory;
-    without `tried_all` the message admits that not every plan was looked at. What rules out every
-    plan is said as `no_plan` says it.
+    `ways` are known in this scope, with `least` those that are short of least in all; `blocked`
+    says what stops plans whatever the memory; without `tried_all` the message admits that not every
+    plan was looked at. What rules out every plan is said as `no_plan` says it.
     """
     reason = impossible(problem)
     if reason is not None and not _of_memory(reason):
@@ -63,7 +66,7 @@ def infeasible(
         others = f"use the strategy auto, for which it is enough if {_parts(any_)}"
     cause = f"the model fits in none of the {scope}" if reason is None else reason.message
     if own is not None:
-        return _short(problem, cause, own, admitted, others)
+        return _short(problem, cause, own, least and tried_all, admitted, others)
     if blocked is not None:
         remedy = "; or ".join(text for text in (blocked.remedy, others) if text)
         return InfeasibleError(
@@ -78,20 +81,25 @@ def no_plan(
     blocked: InfeasibleError | None = None,
     *,
     proven: bool = False,
+    least_bytes: float = 0.0,
 ) -> PlanningError:
     """The error of methods that look at any plan: the same for all, whatever the objective.
 
-    `ways` are added to those known here, `blocked` is as for `infeasible`. An InfeasibleError
-    where no plan exists: `proven` says so, or something here does; otherwise a NoPlanFoundError.
+    `ways` are added to those known here, `blocked` is as for `infeasible`; every plan is short of
+    `least_bytes` in all or more. An InfeasibleError of scope "full" where no plan exists: `proven`
+    or `least_bytes` say so, or something here does; otherwise a NoPlanFoundError.
     """
     reason = impossible(problem)
     if reason is not None and not _of_memory(reason):
+        reason.scope = FULL
         return reason
     known = [w for w in (*ways, *ways_with_more_memory(problem)) if w.needs]
-    proven = proven or reason is not None or proven_too_much(problem)
+    proven = proven or reason is not None or least_bytes > 0
     least = min(known, default=None)
     if least is None:
         said = "no plan can run" if proven else "no plan was found that can run, though one may"
+        if math.isinf(least_bytes):  # so more memory would not help
+            reason = None
         error = reason or blocked or _no_links(said, "")
     else:
         cause = "no plan keeps the devices' memory limits" if reason is None else reason.message
@@ -99,11 +107,22 @@ def no_plan(
             cause = (
                 "no plan was found that keeps the devices' memory limits, though there may be one"
             )
-        error = _short(problem, cause, least, "", "")
+        error = _short(problem, cause, least, least.short_bytes < least_bytes + _WHOLE, "", "")
     if proven:
+        error.scope = FULL
         return error
     return NoPlanFoundError(
         error.message, field=error.field, value=error.value, remedy=error.remedy
+    )
+
+
+def out_of_time(budget: Budget) -> PlanningError:
+    """The error of a search that time ended before it knew of a plan."""
+    return PlanningError(
+        "the search ended before it found a plan, or proved that there is none",
+        field="time_limit_s",
+        value=f"{budget.time_limit_s:g} s",
+        remedy="give it more time, or the devices more memory",
     )
 
 
@@ -120,18 +139,25 @@ def _parts(least: Way) -> str:
     return " and ".join(f"device {name!r} has {n:.0f} bytes" for name, n in least.needs)
 
 
-def _short(problem: Problem, cause: str, least: Way, admitted: str, others: str) -> InfeasibleError:
-    """What is short, with the devices that need more by name."""
-    limits = {name: problem.device(name).memory_bytes for name, _ in least.needs}
-    parts = " and ".join(f"device {name!r} needs {n:.0f} bytes" for name, n in least.needs)
-    shorts = " and ".join(f"{n - limits[name]:.0f} bytes" for name, n in least.needs)
-    several = len(least.needs) > 1
-    worst = least.needs[0][0]
-    more = (
-        f"{'they are' if several else 'it is'} {shorts} short: state more memory, or add a device"
-    )
+def _short(
+    problem: Problem, cause: str, way: Way, least: bool, admitted: str, others: str
+) -> InfeasibleError:
+    """What is short, with the devices that need more by name. Only where it is the `least` in all
+    is it called that: what is known to be enough need not be needed."""
+    limits = {name: problem.device(name).memory_bytes for name, _ in way.needs}
+    shorts = " and ".join(f"{n - limits[name]:.0f} bytes" for name, n in way.needs)
+    several = len(way.needs) > 1
+    worst = way.needs[0][0]
+    if least:
+        parts = " and ".join(f"device {name!r} needs {n:.0f} bytes" for name, n in way.needs)
+        said = f"at best {parts} for {'their parts' if several else 'its part'}"
+        more = f"{'they are' if several else 'it is'} {shorts} short"
+    else:
+        said = f"it is enough if {_parts(way)}, though less may do"
+        more = f"that is {shorts} more"
+    more += ": state more memory, or add a device"
     return InfeasibleError(
-        f"{cause}: at best {parts} for {'their parts' if several else 'its part'}{admitted}",
+        f"{cause}: {said}{admitted}",
         field=f"devices.{worst}.memory",
         value=f"{limits[worst]:.0f} bytes",
         remedy=f"{more}; or {others}" if others else more,

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from cutset import strategies
 from cutset.errors import InfeasibleError, PlanningError
 from cutset.plan import Plan
 from cutset.problem import Alternative, Budget, Objective, Problem, Proposal, StrategyInfo
-from cutset.solvers.fitting import no_plan
+from cutset.solvers.few_plans import FewPlans, best_of_few
+from cutset.solvers.fitting import fitting_plan, no_plan
 from cutset.solvers.full_scope import full_bound_s
 from cutset.solvers.latency.chain_plans import chain_plans
 from cutset.solvers.one_stage import best_single, infeasible, value_of
 from cutset.solvers.scopes import FULL, ONE_STAGE
+from cutset.solvers.two_way.search import scope_of
 
 _CLOSED = 1e-9  # relative: a bound this close to the value proves it
 
@@ -73,11 +75,12 @@ class Auto:
 
     The families are searched one after another, the simpler first; of equal plans the simpler
     counts. Before them, in milliseconds and with nothing compiled: one device, and chains of stages
-    where memory is short. The best of these is what stands in for what time kept from being found,
-    and a family knows it. `effort_s` is the most that a family may take where no time limit is
-    given. The bound
-    is the highest of those for any plan, where that closes the gap; otherwise the least of the
-    families' own, which holds for the plans of all of them together.
+    where memory is short, or else whatever fits. The best of these is what stands in for what time
+    kept from being found, and a family knows it. Where there are few plans in all, each is tried
+    instead, which proves the best of every family. `effort_s` is the most that a family may take
+    where no time limit is given. The bound is the highest of those for any plan, where that closes
+    the gap; otherwise the least of the families' own, which holds for the plans of all of them
+    together.
     """
 
     effort_s: float = 60.0
@@ -109,6 +112,11 @@ class Auto:
             if value_s < chain_s:
                 chain, chain_s = plan, value_s
                 budget.report(plan, full, FULL)
+        if full < chain_s * (1 - _CLOSED) and (few := best_of_few(problem, budget)) is not None:
+            return _of_few(problem, found[0], few)
+        if chain is None and (chain := fitting_plan(problem)) is not None:
+            chain_s = value_of(problem, chain)
+            budget.report(chain, full, FULL)
         for family in FAMILIES[problem.objective]:
             best_s = min(f.value_s for f in found)
             if full >= best_s * (1 - _CLOSED) and math.isfinite(best_s):
@@ -164,6 +172,22 @@ class Auto:
         elapsed_s = time.perf_counter() - begin_s
         value_s = math.inf if proposal is None else value_of(problem, proposal.plan)
         return _Found(family, proposal, value_s, elapsed_s, failure)
+
+
+def _of_few(problem: Problem, alone: _Found, few: FewPlans) -> Proposal:
+    """The best plan of all, with the best of each family beside it."""
+    if few.best.plan is None:
+        raise no_plan(problem, proven=True)
+    two_way, last = (replace(f, strategy="brute_force") for f in FAMILIES[problem.objective])
+    none = InfeasibleError("none of the plans of at most two stages fits")
+    pair = _Found(two_way, None, math.inf, few.elapsed_s, none)
+    if few.two_way.plan is not None:
+        proposal = Proposal(few.two_way.plan, few.two_way.value_s, scope_of(problem))
+        pair = _Found(two_way, proposal, few.two_way.value_s, few.elapsed_s)
+    proposal = Proposal(few.best.plan, few.least_s, FULL)
+    return _best(
+        [alone, pair, _Found(last, proposal, few.best.value_s, few.elapsed_s)], few.least_s
+    )
 
 
 def _best(found: Sequence[_Found], full_s: float) -> Proposal:

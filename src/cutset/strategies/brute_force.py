@@ -7,12 +7,13 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from cutset.errors import PlanningError, UnsupportedProblemError
+from cutset.errors import UnsupportedProblemError
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.all_plans import placement_count, untiled_plans
 from cutset.solvers.fitting import no_plan
 from cutset.solvers.full_scope import full_bound_s
 from cutset.solvers.one_stage import best_single, value_of
+from cutset.solvers.relaxation import out_of_time
 from cutset.solvers.scopes import FULL
 
 
@@ -47,12 +48,7 @@ class BruteForce:
         else:
             bound = value
         if best is None and math.isfinite(bound):
-            raise PlanningError(
-                "the search ended before it found a plan, or proved that there is none",
-                field="time_limit_s",
-                value=f"{budget.time_limit_s:g} s",
-                remedy="give it more time, or the devices more memory",
-            )
+            raise out_of_time(budget)
         if best is None:
             raise no_plan(problem, proven=True)
         return Proposal(best, bound, FULL)

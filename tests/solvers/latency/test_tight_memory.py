@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import random
 from dataclasses import replace
@@ -18,7 +19,7 @@ from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem, check_memory
 from cutset.solvers.all_plans import pipeline_plans
 from cutset.solvers.filling import filled_plans
-from cutset.solvers.fitting import fitting_plan
+from cutset.solvers.fitting import fitting_plan, searched_plan
 from cutset.solvers.latency.chain_plans import chain_plans
 from cutset.solvers.one_stage import value_of
 from cutset.solvers.relaxation import impossible
@@ -162,3 +163,45 @@ def test_restarts_are_never_worse_and_the_same_again() -> None:
         assert value_s(problem, found) <= value_s(problem, start)
         better += value_s(problem, found) < value_s(problem, start)
     assert better >= 4
+
+
+def packed_tightly(seed: int) -> Problem:
+    """Fourteen operators over four devices that hold 2% more than one placement of them needs,
+    which comes back to devices: neither a chain of stages nor two stages fit."""
+    rng = random.Random(seed)
+    graph, cost = graphs.skip_connections(14, seed)
+    operators = tuple(replace(op, memory_bytes=rng.randint(100, 1000)) for op in graph.operators)
+    graph = replace(graph, operators=operators, stage_memory_bytes=0)
+    cuts = [0, *sorted(rng.sample(range(1, 14), 5)), 14]
+    held = [0] * 4
+    for k, (a, b) in enumerate(itertools.pairwise(cuts)):
+        held[k % 4] += sum(op.memory_bytes for op in operators[a:b])
+    devices = tuple(
+        Device(f"d{i}", graphs.FAST, memory_bytes=math.floor(1.02 * h)) for i, h in enumerate(held)
+    )
+    cluster = Cluster(devices, (), "d0", "d0", default_link=Link("", "", 1e8, 0.001))
+    return Problem(graph, cluster, cost)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_plan_that_fits_is_found_for_latency_too(seed: int) -> None:
+    problem = packed_tightly(seed)
+    plan = fitting_plan(problem)
+    assert plan is not None
+    for name in ("auto", "makespan", "heft"):
+        solution = solve(problem, name, explain=False, time_limit_s=5)
+        check_memory(problem, solution.estimate.memory_bytes)
+        assert solution.value_s <= value_of(problem, plan) * (1 + TIES)
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_stages_that_cost_memory_are_searched_for(fits: bool) -> None:
+    """The search of placements knows how many stages they take: the last to say yes or no."""
+    problem = replace(tight(2, 7))
+    if not fits:
+        less = [replace(d, memory_bytes=0.6 * d.memory_bytes) for d in problem.cluster.devices]
+        problem = replace(problem, cluster=replace(problem.cluster, devices=tuple(less)))
+    plan, none = searched_plan(problem, Budget())
+    assert none is not fits
+    assert (plan is not None and value_of(problem, plan) < math.inf) is fits
+    assert any(value_of(problem, p) < math.inf for p in pipeline_plans(problem)) <= fits

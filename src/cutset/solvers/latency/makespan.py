@@ -34,12 +34,14 @@ from cutset.plan import Plan, Stage
 from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers import scopes
 from cutset.solvers.arrays import ClusterArrays, Floats, cluster_arrays
-from cutset.solvers.fitting import fitting_plan, no_plan
+from cutset.solvers.few_plans import best_of_few
+from cutset.solvers.fitting import fitting_plan, no_plan, searched_plan
 from cutset.solvers.latency.block_search import BlockSearch
 from cutset.solvers.latency.chain_plans import chain_plans
 from cutset.solvers.latency.incumbents import improving_plans
 from cutset.solvers.latency.latency_blocks import LARGE, Block, latency_blocks
 from cutset.solvers.one_stage import single_stage, value_of
+from cutset.solvers.relaxation import out_of_time
 from cutset.solvers.scheduling.balancing import starts
 from cutset.solvers.scheduling.list_schedule import Schedule
 from cutset.solvers.scheduling.stages_of import stages_of
@@ -110,6 +112,8 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
         run.offer(plan)
     blocks = latency_blocks(problem.graph)
     begun = _start(run)
+    if run.plan is None and (fitting := fitting_plan(problem)) is not None:
+        run.offer(fitting)
     if blocks:
         large = max(b.count for b in blocks) > LARGE
         _prepare(run, blocks, cluster)
@@ -126,10 +130,13 @@ def makespan(problem: Problem, budget: Budget, *, max_nodes: int = 2_000_000) ->
     else:
         run.raise_bound(0.0)
         _offer_more(run, begun, known)
-    if run.plan is None and (fitting := fitting_plan(problem)) is not None:
-        run.offer(fitting)
     if run.plan is None:
-        raise no_plan(problem)
+        _offer_any(run, begun)
+    assert run.plan is not None
+    if not run.closed() and (few := best_of_few(problem, budget)) is not None:
+        if few.best.plan is not None:
+            run.offer(few.best.plan)
+        run.raise_bound(few.least_s)
     _joined(run)
     bound = run.value_s if run.closed() else run.bound_s
     budget.report(run.plan, bound, scopes.FULL)
@@ -160,6 +167,18 @@ def _offer_more(run: _Search, begun: list[Schedule], known: bool) -> None:
     found = improving_plans(run.problem, run.budget, begun, lambda: run.plan, two_way=not known)
     while not run.closed() and (plan := next(found, None)) is not None:
         run.offer(plan)
+
+
+def _offer_any(run: _Search, begun: list[Schedule]) -> None:
+    """Offer the first plan that fits, and what is made of it. Raises where there is none."""
+    plan, none = searched_plan(run.problem, run.budget)
+    if plan is not None:
+        run.offer(plan)
+    if run.plan is None and run.budget.exhausted() and not none:
+        raise out_of_time(run.budget)
+    if run.plan is None:
+        raise no_plan(run.problem, proven=none)
+    _offer_more(run, begun, known=True)
 
 
 def _joined(run: _Search) -> None:

@@ -12,7 +12,6 @@ from functools import cached_property
 
 import numpy as np
 
-from cutset.errors import PlanningError
 from cutset.plan import Plan
 from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers import scopes
@@ -20,6 +19,7 @@ from cutset.solvers.arrays import Ints
 from cutset.solvers.fitting import fitting_plan, no_plan
 from cutset.solvers.full_scope import full_bound_s
 from cutset.solvers.one_stage import best_single, value_of
+from cutset.solvers.relaxation import out_of_time
 from cutset.solvers.throughput.assignment_bound import assignment_bound_s
 from cutset.solvers.throughput.device_classes import device_classes
 from cutset.solvers.throughput.ideal_chains import Chains, search_chains
@@ -100,12 +100,7 @@ def best_dag_plan(
     if best.plan is None:
         if not budget.exhausted() or math.isinf(full):
             raise no_plan(problem, proven=math.isinf(full))
-        raise PlanningError(
-            "the search ended before it found a plan, or proved that there is none",
-            field="time_limit_s",
-            value=f"{budget.time_limit_s:g} s",
-            remedy="give it more time, or the devices more memory",
-        )
+        raise out_of_time(budget)
     if full >= min(bound, best.value_s) * (1 - _CLOSED):
         bound, scope = max(full, bound), scopes.FULL
     if bound >= best.value_s * (1 - _CLOSED):

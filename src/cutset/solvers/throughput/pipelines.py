@@ -13,11 +13,11 @@ from functools import cached_property
 
 import numpy as np
 
-from cutset.errors import PlanningError
 from cutset.plan import Plan
 from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers.arrays import Ints
 from cutset.solvers.one_stage import single_stage, value_of
+from cutset.solvers.relaxation import out_of_time
 from cutset.solvers.scopes import PIPELINES
 from cutset.solvers.throughput.block_chain import BlockChain, block_chain, coarse, in_order
 from cutset.solvers.throughput.pipeline_start import greedy_path
@@ -319,12 +319,7 @@ def best_pipeline(
     if search.plan is None and found is False:
         return None
     if search.plan is None:
-        raise PlanningError(
-            "the search ended before it found a plan, or proved that there is none",
-            field="time_limit_s",
-            value=f"{budget.time_limit_s:g} s",
-            remedy="give it more time, or the devices more memory",
-        )
+        raise out_of_time(budget)
     return Proposal(search.plan, min(search.bound_s, search.value_s), PIPELINES)
 
 

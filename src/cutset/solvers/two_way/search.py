@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cutset.errors import InfeasibleError, PlanningError
+from cutset.errors import InfeasibleError
 from cutset.plan import Plan
 from cutset.problem import Budget, Problem, Proposal
 from cutset.solvers import one_stage, relaxation
 from cutset.solvers.full_scope import full_bound_s
 from cutset.solvers.one_stage import single_stage, value_of
+from cutset.solvers.relaxation import out_of_time
 from cutset.solvers.two_way.branch_and_bound import BranchAndBound
 from cutset.solvers.two_way.cut_table import CutTable, all_cuts
 from cutset.solvers.two_way.min_cut import CutOracle
@@ -97,12 +98,7 @@ def search(
         bound = _listed(best, table, max_evaluations)
         bound = min(bound, _open(best, table, max_subproblems))
     if best.plan is None and math.isfinite(bound):
-        raise PlanningError(
-            "the search ended before it found a plan, or proved that there is none",
-            field="time_limit_s",
-            value=f"{budget.time_limit_s:g} s",
-            remedy="give it more time, or the devices more memory",
-        )
+        raise out_of_time(budget)
     if best.plan is None:
         raise _infeasible(problem, table)
     bound = min(bound, best.value_s)

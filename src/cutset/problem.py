@@ -160,7 +160,7 @@ Proof = Literal["optimal", "bound", "none"]
 class Solution:
     """`bound_s` holds for the plans that `scope` describes, `full_bound_s` for any untiled plan.
 
-    `finished` is False where time or Ctrl-C ended the strategy.
+    `finished` is False where time or Ctrl-C ended the strategy; `interrupted` says which.
     """
 
     plan: Plan
@@ -176,6 +176,7 @@ class Solution:
     break_even: tuple[BreakEven, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     finished: bool = True
+    interrupted: bool = False
 
     @property
     def value_s(self) -> float:

@@ -303,6 +303,20 @@ def test_an_interrupt_is_quiet(
     assert "Traceback" not in err
 
 
+def test_a_plan_that_the_time_limit_cut_short_says_so(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, found = document(capsys, "plan", "w.json", "-o", "p.json")
+    assert (status, "finished" in found) == (0, False)
+    local = ["plan", "w.json", "--strategy", "single_device", "--time-limit", "0"]
+    status, found = document(capsys, *local, "-o", "p.json")
+    assert (status, found["finished"]) == (0, False)
+    assert json.loads(Path("p.json").read_text())["finished"] is False
+    status, out, _ = call(capsys, *local)
+    assert (status, "cut short by its time limit" in out) == (0, True)
+    assert call(capsys, "evaluate", "w.json", "p.json")[0] == 0
+
+
 def test_shapes() -> None:
     assert parse_shapes(["x=1,3,4", "a=b=2x2"]) == {"x": (1, 3, 4), "a=b": (2, 2)}
     for bad in ("x", "x=", "=1", "x=0", "x=-1,2", "x=1,b"):

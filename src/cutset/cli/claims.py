@@ -178,9 +178,12 @@ def _solve_again(strategy: str | None, problem: Problem, time_limit_s: float) ->
 
     name = strategy if strategy in strategies.available() else "auto"
     try:
-        return solve(problem, name, time_limit_s=time_limit_s, explain=False)
+        solution = solve(problem, name, time_limit_s=time_limit_s, explain=False)
     except PlanningError:
         return None
+    if solution.interrupted:
+        raise KeyboardInterrupt
+    return solution
 
 
 def _near(a: float, b: float) -> bool:

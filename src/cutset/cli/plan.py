@@ -65,6 +65,9 @@ def plan(
     again = targets.options_again(input_shape, objective.value, strategy)
     step = _next_step(target, cluster, profile, out, loaded.model is not None, lab, again)
     output.emit(json, document, lambda console: _show(console, problem, solution, others, step))
+    if solution.interrupted:
+        output.note("interrupted: planning was cut short, and this is the best plan until then")
+        raise typer.Exit(130)
 
 
 def alternatives(problem: Problem) -> list[dict[str, Any]]:
@@ -173,7 +176,10 @@ def _show(
         said = any_plan_in_words(solution.full_bound_s, solution.value_s)
         rows.insert(3, ("any plan", said))
     if not solution.finished:
-        rows.append(("", "ended before it was through: the best plan until then, with its own gap"))
+        what = "Ctrl-C" if solution.interrupted else "its time limit"
+        rows.append(
+            ("", f"cut short by {what}: the best plan until then, with what is proven of it")
+        )
     path = critical_path(problem, solution) if latency else ()
     if len(path) > 1:
         rows.insert(-1, ("waits for", path_in_words(path)))

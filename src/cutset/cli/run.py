@@ -127,6 +127,8 @@ def run(
                     time_limit_s=time_limit,
                     seed=seed,
                 )
+                if solution.interrupted:
+                    raise KeyboardInterrupt  # it was meant for the run: nothing is deployed
                 chosen = Chosen(
                     solution.plan,
                     solution.estimate,

@@ -48,7 +48,7 @@ class BruteForce:
             bound = value
         if best is None and math.isfinite(bound):
             raise PlanningError(
-                "the search ended before it found a plan, or proved that there is none",
+                "no plan was found in the time; there may be one, as none was ruled out",
                 field="time_limit_s",
                 value=f"{budget.time_limit_s:g} s",
                 remedy="give it more time, or the devices more memory",

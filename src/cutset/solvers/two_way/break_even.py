@@ -160,7 +160,7 @@ class _Around:
         current = int((constant + slope).argmin())
         while True:
             steps = slope - slope[current]
-            with np.errstate(divide="ignore", invalid="ignore"):
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 meets = np.where(
                     steps < 0 if upward else steps > 0,
                     (constant[current] - constant) / steps,

@@ -85,6 +85,19 @@ def test_plan_for_a_person_names_verdict_proof_and_next_step(
         assert words in out
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_smallest_times_there_are_warn_of_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operators: Any = WORKLOAD["operators"]
+    tiny = [
+        op | {"compute_s": {"pi": s, "server": s}}
+        for op, s in zip(operators, (5e-324, 1e-320), strict=True)
+    ]
+    Path("w.json").write_text(json.dumps(WORKLOAD | {"operators": tiny}))
+    assert call(capsys, "plan", "w.json")[::2] == (0, "")
+
+
 def test_evaluate_confirms_what_plan_wrote(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "plan", "w.json", "-o", "plan.json")[0] == 0
     status, found = document(capsys, "evaluate", "w.json", "plan.json")

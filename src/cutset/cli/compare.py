@@ -50,7 +50,7 @@ def compare(
     from cutset import comparison
     from cutset.problem import Objective
 
-    output.check_writable(out)
+    output.check_writable(out, (target, cluster, profile))
     names = _names(strategies)
     comparison.check_names([*(names or ()), *(strategy or ())])
     with output.working("comparing") as note:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -143,13 +143,22 @@ def table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[obje
     console.print(made)
 
 
-def check_writable(path: Path | None) -> None:
-    """Refuse an output file whose folder is missing before work is done for it, not after.
+def check_writable(path: Path | None, inputs: Iterable[Path | None] = ()) -> None:
+    """Refuse an output file whose folder is missing, or that is one of the `inputs`, before work is
+    done for it, not after.
 
     Raises InvalidFileError; None is no file.
     """
     if path is None:
         return
+    if path.exists():
+        for given in inputs:
+            if given is not None and given.exists() and path.samefile(given):
+                raise InvalidFileError(
+                    "would overwrite a file that this command reads",
+                    file=str(path),
+                    remedy="name another file to write",
+                )
     problem = None
     if path.is_dir():
         problem = "it is a folder"

@@ -41,7 +41,9 @@ def plan(
     from cutset.problem import Objective
     from cutset.serde import plan_document, write_plan
 
-    output.check_writable(out)
+    output.check_writable(
+        out, (target, cluster, profile, Path(strategy.rpartition(":")[0] or strategy))
+    )
     chosen = strategies.load(strategy)
     with output.working("planning") as note:
         loaded = targets.load_target(target, targets.parse_shapes(input_shape))

@@ -73,7 +73,7 @@ def test_names_do_not_steer_the_terminal(
     assert cli.run([command, str(tmp_path / "w.json"), *options]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out
-    assert "\nb" not in out
+    assert "a\nb" not in out
     if command != "compare":
         assert "a\\nb\\x1b[31mred" in out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -134,6 +135,16 @@ def _more(console: Console, count: int, what: str) -> None:
         console.print(f"and {count - _MOST_ROWS} {what} more")
 
 
+def _reasons(console: Console, said: str, given: Sequence[tuple[str, str | None]]) -> None:
+    """Why there is no number in a table, below it: a line for each reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in given:
+        if reason is not None:
+            names.setdefault(reason, []).append(name)
+    for reason, those in names.items():
+        console.print(f"{said}: {', '.join(those)} ({reason})")
+
+
 def _bound(solution: Solution) -> str:
     from cutset.units import format_time
 
@@ -230,31 +241,32 @@ def _show(
         [
             (
                 o["device"],
-                o["reason"] if o["value_s"] is None else format_time(o["value_s"]),
+                "cannot" if o["value_s"] is None else format_time(o["value_s"]),
                 format_bytes(problem.device(o["device"]).memory_bytes),
                 format_bytes(estimate.memory_bytes.get(o["device"], 0)),
             )
             for o in others
         ],
     )
+    _reasons(console, "cannot", [(o["device"], o["reason"]) for o in others])
     if solution.alternatives:
         console.print()
         output.table(
             console,
-            ("family of plans", "strategy", "takes", "at least", "within"),
+            ("family of plans", "strategy", "takes", "at least", "planned in"),
             [
                 (
                     other.family,
                     other.strategy,
-                    other.reason or "no plan"
-                    if other.value_s is None
-                    else format_time(other.value_s),
+                    "no plan" if other.value_s is None else format_time(other.value_s),
                     format_time(other.bound_s) if other.bound_s > 0 else "–",
                     format_time(other.elapsed_s),
                 )
                 for other in solution.alternatives
             ],
         )
+        without = [o for o in solution.alternatives if o.value_s is None]
+        _reasons(console, "no plan", [(o.family, o.reason) for o in without])
     if solution.break_even:
         console.print()
     for name, text in flips_in_words(solution.break_even):

@@ -73,6 +73,9 @@ def test_the_bottleneck_names_what_is_next() -> None:
     assert said == "link a>b sets the period: busy 50 ms per request; next is device a with 60%"
     said = bottleneck_in_words(estimate, Objective.LATENCY)
     assert said == "link a>b is busy longest: 50 ms, 50% of a request"
+    said = bottleneck_in_words(replace(estimate, latency_s=0.04), Objective.LATENCY)
+    assert "%" not in said
+    assert said.endswith("50 ms for a request, whose answer does not wait for all of that")
     assert resource_in_words("egress:pi") == "network interface of pi (sending)"
 
 

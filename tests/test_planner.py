@@ -188,6 +188,18 @@ class Scripted:
         return Proposal(self.plan, self.bound_s)
 
 
+@dataclass(frozen=True)
+class Waits:
+    """Finds nothing until it is told to stop."""
+
+    info: ClassVar[StrategyInfo] = StrategyInfo(EVERY, "", "")
+
+    def __call__(self, problem: Problem, budget: Budget) -> Proposal:
+        while not budget.stopped:
+            threading.Event().wait(0.01)
+        raise RuntimeError("stopped")
+
+
 def test_a_bound_above_the_value_is_the_strategys_bug() -> None:
     problem = toy()
     plan = single_stage(problem, "pi")
@@ -207,6 +219,25 @@ def test_interrupted_strategies_yield_what_they_reported() -> None:
     solution = solve(problem, Scripted(single_stage(problem, "pi"), 0.1, interrupt=True))
     assert solution.plan.devices == ("pi",)
     assert (solution.proof, solution.bound_s, solution.scope) == ("bound", 0.1, "what was tried")
+    assert (solution.finished, solution.interrupted) == (False, True)
+    assert solve(problem, Scripted(solution.plan)).finished
+
+
+def test_a_strategy_that_ends_because_time_is_over_has_not_finished() -> None:
+    """It returns by itself, and what it returns proves nothing."""
+    problem = toy()
+    early = solve(problem, Scripted(single_stage(problem, "pi"), 0.1), time_limit_s=0.0)
+    assert (early.finished, early.interrupted) == (False, False)
+    graph, cost = graphs.layered(80, 2)
+    assert not solve(Problem(graph, graphs.two_devices(), cost), time_limit_s=0.0).finished
+
+
+def test_no_plan_in_the_time_is_no_proof_that_there_is_none() -> None:
+    problem = toy()
+    small = tuple(replace(d, memory_bytes=1050) for d in problem.cluster.devices)
+    tight = replace(problem, cluster=replace(problem.cluster, devices=small))
+    with pytest.raises(PlanningError, match="no plan was found in the time; there may be one"):
+        solve(tight, Waits(), time_limit_s=0.0)
 
 
 def test_time_limit_leaves_an_honest_gap() -> None:

@@ -132,3 +132,16 @@ def test_a_formatted_time_is_read_back(seconds: float) -> None:
 @given(st.integers(0, 2**60))
 def test_a_formatted_size_is_read_back(count: int) -> None:
     assert units.parse_bytes(units.format_bytes(count)) == pytest.approx(count, rel=0.01, abs=1)
+
+
+def test_a_size_fits_the_integers_of_compiled_loops() -> None:
+    """2**63 does not: it is refused by name, as number and as text."""
+    units.check_number(2**63 - 1024, "bytes", field="t")
+    assert units.parse_bytes(2**63 - 1024) < 2**63
+    for read in (
+        lambda: units.check_number(2**63, "bytes", field="t"),
+        lambda: units.parse_bytes(2**63, field="t"),
+        lambda: units.parse_bytes("9223372036854775808B", field="t"),
+    ):
+        with pytest.raises(InvalidFileError, match="beyond all sense"):
+            read()

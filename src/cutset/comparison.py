@@ -217,8 +217,9 @@ def run(
         return Row(
             label, Outcome.NOT_RUN, None, elapsed_s, "interrupted before it had a plan", None, True
         )
-    interrupted = not solution.finished and solution.elapsed_s < time_limit_s
-    return Row(label, Outcome.PLANNED, solution, solution.elapsed_s, interrupted=interrupted)
+    return Row(
+        label, Outcome.PLANNED, solution, solution.elapsed_s, interrupted=solution.interrupted
+    )
 
 
 def _explained(problem: Problem, rows: tuple[Row, ...]) -> tuple[Row, ...]:

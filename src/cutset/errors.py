@@ -50,10 +50,10 @@ class CutsetError(Exception):
         value: object = None,
         remedy: str | None = None,
     ) -> None:
-        self.message = _printable(message)
-        self.file = None if file is None else _printable(file)
-        self.field = None if field is None else _printable(field)
-        self.value = None if value is None else _shorten(_printable(str(value)))
+        self.message = printable(message)
+        self.file = None if file is None else printable(file)
+        self.field = None if field is None else printable(field)
+        self.value = None if value is None else _shorten(printable(str(value)))
         self.remedy = remedy
         super().__init__(message)
 
@@ -83,15 +83,16 @@ class CutsetError(Exception):
 
     def located(self, *, file: str | None = None, field: str | None = None) -> CutsetError:
         """The same error, with file and field filled in where they were unknown."""
-        self.file = self.file or (None if file is None else _printable(file))
-        self.field = self.field or (None if field is None else _printable(field))
+        self.file = self.file or (None if file is None else printable(file))
+        self.field = self.field or (None if field is None else printable(field))
         return self
 
 
-def _printable(text: str) -> str:
-    """The text with what could steer a terminal, or cannot be encoded, written as escapes."""
+def printable(text: str, keep: str = "\n\t") -> str:
+    """The text with what could steer a terminal, or cannot be encoded, written as escapes; the
+    characters in `keep` stay."""
     return "".join(
-        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
+        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
     )
 
 

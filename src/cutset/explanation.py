@@ -157,6 +157,12 @@ def bottleneck_in_words(estimate: Estimate, objective: Objective) -> str:
     busy = format_time(estimate.period_s)
     if objective is Objective.LATENCY:
         share = estimate.period_s / estimate.latency_s if estimate.latency_s > 0 else 0.0
+        if share > 1 + _TIES:
+            # Transfers may hold a device without delaying the answer, and so may side results.
+            return (
+                f"{what} is busy longest: {busy} for a request, whose answer does not wait for all"
+                " of that"
+            )
         return f"{what} is busy longest: {busy}, {share:.0%} of a request"
     same = _interfaces(estimate.bottleneck)
     others = [

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Real
+from typing import Literal
 
 from cutset import strategies
 from cutset.errors import CutsetError, InputError, InvalidFileError, PlanningError, raised
@@ -36,6 +37,7 @@ _ROUNDING = 1e-12  # relative: sums in another order
 _GRACE = 0.03  # of the time limit: for a strategy to notice that it is over
 _POLL_S = 0.1
 _SAID_S = 1.0
+_End = Literal["came to its end", "time is over", "interrupted"]
 _BUG = "this is a bug in the strategy: report it to its author"
 
 
@@ -64,7 +66,7 @@ def solve(
     name = strategies.name_of(chosen)
     budget = Budget(time_limit_s, seed, value_s=lambda plan: value_of(problem, plan))
     given = _state(problem)
-    proposal, finished = _propose(chosen, name, problem, budget, note)
+    proposal, end = _propose(chosen, name, problem, budget, note)
     if _state(problem) != given:
         raise PlanningError(
             f"strategy {name!r} changed the problem that it was given",
@@ -72,8 +74,13 @@ def solve(
             remedy=_BUG,
         )
     elapsed_s = time.perf_counter() - budget.started_s
-    solution = replace(certify(problem, proposal, name, elapsed_s), finished=finished)
-    if not explain or not finished or elapsed_s >= time_limit_s:
+    solution = certify(problem, proposal, name, elapsed_s)
+    over = elapsed_s >= time_limit_s
+    # A strategy that looks at the time ends by itself when it is over, through or not.
+    closed = _proof(solution.value_s, solution.full_bound_s) == "optimal"
+    finished = end == "came to its end" and (closed or not over)
+    solution = replace(solution, finished=finished, interrupted=end == "interrupted")
+    if not explain or not finished or over:
         return solution  # who is in a hurry does not wait for break-evens
     return explained(problem, solution)
 
@@ -136,13 +143,14 @@ def _propose(
     problem: Problem,
     budget: Budget,
     note: Callable[[str], None],
-) -> tuple[Proposal, bool]:
-    """What the strategy proposes, and whether it came to its end.
+) -> tuple[Proposal, _End]:
+    """What the strategy proposes, and what ended it.
 
     It runs in a thread of its own: whatever it is doing when time is up or Ctrl-C is pressed
     (compiling, a solver, a third party's loop), this one goes on with the best plan reported.
     """
     outcome: list[object] = []
+    end: _End = "time is over"
 
     def work() -> None:
         try:
@@ -163,24 +171,25 @@ def _propose(
                 note(_standing(problem, budget))
             thread.join(_POLL_S if math.isinf(budget.time_limit_s) else _POLL_S / 20)
         if outcome:
-            return _proposed(outcome[0], name, strategies.file_of(strategy)), True
+            return _proposed(outcome[0], name, strategies.file_of(strategy)), "came to its end"
     except KeyboardInterrupt:
         if budget.best is None:
             raise
+        end = "interrupted"
     finally:
         budget.stopped = True
         notes.close()
     if budget.best is not None:
-        return budget.best, False
+        return budget.best, end
     single, _ = best_single(problem, required=False)
     if single is None:
         raise PlanningError(
-            "planning ended before a plan was found, or it was proven that there is none",
+            "no plan was found in the time; there may be one, as none was ruled out",
             field="time_limit_s",
             value=f"{budget.time_limit_s:g} s",
             remedy="give it more time, or the devices more memory",
         )
-    return Proposal(single), False
+    return Proposal(single), end
 
 
 def _standing(problem: Problem, budget: Budget) -> str:

@@ -162,7 +162,7 @@ class Solution:
 
     `break_even` is where the verdict flips while the cut is made anew on the way; `stays_best` is
     where `plan` itself is beaten, by another cut or by one device. `finished` is False where time
-    or Ctrl-C ended the strategy.
+    or Ctrl-C ended the strategy; `interrupted` says which.
     """
 
     plan: Plan
@@ -179,6 +179,7 @@ class Solution:
     stays_best: tuple[BreakEven, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     finished: bool = True
+    interrupted: bool = False
 
     @property
     def value_s(self) -> float:

@@ -24,8 +24,9 @@ _SIZES: Mapping[str, float] = {
 _RATES: Mapping[str, float] = {"bit/s": 1, "kbit/s": 1e3, "Mbit/s": 1e6, "Gbit/s": 1e9}
 _TIMES: Mapping[str, float] = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1}
 
-# Beyond these nothing is meant, and arithmetic on it would overflow.
-_LARGEST: Mapping[str, float] = {"size": 2.0**63, "rate": 1e18, "time": 1e9}
+# Beyond these nothing is meant, and arithmetic on it would overflow. The size is the largest float
+# below 2**63, which the integers of compiled loops end at.
+_LARGEST: Mapping[str, float] = {"size": 2.0**63 - 1024, "rate": 1e18, "time": 1e9}
 _SLOWEST_BPS = 1e-3
 
 _QUANTITY = re.compile(r"\s*(-?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ/]*)\s*")

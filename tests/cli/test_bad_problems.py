@@ -316,3 +316,34 @@ def test_an_operator_that_leads_nowhere_is_paid_for(
     rewrite("w.json", more)
     assert cli.run(["plan", "w.json", "--objective", "throughput", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["value_s"] >= 0.5
+
+
+@pytest.mark.parametrize("name", ["w.json", "cluster.yaml", "./w.json", "link.json"])
+@pytest.mark.parametrize("command", ["plan", "compare"])
+def test_what_a_command_reads_is_not_overwritten(
+    command: str, name: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("link.json").symlink_to("w.json")
+    before = [Path(file).read_bytes() for file in ("w.json", "cluster.yaml")]
+    status, error = refused(capsys, command, "w.json", "-o", name)
+    assert (status, error["file"]) == (2, str(Path(name)))
+    assert "reads" in str(error["message"])
+    assert before == [Path(file).read_bytes() for file in ("w.json", "cluster.yaml")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("plan", "w.json", "-o"),
+        ("compare", "w.json", "-o"),
+        ("simulate", "w.json", "p.json", "--trace"),
+        ("conformance", "single_device", "-o"),
+        ("attach", "m.onnx", "--pre", "uint8", "-o"),
+    ],
+)
+def test_no_folder_is_made_for_an_output(
+    arguments: tuple[str, ...], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, error = refused(capsys, *arguments, "missing/file.json")
+    assert (status, error["message"]) == (2, "cannot be written: its folder does not exist")
+    assert not Path("missing").exists()

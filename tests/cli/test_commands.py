@@ -93,6 +93,19 @@ def test_plan_for_a_person_names_verdict_proof_and_next_step(
         assert words in out
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_smallest_times_there_are_warn_of_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operators: Any = WORKLOAD["operators"]
+    tiny = [
+        op | {"compute_s": {"pi": s, "server": s}}
+        for op, s in zip(operators, (5e-324, 1e-320), strict=True)
+    ]
+    Path("w.json").write_text(json.dumps(WORKLOAD | {"operators": tiny}))
+    assert call(capsys, "plan", "w.json")[::2] == (0, "")
+
+
 def test_evaluate_confirms_what_plan_wrote(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "plan", "w.json", "-o", "plan.json")[0] == 0
     status, found = document(capsys, "evaluate", "w.json", "plan.json")
@@ -100,15 +113,24 @@ def test_evaluate_confirms_what_plan_wrote(here: Path, capsys: pytest.CaptureFix
     assert found["holds"] is True
     assert {c["field"]: c["holds"] for c in found["claims"]} == {
         "value_s": True,
+        "estimate.latency_s": True,
+        "estimate.period_s": True,
+        "verdict.best_single_value_s": True,
         "gap": True,
         "bound_s": True,
         "proof": True,
+        "full_bound_s": True,
     }
 
 
 @pytest.mark.parametrize(
     ("field", "value", "wrong"),
-    [("value_s", 0.01, "value_s"), ("bound_s", 1.0, "bound_s"), ("gap", 0.5, "gap")],
+    [
+        ("value_s", 0.01, "value_s"),
+        ("bound_s", 1.0, "bound_s"),
+        ("gap", 0.5, "gap"),
+        ("full_bound_s", 5.0, "full_bound_s"),
+    ],
 )
 def test_evaluate_refutes_a_false_claim(
     field: str, value: float, wrong: str, here: Path, capsys: pytest.CaptureFixture[str]
@@ -132,6 +154,39 @@ def test_evaluate_refutes_a_false_optimum(here: Path, capsys: pytest.CaptureFixt
         "bound_s": False,
         "proof": False,
     }
+
+
+@pytest.mark.parametrize("strategy", ["auto", "single_device"])
+def test_evaluate_refutes_a_bound_by_all_plans_and_shows_the_one_found(
+    strategy: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the strategy that the file names finds none that is better."""
+    local = {"name": "s0", "device": "server", "operators": ["conv", "fc"]}
+    claims = {"strategy": strategy, "bound_s": 0.1, "proof_scope": "full", "full_bound_s": 0.1}
+    Path("p.json").write_text(json.dumps({"schema": "cutset/plan/1", "stages": [local], **claims}))
+    status, found = document(capsys, "evaluate", "w.json", "p.json")
+    best_s = 0.021 + 0.016056 + 0.0016 + 0.0016 + 0.006
+    assert status == 1
+    for claim in found["claims"]:
+        assert (claim["field"], claim["holds"]) in {("bound_s", False), ("full_bound_s", False)}
+        assert claim["found"] == pytest.approx(best_s)
+        assert "takes 46.3 ms" in claim["reason"]
+
+
+def test_evaluate_does_not_confirm_what_nobody_proved(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many plans to try, and nothing found by planning again: a bound that is known anyway."""
+    monkeypatch.setattr("cutset.cli.claims.MOST_PLANS", 1)
+    monkeypatch.setattr("cutset.cli.claims._solve_again", lambda *_: None)
+    monkeypatch.setattr("cutset.solvers.full_scope.full_bound_s", lambda _: 0.001)
+    call(capsys, "plan", "w.json", "-o", "plan.json")
+    plan = json.loads(Path("plan.json").read_text())
+    changed = plan | {"full_bound_s": 0.99 * plan["value_s"]}
+    Path("plan.json").write_text(json.dumps(changed))
+    _, found = document(capsys, "evaluate", "w.json", "plan.json")
+    (claim,) = [c for c in found["claims"] if c["field"] == "full_bound_s"]
+    assert (claim["holds"], claim["found"]) == (None, 0.001)
 
 
 def test_evaluate_scores_a_plan_written_by_hand(
@@ -267,6 +322,20 @@ def test_an_interrupt_is_quiet(
     status, out, err = call(capsys, "plan", "w.json")
     assert (status, out) == (130, "")
     assert "Traceback" not in err
+
+
+def test_a_plan_that_the_time_limit_cut_short_says_so(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, found = document(capsys, "plan", "w.json", "-o", "p.json")
+    assert (status, "finished" in found) == (0, False)
+    local = ["plan", "w.json", "--strategy", "single_device", "--time-limit", "0"]
+    status, found = document(capsys, *local, "-o", "p.json")
+    assert (status, found["finished"]) == (0, False)
+    assert json.loads(Path("p.json").read_text())["finished"] is False
+    status, out, _ = call(capsys, *local)
+    assert (status, "cut short by its time limit" in out) == (0, True)
+    assert call(capsys, "evaluate", "w.json", "p.json")[0] == 0
 
 
 def test_shapes() -> None:

@@ -56,6 +56,17 @@ def test_one_line_a_check(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert lines[-1] == "it conforms"
 
 
+def test_a_strategy_without_end_is_left_after_the_time_limit(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endless = MINE.replace(
+        "        plan, value", "        while not budget.stopped: pass\n        plan, value"
+    )
+    Path("endless.py").write_text(endless.replace("{claim}", "0"))
+    assert cli.run(["conformance", "./endless.py", "--time-limit", "0.2"]) == 1
+    assert "comes to an end: random_problem(0): no end after 0.2 s" in capsys.readouterr().out
+
+
 def test_a_fault_gives_status_1_and_files_that_show_it(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

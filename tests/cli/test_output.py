@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from cutset.cli import main as cli
 from cutset.cli import output
+from cutset.serde.common import to_json
+from cutset.serde.workload_file import workload_document
+from cutset.testing import graphs
 
 NAMES = tuple(f"/backbone/blocks.{i}/attention/output/MatMul_{i}_output_0" for i in range(3))
 
@@ -37,6 +46,51 @@ def shown(environment: pytest.MonkeyPatch, terminal: bool, columns: int = 60) ->
     rows = [(name, name, 7, f"{i}.5 ms") for i, name in enumerate(NAMES)]
     output.table(output.result_console(), ("first", "last", "position", "compute"), rows)
     return screen.getvalue()
+
+
+@pytest.mark.parametrize("command", ["plan", "inspect", "compare"])
+def test_names_do_not_steer_the_terminal(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither in tables nor in lines, whatever the command."""
+    rude = "a\nb\x1b[31mred"
+    graph, cost = graphs.chain(3)
+    seconds = next(iter(cost.seconds.values()))
+    kinds = {"pi": seconds, "server": seconds}
+    text = to_json(workload_document(replace(graph, name=rude), kinds))
+    workload = json.loads(text)
+    for op in workload["operators"]:
+        op["name"] = rude + op["name"]
+    (tmp_path / "w.json").write_text(json.dumps(workload))
+    (tmp_path / "c.yaml").write_text(
+        "schema: cutset/cluster/1\nsource: pi\n"
+        'devices: {pi: {}, "s\\e[31m": {kind: server}}\n'
+        "default_link: {bandwidth: 1Mbit/s}\n"
+    )
+    options = [] if command == "inspect" else ["--cluster", str(tmp_path / "c.yaml")]
+    if command == "compare":
+        options += ["--strategies", "single_device"]
+    assert cli.run([command, str(tmp_path / "w.json"), *options]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "a\nb" not in out
+    if command != "compare":
+        assert "a\\nb\\x1b[31mred" in out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor", "--json"], ["doctor"]])
+def test_a_full_disk_is_one_line(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", "from cutset.cli.main import main; main()", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the output cannot be written: ")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("columns", [40, 60, 200])

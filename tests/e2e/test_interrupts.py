@@ -37,17 +37,27 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
+from cutset.solvers.one_stage import single_stage
 
 
 @dataclass(frozen=True)
 class Endless:
+    reports: bool = False
     info: ClassVar[StrategyInfo] = StrategyInfo(frozenset(Objective), "", "none: a test")
 
     def __call__(self, problem: Problem, budget: Budget) -> Proposal:
+        if self.reports:
+            plan = single_stage(problem, "pi")
+            budget.report(plan)
         open("pipe", "rb").close()
         while not budget.stopped:
             threading.Event().wait(0.01)
         raise RuntimeError("stopped")
+
+
+@dataclass(frozen=True)
+class Reporting(Endless):
+    reports: bool = True
 """
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -68,20 +78,22 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 COMMANDS = {
     # each reads the pipe when it is under way
-    "plan": ["plan", "w.json", "--strategy", "./endless.py"],
-    "compare": ["compare", "w.json", "--strategies", "auto", "--strategy", "./endless.py"],
-    "conformance": ["conformance", "./endless.py"],
+    "plan": ["plan", "w.json", "--strategy", "./endless.py:Endless"],
+    "compare": ["compare", "w.json", "--strategies", "auto", "--strategy", "./endless.py:Endless"],
+    "conformance": ["conformance", "./endless.py:Endless"],
     "simulate": ["simulate", "w.json", "pipe"],
     "export": ["export", "m.onnx", "--profile", "pipe"],
 }
 
 
-@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
-@pytest.mark.parametrize("name", COMMANDS)
-def test_ctrl_c(name: str, as_json: bool, here: Path) -> None:
-    command = [*CUTSET, *COMMANDS[name], *["--json"] * as_json]
+def interrupted(*arguments: str) -> tuple[subprocess.Popen[str], str, str]:
+    """A command that has ended by Ctrl-C, which came when it had opened the pipe."""
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*CUTSET, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         with open("pipe", "wb"):  # opens when the command has opened it too
@@ -89,6 +101,27 @@ def test_ctrl_c(name: str, as_json: bool, here: Path) -> None:
             out, err = process.communicate(timeout=60)
     finally:
         process.kill()
+    return process, out, err
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_ctrl_c_with_a_plan_at_hand_gives_it_and_says_so(as_json: bool, here: Path) -> None:
+    options = ["--strategy", "./endless.py:Reporting", "-o", "p.json", *["--json"] * as_json]
+    process, out, err = interrupted("plan", "w.json", *options)
+    assert process.returncode == 130, (out, err)
+    assert "interrupted" in err
+    written = json.loads(Path("p.json").read_text())
+    assert (written["finished"], written["stages"][0]["device"]) == (False, "pi")
+    if as_json:
+        assert json.loads(out)["finished"] is False
+    else:
+        assert "cut short by Ctrl-C" in out
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ctrl_c(name: str, as_json: bool, here: Path) -> None:
+    process, out, err = interrupted(*COMMANDS[name], *["--json"] * as_json)
     assert process.returncode == 130, (out, err)
     assert "Traceback" not in err
     if as_json:

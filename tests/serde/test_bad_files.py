@@ -207,7 +207,7 @@ def change(document: dict[str, Any], path: str, value: object) -> dict[str, Any]
         ("operators/1/compute_s/k", 1.1e9, "operators.b.compute_s.k", "(got 1.1e+09 seconds)"),
         ("operators/1/compute_s/k", True, "operators[1].compute_s.k", "expected `float`"),
         ("operators/1/flops", 1e30, "operators.b.flops", "FLOPs from 0 to"),
-        ("operators/1/memory_bytes", 2**63 + 1, "operators.b.memory_bytes", "beyond all sense"),
+        ("operators/1/memory_bytes", 2**63, "operators.b.memory_bytes", "beyond all sense"),
         ("operators/1/weight_bytes", 10**400, "operators.b.weight_bytes", "beyond all sense"),
         ("operators/1/window", {"kernel": [3, -1]}, "operators.b.window.kernel[1]", "(got -1)"),
         ("tensors/t/shape", [2, -1], "tensors.t.shape[1]", "(got -1)"),

@@ -17,7 +17,6 @@ from cutset.plan import Plan
 from cutset.problem import Budget, Objective, Problem, Proposal, Strategy, StrategyInfo
 from cutset.solvers.one_stage import best_single, single_stage, value_of
 from cutset.solvers.two_way.search import search
-from cutset.testing import attempts
 from cutset.testing.strategy_conformance import CHECKS, check_strategy, conformance
 
 INFO = StrategyInfo(frozenset(Objective), "", "none: a test")
@@ -250,7 +249,7 @@ def test_options_need_defaults(faulty: Strategy, words: str) -> None:
     assert words in failed.message
 
 
-def test_one_that_does_not_end_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_does_not_end_is_left_alone() -> None:
     import threading
 
     release = threading.Event()
@@ -259,9 +258,8 @@ def test_one_that_does_not_end_is_left_alone(monkeypatch: pytest.MonkeyPatch) ->
         release.wait(60)
         return single(problem, budget)
 
-    monkeypatch.setattr(attempts, "PATIENCE_S", 0.05)
     seen: list[int] = []
-    found = conformance(strategy(call), range(50), seen.append)
+    found = conformance(strategy(call), range(50), seen.append, patience_s=0.05)
     release.set()
     assert [check.name for check in found.failed] == ["comes to an end"]
     assert seen == [1]

@@ -24,6 +24,7 @@ def attach(
     from cutset.onnx_io import attach_preprocessing
     from cutset.units import format_bytes
 
+    output.check_writable(out, [model])
     data = attach_preprocessing(model, pre)
     try:
         out.write_bytes(data)

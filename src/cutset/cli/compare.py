@@ -50,7 +50,7 @@ def compare(
     from cutset import comparison
     from cutset.problem import Objective
 
-    output.check_writable(out)
+    output.check_writable(out, (target, cluster, profile))
     names = _names(strategies)
     comparison.check_names([*(names or ()), *(strategy or ())])
     with output.working("comparing") as note:
@@ -173,8 +173,8 @@ def _show(console: Console, found: Comparison, next_step: str) -> None:
 
 def _table(console: Console, found: Comparison) -> None:
     from rich.table import Table
-    from rich.text import Text
 
+    from cutset.cli.console import cell
     from cutset.explanation import gap_in_words
     from cutset.units import format_time
 
@@ -215,14 +215,14 @@ def _table(console: Console, found: Comparison) -> None:
     for name in columns:
         left = name in ("strategy", "", "proof", "devices", "on")
         table.add_column(
-            Text(name, style="bold"),
+            cell(name, style="bold"),
             justify="left" if left else "right",
             no_wrap=name not in ("strategy", "devices"),
             overflow="fold",
         )
     for row, cells in zip(planned, zip(*columns.values(), strict=True), strict=True):
         style = "bold" if row is found.best else ""
-        table.add_row(*(Text(cell, style=style) for cell in cells))
+        table.add_row(*(cell(text, style=style) for text in cells))
     console.print(table)
     for scope, mark in scopes.items():
         plans = "any untiled plan" if scope == "full" else f"these only: {scope}"

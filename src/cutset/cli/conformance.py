@@ -27,6 +27,15 @@ def conformance(
         Path | None,
         typer.Option("-o", "--output", help="Write the first problem that fails to this folder."),
     ] = None,
+    time_limit: Annotated[
+        float,
+        typer.Option(
+            "--time-limit",
+            min=0.01,
+            max=86_400.0,
+            help="Seconds for one problem, compiling included; who takes longer has no end.",
+        ),
+    ] = 60.0,
     json: output.JsonFlag = False,
 ) -> None:
     """Check a strategy on random problems: plans, bounds, proofs, limits, determinism."""
@@ -38,7 +47,7 @@ def conformance(
     output.check_folder(out)
     chosen = strategies.load(strategy)
     with output.progress("problems", seeds) as done:
-        found = suite.conformance(chosen, range(seeds), done)
+        found = suite.conformance(chosen, range(seeds), done, time_limit)
     failing = [check for check in found.failed if check.shown]
     # Workload files are of one part: a problem of one is written, if one fails.
     failing.sort(key=lambda check: len(check.shown[0].graph.parts) > 1)

@@ -86,8 +86,10 @@ def _show(console: Console, outcome: Outcome) -> None:
     console.print()
     console.print(
         "Emulated on this machine: pi is this process at a quarter of a core, server is another"
-        " process;\nthey talk through Zenoh over a link of 20 Mbit/s and 2 ms. Latency of one"
-        " request, median."
+        " process;"
+    )
+    console.print(
+        "they talk through Zenoh over a link of 20 Mbit/s and 2 ms. Latency of one request, median."
     )
     for section in outcome.sections:
         console.print()

@@ -39,7 +39,7 @@ def export(
     """
     from cutset import api
 
-    output.check_writable(out)
+    output.check_writable(out, (model, cluster, profile))
     with output.working("exporting") as note:
         loaded = api.load(model, targets.parse_shapes(input_shape))
         devices = None if cluster is None else api.as_cluster(cluster)

@@ -7,6 +7,7 @@ Exit status: 0 done, 1 a fault or a failed verification, 2 wrong usage or a bad 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -53,6 +54,10 @@ EXTRAS = {
     "skimage": "demo",
     "PIL": "demo",
 }
+
+
+#: What writing fails with where there is no room.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def make_app() -> typer.Typer:
@@ -110,6 +115,16 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         abandon_stdout()
         return 1
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            return _unexpected(error, own, as_json)
+        if not as_json:
+            abandon_stdout()
+        full = CutsetError(
+            f"the output cannot be written: {error.strerror}",
+            remedy="make room there, or write it elsewhere",
+        )
+        return fail(full, as_json)
     except CutsetError as error:
         if "--debug" in own:
             _traceback()
@@ -118,16 +133,19 @@ def run(arguments: Sequence[str]) -> int:
         # Typer's usage errors, whose class is private to it, know how to say what is wrong.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             return _usage(error, own, as_json)
-        if "--debug" in own:
-            _traceback()
-        if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
-            return fail(_not_installed(error.name), as_json)
-        unexpected = CutsetError(
-            f"unexpected {type(error).__name__}: {error}",
-            remedy="this is a bug in cutset: please report it with the output of"
-            " `cutset --debug …`",
-        )
-        return fail(unexpected, as_json)
+        return _unexpected(error, own, as_json)
+
+
+def _unexpected(error: Exception, arguments: Sequence[str], as_json: bool) -> int:
+    if "--debug" in arguments:
+        _traceback()
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        return fail(_not_installed(error.name), as_json)
+    unexpected = CutsetError(
+        f"unexpected {type(error).__name__}: {error}",
+        remedy="this is a bug in cutset: please report it with the output of `cutset --debug …`",
+    )
+    return fail(unexpected, as_json)
 
 
 def _own(arguments: Sequence[str]) -> list[str]:

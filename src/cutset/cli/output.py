@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from cutset.errors import CutsetError, InvalidFileError
+from cutset.errors import CutsetError, InvalidFileError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,11 +55,11 @@ def emit(as_json: bool, document: object, show: Callable[[Console], None]) -> No
 
 def result_console() -> Console:
     """Where results for a person go: standard output; plain text where it is no terminal."""
-    from rich.console import Console
+    from cutset.cli.console import PlainConsole
 
     # A pipe has no width: what reads it decides where to break.
     width = None if sys.stdout.isatty() else _NO_WIDTH
-    return Console(
+    return PlainConsole(
         markup=False,
         highlight=False,
         emoji=False,
@@ -91,7 +91,7 @@ def quoted(path: Path) -> str:
 
 def note(text: str) -> None:
     """A line for a person, on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
 
     with Console(stderr=True, markup=False).status(what) as status:
-        yield lambda text: status.update(text)
+        yield lambda text: status.update(printable(text, keep=""))
 
 
 @contextmanager
@@ -122,34 +122,43 @@ def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
 
 
 def table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A short table; columns of numbers with units are aligned to the right. Cells are text, or
-    rich's Text where they have a style. What is too long for the terminal goes on below: names
-    differ at their ends, so that none is cut off."""
+    """A short table; columns of numbers with units are aligned to the right. What is too
+    long for the terminal goes on below: names differ at their ends, so that none is cut off."""
     from rich.table import Table
-    from rich.text import Text
+
+    from cutset.cli.console import cell
 
     made = Table(box=None, pad_edge=False)
     for i, column in enumerate(columns):
         cells = [str(row[i]) for row in rows]
         numeric = bool(cells) and all(c[:1].isdigit() or c[:1] in "-–" for c in cells)
         made.add_column(
-            Text(column, style="bold"),
+            cell(column, style="bold"),
             justify="right" if numeric else "left",
             overflow="fold",
             no_wrap=numeric and max(map(len, cells)) <= _NUMBER,
         )
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        made.add_row(*map(cell, row))
     console.print(made)
 
 
-def check_writable(path: Path | None) -> None:
-    """Refuse an output file whose folder is missing before work is done for it, not after.
+def check_writable(path: Path | None, inputs: Iterable[Path | None] = ()) -> None:
+    """Refuse an output file whose folder is missing, or that is one of the `inputs`, before work is
+    done for it, not after.
 
     Raises InvalidFileError; None is no file.
     """
     if path is None:
         return
+    if path.exists():
+        for given in inputs:
+            if given is not None and given.exists() and path.samefile(given):
+                raise InvalidFileError(
+                    "would overwrite a file that this command reads",
+                    file=str(path),
+                    remedy="name another file to write",
+                )
     problem = None
     if path.is_dir():
         problem = "it is a folder"
@@ -191,11 +200,15 @@ def fail(error: CutsetError, as_json: bool) -> int:
             _write_document(to_json({"error": error.details()}))
         except BrokenPipeError:
             abandon_stdout()
+        except OSError:
+            abandon_stdout()
+            note(f"error: {error}")
     else:
         note(f"error: {error}")
     return error.exit_status
 
 
 def abandon_stdout() -> None:
-    """The reader is gone: write to nowhere, so that the interpreter's last flush is quiet."""
+    """The reader is gone, or the disk full: write to nowhere, so that the interpreter's last flush
+    is quiet."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), (_documents or sys.stdout).fileno())

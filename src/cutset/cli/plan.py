@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,7 +42,9 @@ def plan(
     from cutset.problem import Objective
     from cutset.serde import plan_document, write_plan
 
-    output.check_writable(out)
+    output.check_writable(
+        out, (target, cluster, profile, Path(strategy.rpartition(":")[0] or strategy))
+    )
     chosen = strategies.load(strategy)
     with output.working("planning") as note:
         loaded = targets.load_target(target, targets.parse_shapes(input_shape))
@@ -65,6 +68,9 @@ def plan(
     again = targets.options_again(input_shape, objective.value, strategy)
     step = _next_step(target, cluster, profile, out, loaded.model is not None, lab, again)
     output.emit(json, document, lambda console: _show(console, problem, solution, others, step))
+    if solution.interrupted:
+        output.note("interrupted: planning was cut short, and this is the best plan until then")
+        raise typer.Exit(130)
 
 
 def alternatives(problem: Problem) -> list[dict[str, Any]]:
@@ -129,6 +135,16 @@ def _more(console: Console, count: int, what: str) -> None:
         console.print(f"and {count - _MOST_ROWS} {what} more")
 
 
+def _reasons(console: Console, said: str, given: Sequence[tuple[str, str | None]]) -> None:
+    """Why there is no number in a table, below it: a line for each reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in given:
+        if reason is not None:
+            names.setdefault(reason, []).append(name)
+    for reason, those in names.items():
+        console.print(f"{said}: {', '.join(those)} ({reason})")
+
+
 def _bound(solution: Solution) -> str:
     from cutset.units import format_time
 
@@ -173,7 +189,10 @@ def _show(
         said = any_plan_in_words(solution.full_bound_s, solution.value_s)
         rows.insert(3, ("any plan", said))
     if not solution.finished:
-        rows.append(("", "ended before it was through: the best plan until then, with its own gap"))
+        what = "Ctrl-C" if solution.interrupted else "its time limit"
+        rows.append(
+            ("", f"cut short by {what}: the best plan until then, with what is proven of it")
+        )
     path = critical_path(problem, solution) if latency else ()
     if len(path) > 1:
         rows.insert(-1, ("waits for", path_in_words(path)))
@@ -222,31 +241,32 @@ def _show(
         [
             (
                 o["device"],
-                o["reason"] if o["value_s"] is None else format_time(o["value_s"]),
+                "cannot" if o["value_s"] is None else format_time(o["value_s"]),
                 format_bytes(problem.device(o["device"]).memory_bytes),
                 format_bytes(estimate.memory_bytes.get(o["device"], 0)),
             )
             for o in others
         ],
     )
+    _reasons(console, "cannot", [(o["device"], o["reason"]) for o in others])
     if solution.alternatives:
         console.print()
         output.table(
             console,
-            ("family of plans", "strategy", "takes", "at least", "within"),
+            ("family of plans", "strategy", "takes", "at least", "planned in"),
             [
                 (
                     other.family,
                     other.strategy,
-                    other.reason or "no plan"
-                    if other.value_s is None
-                    else format_time(other.value_s),
+                    "no plan" if other.value_s is None else format_time(other.value_s),
                     format_time(other.bound_s) if other.bound_s > 0 else "–",
                     format_time(other.elapsed_s),
                 )
                 for other in solution.alternatives
             ],
         )
+        without = [o for o in solution.alternatives if o.value_s is None]
+        _reasons(console, "no plan", [(o.family, o.reason) for o in without])
     flips = flips_in_words(solution.break_even, solution.stays_best)
     if flips:
         console.print()

@@ -43,7 +43,7 @@ def profile(
     from cutset.feeds import read_feeds
     from cutset.serde import profile_document, write_profile
 
-    output.check_writable(out)
+    output.check_writable(out, (model, cluster, *(input_files or ())))
     with output.working("measuring") as note:
         loaded = api.load(model, targets.parse_shapes(input_shape))
         feeds = read_feeds(input_files, loaded.ports)[0] if input_files else None

@@ -90,7 +90,7 @@ def run(
     from cutset.runtime.coordinator import Coordinator
     from cutset.serde import plan_document
 
-    output.check_writable(out)
+    output.check_writable(out, (model, cluster, plan, profile, *(input_files or ())))
     chosen_strategy = strategies.load(strategy)
     if requests is None and duration is None:
         requests = DEFAULT_REQUESTS
@@ -127,6 +127,8 @@ def run(
                     time_limit_s=time_limit,
                     seed=seed,
                 )
+                if solution.interrupted:
+                    raise KeyboardInterrupt  # it was meant for the run: nothing is deployed
                 chosen = Chosen(
                     solution.plan,
                     solution.estimate,

@@ -71,7 +71,7 @@ def simulate(
     from cutset.simulation import simulate as play
     from cutset.simulation import what_if
 
-    output.check_writable(trace)
+    output.check_writable(trace, (target, plan, cluster, profile))
     texts = changes or []
     parsed = [parse_change(text, "--set") for text in texts]
     document = read_plan_document(plan)

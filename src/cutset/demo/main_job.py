@@ -220,6 +220,8 @@ def _compare_plans(
     """Local, both ways to offload, and the best plan, run one after another."""
     stated = api.problem(network.model, cluster, profile)
     solution = api.solve(network.model, cluster, profile)
+    if solution.interrupted:
+        raise KeyboardInterrupt
     operators = [op.name for op in stated.graph.operators]
     pre = [name for name in operators if name.startswith("preprocessing/")]
     rest = [name for name in operators if name not in pre]

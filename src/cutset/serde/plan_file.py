@@ -74,6 +74,7 @@ class PlanDocument(msgspec.Struct, omit_defaults=True):
     proof_scope: str | None = None
     full_bound_s: float | None = None
     elapsed_s: float | None = None
+    finished: bool = True
     verdict: VerdictDocument | None = None
     break_even: list[BreakEvenDocument] | None = None
     stays_best: list[BreakEvenDocument] | None = None
@@ -251,6 +252,7 @@ def plan_document(solution: Solution, graph: Graph, cluster: Cluster) -> PlanDoc
         proof_scope=solution.scope,
         full_bound_s=solution.full_bound_s,
         elapsed_s=solution.elapsed_s,
+        finished=solution.finished,
         verdict=None
         if verdict is None
         else VerdictDocument(

@@ -119,7 +119,7 @@ def no_plan(
 def out_of_time(budget: Budget) -> PlanningError:
     """The error of a search that time ended before it knew of a plan."""
     return PlanningError(
-        "the search ended before it found a plan, or proved that there is none",
+        "no plan was found in the time; there may be one, as none was ruled out",
         field="time_limit_s",
         value=f"{budget.time_limit_s:g} s",
         remedy="give it more time, or the devices more memory",

@@ -20,7 +20,8 @@ from cutset.planner import certify
 from cutset.problem import Budget, Problem, Proposal, Solution, Strategy
 from cutset.solvers.one_stage import value_of
 
-PATIENCE_S = 300.0  # for one tiny problem, where its loops are first compiled on a slow machine
+#: For one tiny problem, where its loops are first compiled on a slow machine.
+PATIENCE_S = 300.0
 
 Outcome = Literal[
     "solved",
@@ -63,8 +64,13 @@ class Attempt:
         return math.inf if self.solution is None else self.solution.value_s
 
 
-def attempt(strategy: Strategy, problem: Problem, looks: float = math.inf) -> Attempt:
-    """Run a strategy to its end, in a thread that is left alone after `PATIENCE_S`."""
+def attempt(
+    strategy: Strategy,
+    problem: Problem,
+    looks: float = math.inf,
+    patience_s: float = PATIENCE_S,
+) -> Attempt:
+    """Run a strategy to its end, in a thread that is left alone after `patience_s`."""
     budget = Countdown(looks=looks, value_s=lambda plan: value_of(problem, plan))
     ended: list[object] = []
 
@@ -76,10 +82,10 @@ def attempt(strategy: Strategy, problem: Problem, looks: float = math.inf) -> At
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(PATIENCE_S)
+    thread.join(patience_s)
     if not ended:
         budget.stopped = True
-        return Attempt("endless", budget, f"no end after {PATIENCE_S:g} s")
+        return Attempt("endless", budget, f"no end after {patience_s:g} s")
     return _judged(strategy, problem, budget, ended[0])
 
 

@@ -20,7 +20,7 @@ from cutset import strategies
 from cutset.planner import TOLERANCE
 from cutset.problem import Objective, Problem, Strategy, StrategyInfo
 from cutset.solvers import scopes
-from cutset.testing.attempts import Attempt, attempt
+from cutset.testing.attempts import PATIENCE_S, Attempt, attempt
 from cutset.testing.plans import best_s, known_scope
 from cutset.testing.problems import random_problem
 from cutset.testing.variations import (
@@ -103,9 +103,13 @@ def conformance(
     strategy: Strategy,
     seeds: Iterable[int] = range(60),
     progress: Callable[[int], None] = lambda done: None,
+    patience_s: float = PATIENCE_S,
 ) -> Conformance:
-    """Every check's result; `progress` is called with the number of problems done."""
-    suite = _Suite(strategy)
+    """Every check's result; `progress` is called with the number of problems done.
+
+    A strategy that is at one problem for longer than `patience_s` seconds has no end.
+    """
+    suite = _Suite(strategy, patience_s)
     for done in suite.run(seeds):
         progress(done)
     return suite.result()
@@ -122,6 +126,7 @@ class _Suite:
     """Mutable: tallies what is seen. `counts` is how often a check was looked at."""
 
     strategy: Strategy
+    patience_s: float = PATIENCE_S
     counts: dict[str, int] = field(default_factory=dict)
     failures: dict[str, Check] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -251,7 +256,7 @@ class _Examination:
 
     def _attempt(self, problem: Problem, looks: float = math.inf, *varied: Problem) -> Attempt:
         """An attempt, and what holds whatever the circumstances."""
-        found = attempt(self.suite.strategy, problem, looks)
+        found = attempt(self.suite.strategy, problem, looks, self.suite.patience_s)
         ended = found.outcome != "endless"
         self._expect("comes to an end", ended, found.reason, *varied)
         if ended and found.proposal is None:

@@ -27,6 +27,7 @@ from cutset.problem import (
 )
 from cutset.solvers.compiling import CompileNotes
 from cutset.solvers.one_stage import best_single, single_stage, value_of
+from cutset.solvers.relaxation import out_of_time
 from cutset.solvers.scopes import FULL
 from cutset.solvers.ties import Ends, ties
 from cutset.solvers.two_way.rival_cuts import RivalCuts
@@ -183,12 +184,7 @@ def _propose(
         return budget.best, end
     single, _ = best_single(problem, required=False)
     if single is None:
-        raise PlanningError(
-            "no plan was found in the time; there may be one, as none was ruled out",
-            field="time_limit_s",
-            value=f"{budget.time_limit_s:g} s",
-            remedy="give it more time, or the devices more memory",
-        )
+        raise out_of_time(budget)
     return Proposal(single), end
 
 

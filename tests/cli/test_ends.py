@@ -16,6 +16,9 @@ def test_a_search_still_at_work_is_left_behind(
     searching: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = threading.Event()
+    before = set(threading.enumerate())  # other tests' searches may still be at work
+    listed = threading.enumerate
+    monkeypatch.setattr(threading, "enumerate", lambda: [t for t in listed() if t not in before])
 
     def left(status: int) -> None:
         raise SystemExit(status + 100)

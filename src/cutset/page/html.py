@@ -131,6 +131,7 @@ def _heading(comparison: Comparison) -> str:
     )
     if best is None or best.solution is None:
         lines = [tag("h1", "No plan was found")]
+        lines.append(tag("p", words(f"{comparison.failure.message}.")))
     else:
         verdict = verdict_in_words(best.solution)
         value = value_in_words(problem.objective, best.value_s)

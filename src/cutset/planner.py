@@ -83,22 +83,31 @@ def solve(
     solution = replace(solution, finished=finished, interrupted=end == "interrupted")
     if not explain or not finished or over:
         return solution  # who is in a hurry does not wait for break-evens
-    return explained(problem, solution)
+    return explained(problem, solution, until_s=budget.started_s + time_limit_s)
 
 
 def explained(
-    problem: Problem, solution: Solution, others: Sequence[tuple[str, Plan]] = ()
+    problem: Problem,
+    solution: Solution,
+    others: Sequence[tuple[str, Plan]] = (),
+    until_s: float = math.inf,
 ) -> Solution:
     """The solution with its break-evens, and with how far its own plan stays the best.
 
     The plan is compared with the solution's alternatives, each device alone, and `others` with
-    their names; beside them, where it is on two devices, with every cut of those.
+    their names; beside them, where it is on two devices, with every cut of those. At `until_s` (of
+    time.perf_counter) it ends with what is known.
     """
-    ends = flips(problem, solution, others)
+    ends = flips(problem, solution, others, until_s)
     return replace(solution, break_even=ends.verdict, stays_best=ends.plan)
 
 
-def flips(problem: Problem, solution: Solution, others: Sequence[tuple[str, Plan]] = ()) -> Ends:
+def flips(
+    problem: Problem,
+    solution: Solution,
+    others: Sequence[tuple[str, Plan]] = (),
+    until_s: float = math.inf,
+) -> Ends:
     """What `explained` adds: the flips of the verdict, and the ends of the plan's own range."""
     known = [
         (f"{device.name} alone", single_stage(problem, device.name))
@@ -110,7 +119,9 @@ def flips(problem: Problem, solution: Solution, others: Sequence[tuple[str, Plan
             known.append((other.family, other.plan))
     pair = _pair_of(problem, solution.plan)
     cuts = None if pair is None else RivalCuts.of(problem, *pair)
-    return ties(problem, solution.plan, [*known, *others], cuts)
+    return ties(
+        problem, solution.plan, [*known, *others], cuts, lambda: time.perf_counter() >= until_s
+    )
 
 
 def _pair_of(problem: Problem, plan: Plan) -> tuple[str, str] | None:

@@ -252,3 +252,16 @@ def test_a_graph_with_too_many_cuts_to_list_says_what_was_compared() -> None:
     found = (*ends.plan, *ends.verdict)
     assert found
     assert {end.scope for end in found} == {AMONG}
+
+
+def test_when_time_is_over_what_is_known_until_then_counts() -> None:
+    problem, plan = three_devices()
+    rivals = [("a alone", single_stage(problem, "a"))]
+    assert ties(problem, plan, rivals, over=lambda: True) == Ends()
+    whole, asked = ties(problem, plan, rivals), iter(range(10**6))
+    some = ties(problem, plan, rivals, over=lambda: next(asked) > 12)
+    assert 0 < len(some.plan) + len(some.verdict) < len(whole.plan) + len(whole.verdict)
+    assert {end.scope for end in (*some.plan, *some.verdict)} == {AMONG}
+    solution = solve(problem, "single_device", explain=False)
+    done = explained(problem, solution, [("split", plan)], until_s=0.0)
+    assert (done.break_even, done.stays_best) == ((), ())

@@ -39,7 +39,7 @@ _BEFORE = 1e-3  # relative: so far before a tie no rival may be better
 _MOST_PARAMETERS = 8
 _MOST_OTHERS = 4
 _WORK = 500_000
-_LEAST, _MOST = 240, 3_000  # plans, whatever the size
+_LEAST, _MOST = 80, 3_000  # plans, whatever the size
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,15 @@ def ties(
     plan: Plan,
     others: Sequence[tuple[str, Plan]],
     cuts: RivalCuts | None = None,
+    over: Callable[[], bool] = lambda: False,
 ) -> Ends:
     """The nearest end in each direction of what the plan or a rival depends on.
 
     `others` are plans with their names in words, the strongest first; `cuts` are looked at beside
     them. Parameters are bandwidths of links and loads and speeds of devices that any of them uses,
     the busiest first. Where a rival is better already, the plan has no ends of its own. The same
-    problem and plans give the same ends everywhere: work is counted, not timed.
+    problem and plans give the same ends everywhere: work is counted, not timed; where `over` says
+    so, what is known until then counts.
     """
     rivals = _different(problem, plan, others)
     own = value_of(problem, plan)
@@ -79,10 +81,12 @@ def ties(
         )
     resources = list(dict.fromkeys([*own_use, *others_use]))[:_MOST_PARAMETERS]
     size = len(problem.graph.operators) * len(problem.cluster.devices)
-    work = _Work(max(_LEAST, min(_MOST, _WORK // max(size, 1))))
+    work = _Work(max(_LEAST, min(_MOST, _WORK // max(size, 1))), over)
     verdicts: list[BreakEven] = []
     plans: list[BreakEven] = []
     for resource in resources:
+        if work.over():
+            break
         parameter = _parameter(problem, resource, links.get(resource))
         # What is slower makes a plan better only beside one that uses it.
         for slower in (True, False) if resource in own_use else (False,):
@@ -175,9 +179,16 @@ class _Best:
 
 @dataclass
 class _Work:
-    """How many plans may still be evaluated. Mutable: all that is looked at shares it."""
+    """How many plans may still be evaluated; none once it is `over`. Mutable: all that is looked
+    at shares it."""
 
     left: int
+    until: Callable[[], bool]
+
+    def over(self) -> bool:
+        if self.left > 0 and self.until():
+            self.left = 0
+        return self.left <= 0
 
 
 @dataclass
@@ -282,7 +293,7 @@ class _Way:
             return self._bests[x]
         own = self._value(x, self.plan)
         best = _Best("", self.plan, own, own)
-        if self.work.left > 0:
+        if not self.work.over():
             for name, other in self.rivals:
                 value = self._value(x, other)
                 if value < best.value_s * BETTER:
@@ -313,7 +324,7 @@ class _Way:
         beyond = 1 + _NEXT / 2 if self.slower else 1 / (1 + _NEXT / 2)
         moved = 0  # which end moved last: the other's gap is halved (the Illinois rule)
         for step in range(_STEPS):
-            if abs(far - near) <= _NEXT * max(near, far):
+            if abs(far - near) <= _NEXT * max(near, far) or self.work.over():
                 break
             middle = math.sqrt(near * far)
             if step < _SECANTS and 0 <= low < math.inf and -math.inf < high < 0:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from cutset.errors import InfeasibleError
 from cutset.planner import solve
 from cutset.problem import Budget, Objective, Problem
-from cutset.solvers import few_plans
 from cutset.solvers.few_plans import Best, best_of_few
 from cutset.solvers.one_stage import single_stage
 from cutset.testing import graphs
@@ -74,13 +73,13 @@ def test_auto_shows_what_each_family_would_give() -> None:
     assert any_.value_s < two.value_s
 
 
-def test_many_plans_and_no_time_are_declined(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_plans_and_no_time_are_declined() -> None:
     graph, cost = graphs.chain(3)
     problem = Problem(graph, graphs.two_devices(), cost)
     assert best_of_few(problem, Budget()) is not None
     assert best_of_few(problem, Budget(0.0)) is None
-    monkeypatch.setattr(few_plans, "_MOST", 4)
-    assert best_of_few(problem, Budget()) is None
+    graph, cost = graphs.chain(12)
+    assert best_of_few(Problem(graph, graphs.two_devices(), cost), Budget()) is None
 
 
 def test_of_equal_plans_the_one_of_fewest_stages_counts() -> None:

@@ -307,7 +307,7 @@ def test_what_is_called_the_least_is(seed: int, most: int, few: bool) -> None:
     least = min(shorts, default=math.inf)
     with pytest.MonkeyPatch.context() as patch:
         if not few:
-            patch.setattr(least_memory, "_FEW", 0)
+            patch.setattr(least_memory, "few_plans", lambda _: None)
         found = least_short(replace(problem))
         assert found.short_bytes <= least * (1 + 1e-9) + 1e-6
         if few and len(shorts) <= 500:

@@ -37,6 +37,8 @@ from cutset.plan import Plan, Stage
 from cutset.problem import Objective, Problem
 from cutset.solvers.one_stage import single_stage
 
+_FEW = 500  # plans: some 50 ms, less than the first call of anything compiled
+
 
 def untiled_plans(problem: Problem) -> Iterator[Plan]:
     """Every plan that can have a value, in a fixed order, up to what the evaluator can tell apart
@@ -47,7 +49,7 @@ def untiled_plans(problem: Problem) -> Iterator[Plan]:
         yield from (placed.plan(listing) for listing in listings)
 
 
-def few_plans(problem: Problem, most: int) -> list[Plan] | None:
+def few_plans(problem: Problem, most: int = _FEW) -> list[Plan] | None:
     """All of `untiled_plans` where they are at most `most`; None where they are more."""
     if placement_count(problem) > 2 * most:  # placements may drop out, so more than plans
         return None

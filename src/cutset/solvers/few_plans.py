@@ -11,7 +11,6 @@ from cutset.problem import Budget, Problem
 from cutset.solvers.all_plans import few_plans
 from cutset.solvers.one_stage import value_of
 
-_MOST = 500  # plans: some 50 ms, less than the first call of anything compiled
 _ROUNDING = 1e-12  # relative: values this close are the same in sums of another order
 
 
@@ -53,7 +52,7 @@ def best_of_few(problem: Problem, budget: Budget) -> FewPlans | None:
     is shown in all_plans.py.
     """
     begin_s = time.perf_counter()
-    if (plans := few_plans(problem, _MOST)) is None:
+    if (plans := few_plans(problem)) is None:
         return None
     best, two_way, least_s = Best(), Best(), math.inf
     for plan in plans:

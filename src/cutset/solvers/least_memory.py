@@ -16,8 +16,6 @@ from cutset.solvers.packing import packed
 from cutset.solvers.relaxation import Way
 from cutset.solvers.throughput.period_model import placement_plan
 
-_FEW = 500  # plans: a few hundredths of a second
-
 
 @dataclass(frozen=True)
 class Least:
@@ -34,7 +32,7 @@ def least_short(problem: Problem) -> Least:
     """By trying every plan where these are few, and by an integer program else (packing.py)."""
     ample = with_memory(problem, {d.name: math.inf for d in problem.cluster.devices})
     # Memory depends on the placement and the number of stages: what throughput tells apart.
-    plans = few_plans(replace(ample, objective=Objective.THROUGHPUT), _FEW)
+    plans = few_plans(replace(ample, objective=Objective.THROUGHPUT))
     if plans is not None:
         found = [(way, k) for k, plan in enumerate(plans) if (way := _way(problem, plan))]
         if not found:

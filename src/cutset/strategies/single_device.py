@@ -8,6 +8,7 @@ from typing import ClassVar
 from cutset.problem import Budget, Objective, Problem, Proposal, StrategyInfo
 from cutset.solvers.full_scope import full_bound_s
 from cutset.solvers.one_stage import best_single
+from cutset.solvers.scopes import FULL
 
 
 @dataclass(frozen=True)
@@ -24,5 +25,5 @@ class SingleDevice:
         plan, value = best_single(problem)
         full = full_bound_s(problem, value)
         if full >= value * (1 - 1e-9):
-            return Proposal(plan, min(full, value), "full")
+            return Proposal(plan, min(full, value), FULL)
         return Proposal(plan, value, "plans of one stage", full)

@@ -20,6 +20,7 @@ from cutset.solvers import one_stage, relaxation
 from cutset.solvers.full_scope import full_bound_s
 from cutset.solvers.one_stage import single_stage, value_of
 from cutset.solvers.relaxation import out_of_time
+from cutset.solvers.scopes import FULL
 from cutset.solvers.two_way.branch_and_bound import BranchAndBound
 from cutset.solvers.two_way.cut_table import CutTable, all_cuts
 from cutset.solvers.two_way.min_cut import CutOracle
@@ -105,7 +106,7 @@ def search(
     scope = scope_of(problem)
     full = full_bound_s(problem, best.value_s)
     if full >= best.value_s * (1 - 1e-9):
-        bound, scope = min(full, best.value_s), "full"
+        bound, scope = min(full, best.value_s), FULL
     budget.report(best.plan, bound, scope)
     return Proposal(best.plan, bound, scope, min(full, best.value_s))
 

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -239,9 +239,10 @@ def _port(value: Any) -> Port:
 
 
 def warm_up(runnable: Runnable, feeds: Mapping[str, Array], runs: int = 2) -> None:
-    """Run without looking: the first runs allocate, and page the weights in."""
+    """Run without looking: the first runs allocate, and page the weights in. They are not paced."""
+    bare = runnable.inner if isinstance(runnable, Paced) else runnable
     for _ in range(runs):
-        runnable.run(feeds)
+        bare.run(feeds)
 
 
 #: The end of a paced wait that is spun, as `time.sleep` oversleeps by about this much: where
@@ -267,9 +268,11 @@ def _spin_s() -> float:
     return found
 
 
-#: How much of a run's CPU time may be noise of this machine, and over how many runs it shows.
-NOISE = 1.0
-LAST_RUNS = 200
+#: A run may take so many times what it usually does, or that part of it, by this machine's noise.
+MORE, LESS = 3.0, 0.5
+LAST_RUNS, FEW_RUNS = 15, 8
+#: Runs in a row from which it is learnt what one usually takes; fewer where they are long.
+LEARNING_RUNS, LEAST_LEARNING_RUNS, LEARNING_S = 9, 3, 0.5
 
 
 @dataclass
@@ -281,9 +284,10 @@ class Paced:
     the engine runs in the calling thread, the process's where it has threads of its own.
 
     A run's CPU time is also what interrupts it (network traffic of all emulated devices, which the
-    kernel counts as the thread's), and what others do to the caches that all of them share. So
-    what exceeds the least of the last runs is left out, up to `NOISE` times that least; beyond,
-    it is taken for work of the run itself.
+    kernel counts as the thread's), and caches that went cold while it waited, which differ by half
+    from one second to the next. So what a run usually takes is learnt from the shortest of some
+    runs in a row (`learn`), and lowered where the last runs are shorter. From `LESS` to `MORE` times
+    that, a run counts as usual; what lies outside is its own work.
     """
 
     inner: Runnable
@@ -294,6 +298,7 @@ class Paced:
     cpu_clock: Callable[[], float] | None = None
     input_names: tuple[str, ...] = field(init=False)
     output_names: tuple[str, ...] = field(init=False)
+    _usual_s: float = field(init=False, default=math.inf, repr=False)
     _last_s: deque[float] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -310,21 +315,51 @@ class Paced:
         if self.cpu_clock is None:
             self.cpu_clock = time.thread_time if self.threads == 1 else time.process_time
 
+    def learn(self, feeds: Mapping[str, Array]) -> None:
+        """Learn what a run of such feeds usually takes, from some in a row that are not paced."""
+        if self.share == 1:
+            return
+        taken_s: list[float] = []
+        self._timed(feeds)  # what it needs is in the caches afterwards
+        while len(taken_s) < LEARNING_RUNS:
+            taken_s.append(self._timed(feeds)[1])
+            if len(taken_s) >= LEAST_LEARNING_RUNS and sum(taken_s) >= LEARNING_S:
+                break
+        self._usual_s = _usual(taken_s)
+        self._last_s.clear()
+
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        assert self.cpu_clock is not None
+        if self.share == 1:  # nothing is left to wait for
+            return self.inner.run(feeds)
         spin_s = _spin_s()
-        start, cpu = self.clock(), self.cpu_clock()
-        results = self.inner.run(feeds)
-        end = start + self._taken_s(self.cpu_clock() - cpu) / self.share
+        start = self.clock()
+        results, cpu_s = self._timed(feeds)
+        end = start + self._counted_s(cpu_s) / self.share
         while (left := end - self.clock()) > 0:
             if left > spin_s:
                 self.sleep(left - spin_s)
         return results
 
-    def _taken_s(self, cpu_s: float) -> float:
+    def _timed(self, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], float]:
+        assert self.cpu_clock is not None
+        start_s = self.cpu_clock()
+        results = self.inner.run(feeds)
+        return results, self.cpu_clock() - start_s
+
+    def _counted_s(self, cpu_s: float) -> float:
         self._last_s.append(cpu_s)
-        least_s = min(self._last_s)
-        return max(least_s, cpu_s - NOISE * least_s)
+        usual_s = self._usual_s
+        if len(self._last_s) >= FEW_RUNS or math.isinf(usual_s):
+            usual_s = min(usual_s, _usual(self._last_s))
+        if cpu_s < LESS * usual_s:
+            return cpu_s
+        return max(usual_s, cpu_s - (MORE - 1) * usual_s)
+
+
+def _usual(taken_s: Collection[float]) -> float:
+    """The least but for one in eight: a single one may be too short, as when a core runs faster for
+    a moment."""
+    return sorted(taken_s)[len(taken_s) // FEW_RUNS]
 
 
 @dataclass(frozen=True)
@@ -354,6 +389,8 @@ def whole_times(
     Before each, the thread idles for `pause_s`, as a device does that waits for a request.
     """
     warm_up(runnable, feeds)
+    if isinstance(runnable, Paced):
+        runnable.learn(feeds)
     found = []
     for _ in range(runs):
         if pause_s:

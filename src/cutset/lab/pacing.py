@@ -36,27 +36,17 @@ def measure(share: float) -> list[float]:
     """Seconds of each of STAGES on a share of a core, as they come one after another.
 
     The mean without the longest quarter: it sees a guard that brakes often, as a median would not,
-    and does not see what else this machine was busy with for a moment. The work takes a microsecond
-    more than it should, of a processor's time as the engine reads it, which counts as work.
+    and does not see what else this machine was busy with for a moment.
     """
     found = []
     for stage_s, runs in STAGES:
-        readings: list[float] = []
-
-        def cpu_s(readings: list[float] = readings) -> float:
-            readings.append(time.thread_time())
-            return readings[-1]
-
-        paced = Paced(_Work(stage_s * share), share, cpu_clock=cpu_s)
-        ratios = []
+        paced = Paced(_Work(stage_s * share), share)
+        took_s = []
         for _ in range(runs):
-            readings.clear()
             start_s = time.perf_counter()
             paced.run({})
-            took_s = time.perf_counter() - start_s
-            ratios.append(took_s / ((readings[-1] - readings[0]) / share))
-        kept = sorted(ratios)[: -(-3 * runs // 4)]
-        found.append(stage_s * statistics.fmean(kept))
+            took_s.append(time.perf_counter() - start_s)
+        found.append(statistics.fmean(sorted(took_s)[: -(-3 * runs // 4)]))
     return found
 
 

@@ -285,7 +285,7 @@ class Deployment:
     def _do(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, SendStart):
-                self._caller.ask(effect.device, Start(*self._key), timeout_s=CALL_TIMEOUT_S)
+                self._caller.ask(effect.device, Start(*self._key), timeout_s=LOAD_TIMEOUT_S)
             elif isinstance(effect, SendUnload):
                 self._quietly(effect.device, Unload(*self._key), timeout_s=CALL_TIMEOUT_S)
 

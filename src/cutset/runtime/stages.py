@@ -15,7 +15,7 @@ from cutset.errors import (
     UsageError,
 )
 from cutset.feeds import random_feeds
-from cutset.ports import Port
+from cutset.ports import Array, Port
 from cutset.runtime import growth, machine_info
 from cutset.runtime.cache import SubmodelCache
 from cutset.runtime.host import Epoch, EpochKey, Host
@@ -141,8 +141,7 @@ class Stages:
     def _warm(self, stage: StageSpec, load: Load) -> Runnable:
         runnable = self._load_engine(self.cache.load(stage.digest), load.engine)
         try:
-            feeds = random_feeds([_port(t, load.expected.get(t)) for t in stage.inputs], 1)[0]
-            engine.warm_up(runnable, feeds, runs=1)
+            engine.warm_up(runnable, _made_up(stage, load), runs=1)
         except Exception as error:  # random values may be refused where real ones are not
             self._log(f"stage {stage.name!r} was not warmed up: {error}")
         return runnable
@@ -165,7 +164,16 @@ class Stages:
         return Done()
 
     def start(self, key: EpochKey) -> Done:
-        self.epoch(key).machine.receive(Event.START)
+        """Take requests. Devices are started one after another, when all of them have loaded: so
+        nothing else runs where several are emulated here, and stages learn their pace now."""
+        epoch = self.epoch(key)
+        for stage, runnable in zip(epoch.load.stages, epoch.runnables, strict=True):
+            if isinstance(runnable, engine.Paced):
+                try:
+                    runnable.learn(_made_up(stage, epoch.load))
+                except Exception as error:  # as in _warm; it learns from requests then
+                    self._log(f"stage {stage.name!r} has not learnt its pace: {error}")
+        epoch.machine.receive(Event.START)
         self.host.wake()
         return Done()
 
@@ -194,6 +202,11 @@ class Stages:
             )
         self.outbox.set_rate(body.target, LinkRate(bandwidth, latency))
         return Done()
+
+
+def _made_up(stage: StageSpec, load: Load) -> dict[str, Array]:
+    """Random inputs of a stage. Raises RuntimeFault where a shape is not known."""
+    return random_feeds([_port(t, load.expected.get(t)) for t in stage.inputs], 1)[0]
 
 
 def _port(name: str, spec: TensorSpec | None) -> Port:

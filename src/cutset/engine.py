@@ -286,8 +286,8 @@ class Paced:
     A run's CPU time is also what interrupts it (network traffic of all emulated devices, which the
     kernel counts as the thread's), and caches that went cold while it waited, which differ by half
     from one second to the next. So what a run usually takes is learnt from the shortest of some
-    runs in a row (`learn`), and lowered where the last runs are shorter. From `LESS` to `MORE` times
-    that, a run counts as usual; what lies outside is its own work.
+    runs in a row (`learn`), and lowered where the last runs are shorter. From `LESS` to `MORE`
+    times that, a run counts as usual; what lies outside is its own work.
     """
 
     inner: Runnable

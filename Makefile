@@ -39,8 +39,8 @@ bench: $(READY)  ## the benchmarks whose results docs/benchmarks.md holds
 bench-runtime: $(READY)  ## those of the runtime: lab (as root), data path, many workers
 	$(BIN)/python benchmarks/run_all.py calibration runtime transport workers
 
-bench-planner: $(READY)  ## those of the planner: proofs, published methods, sizes
-	$(BIN)/python benchmarks/run_all.py envelope s1 s2 s3 p2 p3 dag curves
+bench-planner: $(READY)  ## those of the planner: proofs, published methods, sizes; one in the lab (as root)
+	$(BIN)/python benchmarks/run_all.py envelope s1 s2 s3 p2 p3 dag curves ranking
 
 clean:           ## remove what make made here
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

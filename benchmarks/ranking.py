@@ -168,7 +168,7 @@ def run_case(number: int, profile_file: Path) -> dict[str, Any]:
                     continue
                 key = str(solution.plan)  # what several strategies found runs once
                 if key not in known:
-                    known[key] = measure(model, problem, solution.plan, coordinator)
+                    known[key] = measure(model, problem, solution.plan, coordinator, profile)
                 row = known[key]
                 latency = case.objective is Objective.LATENCY
                 value = row["latency_s"]["median"] if latency else 1 / row["throughput_per_s"]

@@ -32,6 +32,7 @@ from cutset.feeds import random_feeds
 from cutset.onnx_io import Model
 from cutset.plan import Plan
 from cutset.problem import Estimate, Problem
+from cutset.profiles import Profile
 from cutset.report import in_flight_for, percentile, throughput_per_s
 from cutset.runner import run_requests
 from cutset.runtime.coordinator import Coordinator
@@ -97,15 +98,29 @@ def chosen(problem: Problem, count: int) -> Iterator[tuple[str, Plan]]:
         yield "branches", found
 
 
-def measure(model: Model, problem: Problem, plan: Plan, coordinator: Coordinator) -> dict[str, Any]:
-    """One request at a time, then as many as fill the pipeline; both beside the prediction."""
+def measure(
+    model: Model,
+    problem: Problem,
+    plan: Plan,
+    coordinator: Coordinator,
+    profile: Profile | None = None,
+) -> dict[str, Any]:
+    """One request at a time, then as many as fill the pipeline; both beside the prediction.
+
+    Memory limits are enforced by the numbers of `profile`.
+    """
     predicted = api.evaluate(problem, plan)
     window = in_flight_for(predicted.latency_s, predicted.period_s, True)
     alone = max(LEAST_REQUESTS, min(MOST_REQUESTS, int(BUDGET_S / predicted.latency_s)))
     many = max(20, min(100, int(BUDGET_S / predicted.period_s)))
     feeds = random_feeds(model.ports, 4)
     with api.deploy(
-        model, coordinator.cluster, plan, coordinator=coordinator, in_flight=window
+        model,
+        coordinator.cluster,
+        plan,
+        profile=profile,
+        coordinator=coordinator,
+        in_flight=window,
     ) as session:
         run_requests(session, feeds, requests=window + 1, in_flight=window)  # the first allocate
         one = run_requests(session, feeds, requests=alone)

@@ -15,6 +15,7 @@ import goals_table
 import p2_table
 import p3_table
 import plots
+import ranking_table
 import s1_table
 import s2_table
 import s3_table
@@ -36,6 +37,7 @@ TABLES: Mapping[str, Callable[[tables.Result], str]] = {
     "dag": dag_table.section,
     "p3": p3_table.section,
     "curves": curves_table.section,
+    "ranking": ranking_table.section,
 }
 PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "segments": plots.segments,

@@ -214,6 +214,32 @@ def agreement(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
     return {"plans": len(distinct), "tau": tau, "clear_pairs": len(clear), "in_order": right}
 
 
+def summary(cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Over all cases; a case of one plan has no order."""
+    taus = [case["tau"] for case in cases if case["tau"] is not None]
+    return {
+        "mean_tau": sum(taus) / len(taus),
+        "least_tau": min(taus),
+        "clear_pairs": sum(case["clear_pairs"] for case in cases),
+        "in_order": sum(case["in_order"] for case in cases),
+    }
+
+
+def write(cases: Sequence[Mapping[str, Any]]) -> None:
+    """The result of all cases."""
+    write_result(
+        "ranking",
+        "lab",
+        {
+            "grid": "3 and 5 devices, links in rotation, memory limits; see shares and rates",
+            "baseline": "the best single device, where one holds the model",
+            "close": CLOSE,
+            "summary": summary(cases),
+            "cases": cases,
+        },
+    )
+
+
 def main(quick: bool = False) -> None:
     """Run all cases; `quick` runs the first one, and only prints."""
     cases: list[Mapping[str, Any]] = []
@@ -223,26 +249,9 @@ def main(quick: bool = False) -> None:
             file = str(Path(folder) / f"{number}.json")
             apart(__file__, "--profile", str(number), file)
             cases.append(apart(__file__, "--case", str(number), file))
-    taus = [case["tau"] for case in cases if case["tau"] is not None]
-    summary = {
-        "mean_tau": sum(taus) / len(taus),
-        "least_tau": min(taus),
-        "clear_pairs": sum(case["clear_pairs"] for case in cases),
-        "in_order": sum(case["in_order"] for case in cases),
-    }
-    print(json.dumps(summary, indent=1))
+    print(json.dumps(summary(cases), indent=1))
     if not quick:
-        write_result(
-            "ranking",
-            "lab",
-            {
-                "grid": "3 and 5 devices, links in rotation, memory limits; see shares and rates",
-                "baseline": "the best single device, where one holds the model",
-                "close": CLOSE,
-                "summary": summary,
-                "cases": cases,
-            },
-        )
+        write(cases)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from cutset.onnx_io import Model
 from cutset.planner import solve
 from cutset.problem import Objective, Solution
 from cutset.profiles import Profile
+from cutset.simulation import simulate
 
 PIPELINES = (
     ("bottleneck", 0),
@@ -172,10 +173,12 @@ def run_case(number: int, profile_file: Path) -> dict[str, Any]:
                 row = known[key]
                 latency = case.objective is Objective.LATENCY
                 value = row["latency_s"]["median"] if latency else 1 / row["throughput_per_s"]
+                played = simulate(problem, solution.plan, in_flight=row["in_flight"])
                 rows.append(
                     {
                         "strategy": label,
                         "predicted_s": solution.value_s,
+                        "simulated_s": played.latency_s if latency else played.period_s,
                         "measured_s": value,
                         "bound_s": solution.bound_s,
                         "proof": solution.proof,
@@ -196,6 +199,9 @@ def run_case(number: int, profile_file: Path) -> dict[str, Any]:
         "rates_bps": case.rates_bps,
         "memory_bytes": case.memory_bytes,
         **agreement([(r["predicted_s"], r["measured_s"]) for r in rows if "measured_s" in r]),
+        "simulated": agreement(
+            [(r["simulated_s"], r["measured_s"]) for r in rows if "measured_s" in r]
+        ),
         "rows": rows,
     }
 
@@ -216,6 +222,10 @@ def agreement(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
 
 def summary(cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Over all cases; a case of one plan has no order."""
+    return _summary(cases) | {"simulated": _summary([case["simulated"] for case in cases])}
+
+
+def _summary(cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     taus = [case["tau"] for case in cases if case["tau"] is not None]
     return {
         "mean_tau": sum(taus) / len(taus),

@@ -11,12 +11,27 @@ from tables import Result, table
 def section(result: Result) -> str:
     """Every plan that ran, in the predicted order of its case, and Kendall's tau of the case."""
     s = result["summary"]
+    simulated = s["simulated"]
     head = (
-        f"Kendall's τ-b of a case: mean {s['mean_tau']:.2f}, least {s['least_tau']:.2f}. Of the"
+        f"Kendall's τ-b of a case: mean {s['mean_tau']:.2f}, least {s['least_tau']:.2f}; by the"
+        f" simulator's figures {simulated['mean_tau']:.2f} and {simulated['least_tau']:.2f}. Of the"
         f" {s['clear_pairs']} pairs of plans predicted to differ by more than"
-        f" {result['close']:.0%}, {s['in_order']} ran in the predicted order.\n\n"
+        f" {result['close']:.0%}, {s['in_order']} ran in the predicted order; of the"
+        f" {simulated['clear_pairs']} that the simulator tells apart, {simulated['in_order']} in"
+        " its.\n\n"
     )
-    heads = ("case", "τ", "strategy", "stages", "predicted", "measured", "off by", "best possible")
+    heads = (
+        "case",
+        "τ",
+        "strategy",
+        "stages",
+        "predicted",
+        "simulated",
+        "measured",
+        "off by",
+        "simulation off by",
+        "best possible",
+    )
     return head + table(heads, [row for case in result["cases"] for row in _rows(case)])
 
 
@@ -33,13 +48,15 @@ def _rows(case: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             r["strategy"],
             str(len(r["stages"])),
             _shown(r["predicted_s"]),
+            _shown(r["simulated_s"]),
             _shown(r["measured_s"]),
             f"{r['measured_s'] / r['predicted_s'] - 1:+.1%}",
+            f"{r['measured_s'] / r['simulated_s'] - 1:+.1%}",
             proven[r["proof"]],
         )
     for r in case["rows"]:
         if "failed" in r:
-            yield "", "", r["strategy"], "–", "no plan", "–", "–", "–"
+            yield "", "", r["strategy"], "–", "no plan", *["–"] * 5
 
 
 def _shown(seconds: float) -> str:

@@ -30,10 +30,12 @@ from cutset.cluster import Cluster, Device, Engine, Link
 from cutset.errors import PlanningError
 from cutset.feeds import random_feeds
 from cutset.onnx_io import Model
+from cutset.plan import Plan
 from cutset.planner import solve
-from cutset.problem import Objective, Solution
+from cutset.problem import Objective
 from cutset.profiles import Profile
 from cutset.simulation import simulate
+from cutset.solvers.one_stage import single_stage, value_of
 
 PIPELINES = (
     ("bottleneck", 0),
@@ -130,15 +132,30 @@ def slowed(core: Profile, kind: str, factor: float) -> Profile:
     )
 
 
-def planned(case: Case, model: Model, profile: Profile) -> Iterator[tuple[str, Solution | str]]:
-    """Each strategy's solution, or why it has none."""
+@dataclass(frozen=True)
+class Candidate:
+    """A plan to run, with what is known of it; seconds."""
+
+    plan: Plan
+    value_s: float
+    bound_s: float | None = None
+    proof: str = "none"
+
+
+def planned(case: Case, model: Model, profile: Profile) -> Iterator[tuple[str, Candidate | str]]:
+    """Each strategy's plan, or why it has none; for latency each device alone, too."""
     problem = api.problem(model, cluster(case, True), profile, objective=case.objective.value)
     for name, seed in case.strategies:
         label = f"{name} {seed}" if name == "random_cut" else name
         try:
-            yield label, solve(problem, name, seed=seed, time_limit_s=TIME_LIMIT_S)
+            found = solve(problem, name, seed=seed, time_limit_s=TIME_LIMIT_S)
+            yield label, Candidate(found.plan, found.value_s, found.bound_s, found.proof)
         except PlanningError as error:
             yield label, error.message
+    if case.objective is Objective.LATENCY:
+        for device in problem.cluster.devices:
+            plan = single_stage(problem, device.name)
+            yield f"{device.name} alone", Candidate(plan, value_of(problem, plan))
 
 
 def profile_of(number: int, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -36,27 +37,42 @@ def section(result: Result) -> str:
 
 
 def _rows(case: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """A row for each distinct plan, with all who found it."""
     memory = case["memory_bytes"]
     limit = f", {memory / 2**20:.0f} MiB each" if memory else ""
     name = f"{case['model']}, {case['objective']}, {len(case['shares'])} devices{limit}"
-    ran = sorted((r for r in case["rows"] if "failed" not in r), key=lambda r: r["predicted_s"])
-    for i, r in enumerate(ran):
-        proven = {"optimal": "proven", "bound": f"≥ {_shown(r['bound_s'])}", "none": "–"}
+    ran = sorted((r for r in case["rows"] if "failed" not in r), key=_figures)
+    for i, (_, found) in enumerate(itertools.groupby(ran, key=_figures)):
+        same = list(found)
+        r = min(same, key=lambda row: _PROOFS.index(row["proof"]))
         yield (
             name if i == 0 else "",
             f"{case['tau']:.2f}" if i == 0 else "",
-            r["strategy"],
+            ", ".join(row["strategy"] for row in same),
             str(len(r["stages"])),
             _shown(r["predicted_s"]),
             _shown(r["simulated_s"]),
             _shown(r["measured_s"]),
             f"{r['measured_s'] / r['predicted_s'] - 1:+.1%}",
             f"{r['measured_s'] / r['simulated_s'] - 1:+.1%}",
-            proven[r["proof"]],
+            _proven(r),
         )
-    for r in case["rows"]:
-        if "failed" in r:
-            yield "", "", r["strategy"], "–", "no plan", *["–"] * 5
+    failed = [r["strategy"] for r in case["rows"] if "failed" in r]
+    if failed:
+        yield "", "", ", ".join(failed), "–", "no plan", *["–"] * 5
+
+
+_PROOFS = ("optimal", "bound", "none")
+
+
+def _figures(row: Mapping[str, Any]) -> tuple[float, float]:
+    return row["predicted_s"], row["measured_s"]
+
+
+def _proven(row: Mapping[str, Any]) -> str:
+    if row["proof"] == "optimal":
+        return "proven"
+    return f"≥ {_shown(row['bound_s'])}" if row["proof"] == "bound" else "–"
 
 
 def _shown(seconds: float) -> str:

@@ -106,11 +106,14 @@ def measure(name: str, problem: Problem, points: int, lookups: int, seed: int) -
         Envelope.prices(*(10 ** rng.uniform(5.5, 9.5, 2)), load=10 ** rng.uniform(-1, 2))
         for _ in range(lookups)
     ]
-    spent = np.empty(lookups)
-    for i, prices in enumerate(price_list):
-        start = time.perf_counter_ns()
-        envelope.best(prices)
-        spent[i] = time.perf_counter_ns() - start
+    # Each is looked up three times and the least counts: what holds up a microsecond's work is
+    # this machine, several times in a hundred when it is busy.
+    spent = np.full(lookups, np.inf)
+    for _ in range(3):
+        for i, prices in enumerate(price_list):
+            start = time.perf_counter_ns()
+            envelope.best(prices)
+            spent[i] = min(spent[i], time.perf_counter_ns() - start)
     return {
         "graph": name,
         "operators": len(graph.operators),

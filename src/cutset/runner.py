@@ -20,6 +20,10 @@ class Submits(Protocol):
     def submit(self, feeds: Feeds, deadline_s: float | None = None) -> Future[dict[str, Array]]: ...
 
 
+#: Waits are short: where the system gives Ctrl-C to another thread, a long one would not end.
+_POLL_S = 0.2
+
+
 @dataclass
 class RunRecord:
     """What a run measured; seconds. Lists are in the order of the requests.
@@ -102,7 +106,7 @@ def run_requests(
                     first_sent()
             if not under_way:
                 break
-            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            done, _ = wait(under_way, _POLL_S, return_when=FIRST_COMPLETED)
             for future in sorted(done, key=lambda f: under_way[f].at_s):
                 sent = under_way.pop(future)
                 failure = future.exception()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,6 +23,7 @@ from cutset.solvers.one_stage import value_of
 
 #: For one tiny problem, where its loops are first compiled on a slow machine.
 PATIENCE_S = 300.0
+_POLL_S = 0.1
 
 Outcome = Literal[
     "solved",
@@ -82,7 +84,10 @@ def attempt(
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(patience_s)
+    until_s = time.monotonic() + patience_s
+    # In short waits: where the system gives Ctrl-C to another thread, a long one would not end.
+    while thread.is_alive() and time.monotonic() < until_s:
+        thread.join(_POLL_S)
     if not ended:
         budget.stopped = True
         return Attempt("endless", budget, f"no end after {patience_s:g} s")

@@ -32,6 +32,7 @@ default_link: {bandwidth: 1Mbit/s}
 """
 # It says by the pipe that it works, and goes on until it is told to stop.
 STRATEGY = """\
+import signal
 import threading
 from dataclasses import dataclass
 from typing import ClassVar
@@ -58,6 +59,14 @@ class Endless:
 @dataclass(frozen=True)
 class Reporting(Endless):
     reports: bool = True
+
+
+@dataclass(frozen=True)
+class Caught(Endless):
+    def __call__(self, problem: Problem, budget: Budget) -> Proposal:
+        threading.Event().wait(0.5)  # until the main thread waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        return super().__call__(problem, budget)
 """
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -101,6 +110,7 @@ def interrupted(*arguments: str) -> tuple[subprocess.Popen[str], str, str]:
             out, err = process.communicate(timeout=60)
     finally:
         process.kill()
+        process.communicate()
     return process, out, err
 
 
@@ -135,3 +145,15 @@ def test_ctrl_c(name: str, as_json: bool, here: Path) -> None:
         assert (out, err) == ("", "error: interrupted\n")
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)  # nothing of its session is left
+
+
+@pytest.mark.parametrize("name", ["plan", "compare", "conformance"])
+def test_ctrl_c_that_the_system_gives_to_another_thread(name: str, here: Path) -> None:
+    """The main thread is not woken from what it waits for; it must look by itself."""
+    command = [part.replace(":Endless", ":Caught") for part in COMMANDS[name]]
+    with subprocess.Popen([*CUTSET, *command], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130

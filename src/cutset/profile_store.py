@@ -17,7 +17,7 @@ from cutset.runtime.cache import default_folder
 from cutset.serde import read_profile, write_profile
 
 KEPT_FILES = 500
-CONTENT_VERSION = 2  # of what a kept profile holds: 2 has memory
+CONTENT_VERSION = 3  # of what a kept profile holds: 2 has memory, 3 kernels that are "fused NAME"
 
 
 def profile_path(graph_digest: str, key: Iterable[object]) -> Path:

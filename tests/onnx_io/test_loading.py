@@ -13,6 +13,7 @@ from onnx import helper
 from cutset import engine, zoo
 from cutset.cluster import Engine
 from cutset.errors import InvalidModelError, UsageError
+from cutset.feeds import random_feeds
 from cutset.onnx_io import (
     attach_preprocessing,
     cut_report,
@@ -101,6 +102,18 @@ def test_inserted_kernels_are_charged_to_their_neighbours(resnet: Path) -> None:
     )
     assert times[a.name].min_s == 7.0
     assert times[b.name].min_s == 56.0
+
+
+def test_kernels_that_took_an_activation_in_are_their_operators(tmp_path: Path) -> None:
+    """AlexNet's last layers are matrix products with a Relu: "fused NAME/MatMulAddFusion"."""
+    onnx.save(zoo.build("alexnet", side=64), str(tmp_path / "m.onnx"))
+    model = load_model(tmp_path / "m.onnx")
+    feeds = random_feeds(model.ports, 1)[0]
+    kernels = engine.kernel_times(whole(model), Engine(threads=1), feeds, 3)
+    times = operator_times(model, kernels)
+    products = [op.name for op in model.graph.operators if "matmul" in op.name]
+    assert len(products) == 3
+    assert all(times[name].min_s > 0 for name in products)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ class OperatorTime:
 
 #: What ONNX Runtime appends to the names of nodes and tensors from which it derives kernels.
 _SUFFIX = re.compile(r"((_bn|_mul|_add)?_nchwc|_token_\d+|/?\w*Fusion/?|/\d+)$")
+#: What it puts before the name of a node that has taken its activation in ("fused n_matmul_1").
+_PREFIX = "fused "
 #: Kernels that it inserts behind another one, for that one's result.
 _BEHIND = re.compile(r"ReorderOutput|gemm_output_reshape")
 
@@ -70,7 +72,7 @@ def operator_times(model: Model, kernels: Sequence[KernelTimes]) -> dict[str, Op
 
 
 def _owner(model: Model, kernel: KernelTimes) -> str | None:
-    name = kernel.node
+    name = kernel.node.removeprefix(_PREFIX)
     while name:
         if name in model.operator_of:
             return model.operator_of[name]

@@ -174,8 +174,8 @@ def _propose(
     notes = CompileNotes(note)
     notes.watch()
     said_s = time.perf_counter()
-    thread.start()
     try:
+        thread.start()  # may be interrupted, too, when the strategy is at work already
         while thread.is_alive() and budget.remaining_s() > -_GRACE * budget.time_limit_s:
             notes.watch()
             if time.perf_counter() - said_s >= _SAID_S and not notes.depth:

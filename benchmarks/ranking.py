@@ -67,8 +67,7 @@ class Case:
         return PIPELINES if self.objective is Objective.THROUGHPUT else SCHEDULES
 
 
-#: They add up to under half of this machine: with twice as much, what emulating the networks takes
-#: made stages up to twice as long as their pace.
+#: They add up to under half of this machine, as emulating the networks takes processor time too.
 THREE = (0.3, 0.2, 0.12)
 FIVE = (0.18, 0.15, 0.12, 0.1, 0.08)
 MIXED = (60e6, 24e6, 120e6, 12e6, 36e6)
@@ -103,20 +102,20 @@ def measured_profile(case: Case, model: Model, folder: Path) -> Profile:
     """The links as measured, and the model's times on a whole core over each device's share.
 
     That is what pacing makes of them. Measuring each device would add this machine's noise, which
-    is larger for a device that idles: times of the same work differed by up to a third.
+    is larger for a device that idles.
     """
     feeds = random_feeds(model.ports, 1)[0]
     rounds = [
         profiler.profile_here(model, feeds, "core", Engine(threads=1), fresh=True)
         for _ in range(ROUNDS)
     ]
-    core = min(rounds, key=lambda found: found.whole[0].latency_s)
+    core = min(rounds, key=lambda profile: profile.whole[0].latency_s)
     with emulated(cluster(case, False), folder, False) as coordinator:
-        links = profiler.profile_links(model.graph.digest, coordinator)
+        found = profiler.profile_links(model.graph.digest, coordinator)
     for device in cluster(case, False).devices:
         assert device.cpu_share is not None
-        links = profiler.joined(links, slowed(core, device.kind, 1 / device.cpu_share))
-    return links
+        found = profiler.joined(found, slowed(core, device.kind, 1 / device.cpu_share))
+    return found
 
 
 def slowed(core: Profile, kind: str, factor: float) -> Profile:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cutset import engine
+from cutset import engine, pacing
 from cutset.cluster import Engine
 from cutset.errors import InvalidModelError, ProfileError, UsageError
 from cutset.ports import Port, check_feeds
@@ -92,7 +92,7 @@ class Work:
 @pytest.mark.parametrize(("waits_s", "wanted_s"), [(0.0, 0.040), (0.020, 0.040), (0.050, 0.060)])
 def test_a_paced_run_ends_at_cpu_time_over_share(waits_s: float, wanted_s: float) -> None:
     clock = FakeClock()
-    paced = engine.Paced(
+    paced = pacing.Paced(
         Work(clock, waits_s), 0.25, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu
     )
     result = paced.run({"x": np.ones(1)})
@@ -101,7 +101,7 @@ def test_a_paced_run_ends_at_cpu_time_over_share(waits_s: float, wanted_s: float
 
 
 def paced_times(
-    paced: engine.Paced, work: Work, clock: FakeClock, cpus_s: list[float]
+    paced: pacing.Paced, work: Work, clock: FakeClock, cpus_s: list[float]
 ) -> list[float]:
     taken_s = []
     for cpu_s in cpus_s:
@@ -113,7 +113,7 @@ def paced_times(
 
 def test_noise_of_the_machine_is_not_paced_and_work_of_a_run_is() -> None:
     clock = FakeClock()
-    paced = engine.Paced(
+    paced = pacing.Paced(
         work := Work(clock), 0.25, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu
     )
     work.cpu_s = 0.010
@@ -127,7 +127,7 @@ def test_runs_in_a_row_say_what_a_run_takes() -> None:
     """The second shortest: not the first one, which finds its caches cold, nor a stray one."""
     clock = FakeClock()
     work = Work(clock)
-    paced = engine.Paced(work, 0.25, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu)
+    paced = pacing.Paced(work, 0.25, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu)
     times_s = iter([0.030, 0.011, 0.010, 0.006, *[0.011] * 9])
     run = work.run
 
@@ -145,16 +145,16 @@ def test_long_runs_are_learnt_from_few() -> None:
     clock = FakeClock()
     work = Work(clock)
     work.cpu_s = 2.0
-    engine.Paced(work, 0.25, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu).learn(
+    pacing.Paced(work, 0.25, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu).learn(
         {"x": np.ones(1)}
     )
-    assert clock.cpu() == pytest.approx(2.0 * (1 + engine.LEAST_LEARNING_RUNS))
+    assert clock.cpu() == pytest.approx(2.0 * (1 + pacing.LEAST_LEARNING_RUNS))
 
 
 def test_a_whole_core_is_not_paced() -> None:
     clock = FakeClock()
     work = Work(clock)
-    paced = engine.Paced(work, 1.0, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu)
+    paced = pacing.Paced(work, 1.0, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu)
     work.cpu_s = 0.015
     paced.learn({"x": np.ones(1)})
     assert paced_times(paced, work, clock, [0.010, 0.012]) == pytest.approx(
@@ -165,7 +165,7 @@ def test_a_whole_core_is_not_paced() -> None:
 def test_what_was_learnt_too_high_falls_to_what_the_last_runs_took() -> None:
     clock = FakeClock()
     work = Work(clock)
-    paced = engine.Paced(work, 0.25, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu)
+    paced = pacing.Paced(work, 0.25, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu)
     work.cpu_s = 0.015
     paced.learn({"x": np.ones(1)})
     taken_s = paced_times(paced, work, clock, [0.010] * 9)
@@ -175,7 +175,7 @@ def test_what_was_learnt_too_high_falls_to_what_the_last_runs_took() -> None:
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
 def test_a_share_must_be_a_part_of_a_core(share: float) -> None:
     with pytest.raises(UsageError, match="share"):
-        engine.Paced(Work(FakeClock()), share)
+        pacing.Paced(Work(FakeClock()), share)
 
 
 def event(cat: str, name: str, ts: int, dur: int) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from cutset.cluster import Cluster, Device, Link
-from cutset.engine import TINY, Runnable, Submodel
+from cutset.engine import TINY, Submodel
 from cutset.graph import Graph
+from cutset.pacing import Runnable
 from cutset.plan import Plan
 from cutset.ports import Array
 from cutset.runtime import routing

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import toy
 
-from cutset.engine import TINY, Runnable, Submodel, load
+from cutset.engine import TINY, Submodel, load
+from cutset.pacing import Runnable
 from cutset.runtime.growth import Growth, by_loading, runs
 
 MB = 2**20

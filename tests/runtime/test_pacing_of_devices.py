@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from cutset.cluster import Device
-from cutset.engine import Paced
+from cutset.pacing import Paced
 from cutset.runtime.cache import SubmodelCache
 from cutset.runtime.local_transport import LocalNetwork
 from cutset.runtime.routing import engine_spec

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from cutset.engine import Paced
+from cutset.pacing import Paced
 from cutset.ports import Array
 
 #: Lengths in seconds, and how often each is run.

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cutset import engine
-from cutset.engine import Runnable, Submodel
+from cutset.engine import Submodel
+from cutset.pacing import Runnable, warm_up
 from cutset.ports import Array
 from cutset.runtime.machine_info import rss_bytes
 
@@ -69,7 +70,7 @@ def by_loading(
 
 def runs(feeds: Mapping[str, Array], times: int = 2) -> Callable[[Runnable], None]:
     """Something to `use` a runnable for: a few runs."""
-    return lambda runnable: engine.warm_up(runnable, feeds, times)
+    return lambda runnable: warm_up(runnable, feeds, times)
 
 
 def _peak_bytes() -> int | None:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cutset.engine import Runnable
 from cutset.errors import CutsetError, RemoteProtocolError, RuntimeFault
+from cutset.pacing import Runnable
 from cutset.ports import Array
 from cutset.runtime.codec import decode_tensor, dtype_name, payload_bytes
 from cutset.runtime.drops import Drops, Reason

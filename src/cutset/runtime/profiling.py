@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from cutset import engine
 from cutset.cluster import Engine
-from cutset.engine import Runnable, Submodel
+from cutset.engine import Submodel
+from cutset.pacing import Runnable
 from cutset.ports import Array
 from cutset.runtime import growth
 from cutset.runtime.messages import EngineSpec, KernelSeconds, Profiled, RunProfile

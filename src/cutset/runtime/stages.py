@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 
 from cutset import engine
-from cutset.engine import Runnable
 from cutset.errors import (
     InfeasibleError,
     RemoteProtocolError,
@@ -15,6 +14,7 @@ from cutset.errors import (
     UsageError,
 )
 from cutset.feeds import random_feeds
+from cutset.pacing import Paced, Runnable, warm_up
 from cutset.ports import Array, Port
 from cutset.runtime import growth, machine_info
 from cutset.runtime.cache import SubmodelCache
@@ -141,7 +141,7 @@ class Stages:
     def _warm(self, stage: StageSpec, load: Load) -> Runnable:
         runnable = self._load_engine(self.cache.load(stage.digest), load.engine)
         try:
-            engine.warm_up(runnable, _made_up(stage, load), runs=1)
+            warm_up(runnable, _made_up(stage, load), runs=1)
         except Exception as error:  # random values may be refused where real ones are not
             self._log(f"stage {stage.name!r} was not warmed up: {error}")
         return runnable
@@ -168,7 +168,7 @@ class Stages:
         nothing else runs where several are emulated here, and stages learn their pace now."""
         epoch = self.epoch(key)
         for stage, runnable in zip(epoch.load.stages, epoch.runnables, strict=True):
-            if isinstance(runnable, engine.Paced):
+            if isinstance(runnable, Paced):
                 try:
                     runnable.learn(_made_up(stage, epoch.load))
                 except Exception as error:  # as in _warm; it learns from requests then

@@ -17,11 +17,12 @@ from typing import Final
 
 from cutset import engine
 from cutset.cluster import Engine
-from cutset.engine import Paced, Runnable, Submodel
+from cutset.engine import Submodel
 from cutset.errors import (
     CutsetError,
     RemoteProtocolError,
 )
+from cutset.pacing import Paced, Runnable
 from cutset.runtime import machine_info
 from cutset.runtime.cache import SubmodelCache
 from cutset.runtime.calls import Calls

@@ -89,12 +89,15 @@ class Work:
         return {"y": feeds["x"]}
 
 
+def slowed(work: Work, share: float = 0.25) -> pacing.Paced:
+    clock = work.clock
+    return pacing.Paced(work, share, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu)
+
+
 @pytest.mark.parametrize(("waits_s", "wanted_s"), [(0.0, 0.040), (0.020, 0.040), (0.050, 0.060)])
 def test_a_paced_run_ends_at_cpu_time_over_share(waits_s: float, wanted_s: float) -> None:
     clock = FakeClock()
-    paced = pacing.Paced(
-        Work(clock, waits_s), 0.25, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu
-    )
+    paced = slowed(Work(clock, waits_s))
     result = paced.run({"x": np.ones(1)})
     assert clock.wall_s == pytest.approx(wanted_s, abs=1e-5)
     assert result["y"][0] == 1
@@ -113,9 +116,7 @@ def paced_times(
 
 def test_noise_of_the_machine_is_not_paced_and_work_of_a_run_is() -> None:
     clock = FakeClock()
-    paced = pacing.Paced(
-        work := Work(clock), 0.25, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu
-    )
+    paced = slowed(work := Work(clock))
     work.cpu_s = 0.010
     paced.learn({"x": np.ones(1)})
     taken_s = paced_times(paced, work, clock, [0.013, 0.028, 0.008, 0.055, 0.011, 0.004])
@@ -127,7 +128,7 @@ def test_runs_in_a_row_say_what_a_run_takes() -> None:
     """The second shortest: not the first one, which finds its caches cold, nor a stray one."""
     clock = FakeClock()
     work = Work(clock)
-    paced = pacing.Paced(work, 0.25, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu)
+    paced = slowed(work)
     times_s = iter([0.030, 0.011, 0.010, 0.006, *[0.011] * 9])
     run = work.run
 
@@ -145,16 +146,14 @@ def test_long_runs_are_learnt_from_few() -> None:
     clock = FakeClock()
     work = Work(clock)
     work.cpu_s = 2.0
-    pacing.Paced(work, 0.25, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu).learn(
-        {"x": np.ones(1)}
-    )
+    slowed(work).learn({"x": np.ones(1)})
     assert clock.cpu() == pytest.approx(2.0 * (1 + pacing.LEAST_LEARNING_RUNS))
 
 
 def test_a_whole_core_is_not_paced() -> None:
     clock = FakeClock()
     work = Work(clock)
-    paced = pacing.Paced(work, 1.0, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu)
+    paced = slowed(work, 1.0)
     work.cpu_s = 0.015
     paced.learn({"x": np.ones(1)})
     assert paced_times(paced, work, clock, [0.010, 0.012]) == pytest.approx(
@@ -165,7 +164,7 @@ def test_a_whole_core_is_not_paced() -> None:
 def test_what_was_learnt_too_high_falls_to_what_the_last_runs_took() -> None:
     clock = FakeClock()
     work = Work(clock)
-    paced = pacing.Paced(work, 0.25, clock=clock.wall, sleep=clock.sleep, cpu_clock=clock.cpu)
+    paced = slowed(work)
     work.cpu_s = 0.015
     paced.learn({"x": np.ones(1)})
     taken_s = paced_times(paced, work, clock, [0.010] * 9)

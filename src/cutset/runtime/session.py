@@ -24,6 +24,10 @@ Fallback = Callable[[Mapping[str, Array]], Results]
 DEFAULT_DEADLINE_S: Final = 120.0
 MAX_DEADLINE_S: Final = 1e6  # a timer cannot wait for ever
 
+#: The fallback begins so many times what it takes before a deadline, and this much earlier still,
+#: or this part of the deadline: a machine may wake a thread tens of milliseconds late.
+_FALLBACKS, _LATE_S, _LATE_PART = 1.5, 0.05, 0.1
+
 
 class Backend(Protocol):
     """What carries requests: a deployment."""
@@ -145,7 +149,8 @@ class Session:
             self._counts["requests"] += 1
             alarm_s = expires_s
             if self._fallback is not None:
-                alarm_s = max(self._clock(), expires_s - 1.25 * self._fallback_s)
+                early_s = _FALLBACKS * self._fallback_s + min(_LATE_S, _LATE_PART * limit_s)
+                alarm_s = max(self._clock(), expires_s - early_s)
             heapq.heappush(self._alarms, (alarm_s, request))
             if self._alarms[0][1] == request:
                 self._condition.notify_all()

@@ -27,26 +27,26 @@ class Silent:
 
 def test_the_fallback_begins_early_enough_for_a_thread_that_wakes_late() -> None:
     """A share of what it takes is next to nothing where that is short."""
-    now_s = 100.0
+    now_s = [100.0]
     begun = threading.Event()
 
     def answer(feeds: Mapping[str, Array]) -> dict[str, Array]:
         begun.set()
         return dict(feeds)
 
-    session = Session(
+    with Session(
         Silent(),
         {"x": TensorSpec("float32", (1,))},
         ("x",),
         window=1,
         fallback=answer,
         fallback_s=0.015,
-        clock=lambda: now_s,
-    )
-    with session:
+        clock=lambda: now_s[0],
+    ) as session:
         future = session.submit(FEEDS, 60.0)
-        for now_s, expected in ((159.5, False), (159.94, True)):  # noqa: B007  # the clock's
-            with session._condition:
+        for at_s, expected in ((159.5, False), (159.94, True)):
+            now_s[0] = at_s
+            with session._condition:  # wakes the thread that watches deadlines
                 session._condition.notify_all()
             assert begun.wait(10.0 if expected else 0.2) == expected
         assert set(future.result(10.0)) == {"x"}

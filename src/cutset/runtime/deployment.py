@@ -156,8 +156,8 @@ class Deployment:
     ) -> Session:
         """The stream of requests to this deployment; there is one.
 
-        `fallback_s` is how long the fallback takes (it is also learnt): it begins so long before
-        a deadline.
+        `fallback_s` is how many seconds the fallback takes (it is also learnt): it begins that
+        long before a deadline, and some more (session.py).
         """
         with self._lock:
             if self._session is None:

@@ -24,8 +24,8 @@ Fallback = Callable[[Mapping[str, Array]], Results]
 DEFAULT_DEADLINE_S: Final = 120.0
 MAX_DEADLINE_S: Final = 1e6  # a timer cannot wait for ever
 
-#: The fallback begins so many times what it takes before a deadline, and this much earlier still,
-#: or this part of the deadline: a machine may wake a thread tens of milliseconds late.
+#: The fallback begins so many times what it takes before a deadline, and so many seconds earlier
+#: still (at most that part of the deadline): a thread may be woken tens of milliseconds late.
 _FALLBACKS, _LATE_S, _LATE_PART = 1.5, 0.05, 0.1
 
 
@@ -69,8 +69,8 @@ class Session:
     """Requests to one deployment, at most `window` under way; submit waits for room.
 
     `inputs` describes what a request needs, `outputs` what it gets. With a `fallback`, requests
-    that the devices cannot answer (one is lost, a stage fails, or the deadline is
-    `fallback_s` away) are answered by it. Safe to use from several threads.
+    that the devices cannot answer (one is lost, a stage fails, or the deadline is near) are
+    answered by it; it takes about `fallback_s` seconds. Safe to use from several threads.
     """
 
     def __init__(

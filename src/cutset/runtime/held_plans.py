@@ -68,22 +68,24 @@ class _UnderWay:
 class HeldPlans:
     """The backend of one session over several deployments that are active.
 
-    `names` are for people and statistics, in the order of `deployments`. `connect` reaches the
-    devices again (or raises), `deploy` loads a plan again.
+    `deployments` are by the plan's index in `names`, which are for people and statistics. Plans
+    that are not among them are `missing`, for that reason: they are loaded as lost ones are.
+    `connect` reaches the devices (or raises), `deploy` loads a plan.
     """
 
     def __init__(
         self,
-        deployments: Sequence[Deployment],
+        deployments: Mapping[int, Deployment],
         names: Sequence[str],
         traffic: Traffic,
         *,
         connect: Callable[[], object],
         deploy: Callable[[int], Deployment],
         window: int = 1,
+        missing: CutsetError | None = None,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._deployments = list(deployments)
+        self._deployments = dict(deployments)
         self.names = tuple(names)
         self._traffic = traffic
         self._connect = connect
@@ -93,6 +95,8 @@ class HeldPlans:
         self._lock = threading.RLock()
         self._under_way: dict[int, _UnderWay] = {}
         self._lost: dict[int, CutsetError] = {}
+        if missing is not None:
+            self._lost = {i: missing for i in range(len(names)) if i not in deployments}
         self._given_up: set[int] = set()
         self._rejoining: threading.Thread | None = None
         self._ending = threading.Event()
@@ -107,7 +111,7 @@ class HeldPlans:
     ) -> Session:
         """The stream of requests; there is one."""
         if self._session is None:
-            first = self._deployments[0]
+            first = next(iter(self._deployments.values()))
             self._session = Session(
                 self,
                 first.inputs,
@@ -117,15 +121,19 @@ class HeldPlans:
                 fallback_s=fallback_s,
                 deadline_s=deadline_s,
             )
-            for plan, deployment in enumerate(self._deployments):
+            for plan, deployment in list(self._deployments.items()):
                 deployment.serve(*self._ears(plan))
+            if self._lost:
+                self._traffic.lost(next(iter(self._lost.values())))
+                with self._lock:
+                    self._rejoin_later()
         return self._session
 
     @property
     def loaded(self) -> Mapping[str, Loaded]:
         """By device, what loading all plans took there."""
         found: dict[str, Loaded] = {}
-        for deployment in self._deployments:
+        for deployment in self._deployments.values():
             for device, loaded in deployment.loaded.items():
                 before = found.get(device, Loaded(0, 0.0))
                 found[device] = Loaded(
@@ -139,19 +147,21 @@ class HeldPlans:
     def stage_memory(self) -> Mapping[str, tuple[int, int]]:
         """By "PLAN/STAGE", bytes: the number that is enforced, and the growth while it loaded."""
         return {
-            f"{name}/{stage}": numbers
-            for name, deployment in zip(self.names, self._deployments, strict=True)
+            f"{self.names[i]}/{stage}": numbers
+            for i, deployment in sorted(self._deployments.items())
             for stage, numbers in deployment.stage_memory.items()
         }
 
-    def deployment(self, plan: int) -> Deployment:
-        """The live deployment of a plan; it is another one after a loss."""
-        return self._deployments[plan]
+    def deployment(self, plan: int) -> Deployment | None:
+        """The live deployment of a plan; it is another one after a loss, and none before it is
+        loaded."""
+        with self._lock:
+            return self._deployments.get(plan)
 
     def usable(self) -> tuple[int, ...]:
         """The plans that requests can take now."""
         with self._lock:
-            return tuple(i for i in range(len(self._deployments)) if i not in self._lost)
+            return tuple(i for i in range(len(self.names)) if i not in self._lost)
 
     def close(self, *, drain_s: float = 5.0) -> None:
         """Let what was admitted end (at most `drain_s` each), then free the devices."""
@@ -160,7 +170,7 @@ class HeldPlans:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         end_s = time.monotonic() + drain_s
-        for deployment in self._deployments:
+        for deployment in self._deployments.values():
             deployment.close(drain_s=max(0.0, end_s - time.monotonic()))
         if self._session is not None:
             self._session.close()
@@ -194,7 +204,10 @@ class HeldPlans:
     def stats(self) -> Mapping[str, Stats]:
         """Sums over all plans; stages are named "PLAN/STAGE"."""
         found: dict[str, Stats] = {}
-        for name, deployment in zip(self.names, list(self._deployments), strict=True):
+        with self._lock:
+            deployments = sorted(self._deployments.items())
+        for i, deployment in deployments:
+            name = self.names[i]
             for device, stats in deployment.stats().items():
                 own = msgspec.structs.replace(
                     stats,
@@ -213,7 +226,7 @@ class HeldPlans:
 
         Raises what ended the plans where there is none.
         """
-        for plan in range(len(self._deployments)):
+        for plan in range(len(self.names)):
             if plan not in self._lost:
                 return plan
         raise next(iter(self._lost.values()))
@@ -253,11 +266,7 @@ class HeldPlans:
             first = not set(self._lost) - self._given_up
             self._lost[plan] = error
             waiting = [(r, u) for r, u in self._under_way.items() if u.plan == plan]
-            if self._rejoining is None:
-                self._rejoining = threading.Thread(
-                    target=self._rejoin, name="cutset-rejoin", daemon=True
-                )
-                self._rejoining.start()
+            self._rejoin_later()
         if first:
             self._note(f"{error}; requests go on without it")
             self._traffic.lost(error)
@@ -282,6 +291,13 @@ class HeldPlans:
         assert self._session is not None
         self._session.failed(request, error)
 
+    def _rejoin_later(self) -> None:
+        if self._rejoining is None:
+            self._rejoining = threading.Thread(
+                target=self._rejoin, name="cutset-rejoin", daemon=True
+            )
+            self._rejoining.start()
+
     def _rejoin(self) -> None:
         """Load lost plans again when their devices are back; a loss meanwhile is seen as well."""
         while not self._ending.wait(REJOIN_S):
@@ -305,7 +321,8 @@ class HeldPlans:
                 self._traffic.back()
 
     def _replace(self, plan: int) -> None:
-        self._deployments[plan].close(drain_s=0.0)
+        if (before := self.deployment(plan)) is not None:
+            before.close(drain_s=0.0)
         try:
             fresh = self._deploy(plan)
         except InfeasibleError as error:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from cutset.adaptation import observer as observing
 from cutset.adaptation import probing
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
@@ -23,6 +22,7 @@ from cutset.adaptation.observations import (
     ServerRun,
     Transfer,
 )
+from cutset.adaptation.observer import Observer, Seen, believed
 from cutset.adaptation.passages import Passages
 from cutset.adaptation.policy import Policy
 from cutset.errors import CutsetError
@@ -30,7 +30,7 @@ from cutset.errors import CutsetError
 WATCH_S: Final = 0.05  # how often what is late is looked for
 LINE_S: Final = 1.0
 MOST_SWITCHES: Final = 100_000
-UNANSWERED_S: Final = 2.0  # a look that is not answered took at least so long
+LEAST_S: Final = 1e-6  # what one clock shows as no time at all
 
 
 class Looks(Protocol):
@@ -97,9 +97,10 @@ class Adapter:
         self._on_line = on_line
         self._lock = threading.Lock()
         self._start_s = now_s = clock()
-        self._seen = observing.start(cuts, stated, now_s)
+        self._observer = Observer(cuts)
+        self._seen = self._observer.start(stated, now_s)
         self._state = policy.start(cuts, stated, now_s)
-        self._probing = probing.start(cuts, now_s)
+        self._probing = probing.start(now_s)
         self._passages = Passages(cuts, overhead_s)
         self._cut: int | None = None
         self._switches: list[Switch] = []
@@ -143,19 +144,19 @@ class Adapter:
             return tuple(self._counts[i] for i in range(len(self.cuts.cuts)))
 
     @property
-    def seen(self) -> observing.Seen:
+    def seen(self) -> Seen:
         with self._lock:
             return self._seen
 
     @property
-    def looked(self) -> probing.State:
+    def looked(self) -> probing.Probing:
         """What looking has cost so far."""
         with self._lock:
             return self._probing
 
     def believed(self) -> Conditions:
         with self._lock:
-            return observing.believed(self._seen, self._clock())
+            return believed(self._seen, self._clock())
 
     # --- Traffic
 
@@ -195,9 +196,8 @@ class Adapter:
     def ended(self, request: int, *, answered: bool) -> None:
         with self._lock:
             now_s = self._clock()
-            believed = observing.believed(self._seen, now_s)
             took_s, told = self._passages.ended(
-                request, answered=answered, believed=believed, at_s=now_s
+                request, answered=answered, believed=believed(self._seen, now_s), at_s=now_s
             )
             if took_s is not None:
                 self._ended_s.append(took_s)
@@ -215,16 +215,16 @@ class Adapter:
 
     def _fold(self, told: Iterable[Observation]) -> None:
         for observation in told:
-            self._seen = observing.step(self._seen, observation)
+            self._seen = self._observer.see(self._seen, observation)
             self._state, _ = self.policy.step(self._state, observation)
-            self._probing = probing.saw(self._probing, observation)
 
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH_S):
             with self._lock:
                 now_s = self._clock()
-                believed = observing.believed(self._seen, now_s)
-                self._fold(self._passages.overdue(believed, now_s))
+                if len(self._passages):
+                    now = believed(self._seen, now_s)
+                    self._fold(self._passages.overdue(now, now_s))
                 due = now_s >= self._line_at_s + LINE_S
             if due:
                 self._tell()
@@ -237,7 +237,7 @@ class Adapter:
             self._line_at_s = now_s
             line = Line(
                 now_s - self._start_s,
-                observing.believed(self._seen, now_s),
+                believed(self._seen, now_s),
                 self._cut if self._cut is not None else 0,
                 len(ended_s),
                 sum(ended_s) / len(ended_s) if ended_s else None,
@@ -246,42 +246,43 @@ class Adapter:
         self._on_line(line)
 
     def _look(self, looks: Looks) -> None:
-        wait_s = 0.0
-        while not self._stopping.wait(wait_s):
+        while not self._stopping.wait(WATCH_S):
             with self._lock:
                 now_s = self._clock()
                 self._probing, action = probing.next_action(
                     self._probing, self._seen, self.cuts, now_s, busy=self._passages.uses_links
                 )
-                wait_s = WATCH_S
             if action is not None:
                 self._act(looks, action)
 
     def _act(self, looks: Looks, action: probing.Action) -> None:
         start_s = self._clock()
         found: Observation | None = None
-        size = probing.LOOK_BYTES
+        answered, took_s = False, 0.0
+        size = probing.LOOK_BYTES // 2  # of the two that a look sends, the second is timed
         with contextlib.suppress(CutsetError):
             match action:
                 case probing.LookUp():
-                    took_s = looks.up(size)
+                    took_s = max(LEAST_S, looks.up(size))
                     found = Transfer(self._clock(), True, size, took_s, look=True)
                 case probing.LookDown():
-                    took_s = looks.down(size)
+                    took_s = max(LEAST_S, looks.down(size))
                     found = Transfer(self._clock(), False, size, took_s, look=True)
                 case probing.LookServer(cut):
-                    queue_s, compute_s = looks.run(cut)
-                    found = ServerRun(self._clock(), cut, compute_s, queue_s, look=True)
+                    queue_s, took_s = looks.run(cut)
+                    found = ServerRun(self._clock(), cut, took_s, queue_s, look=True)
                 case probing.Ping():
-                    found = RoundTrip(self._clock(), looks.ping())
+                    took_s = max(LEAST_S, looks.ping())
+                    found = RoundTrip(self._clock(), took_s)
+            answered = True
         with self._lock:
             now_s = self._clock()
-            if found is None:
+            if answered:
+                self._probing = probing.looked(
+                    self._probing, action, now_s, probing.LOOK_BYTES, took_s
+                )
+            else:
                 found = _unanswered(action, now_s, now_s - start_s)
-            answered = not getattr(found, "unfinished", False)
-            self._probing = probing.looked(
-                self._probing, action, now_s, now_s - start_s, answered=answered
-            )
             if found is not None:
                 self._fold((found,))
 
@@ -290,9 +291,9 @@ def _unanswered(action: probing.Action, at_s: float, waited_s: float) -> Observa
     """What a look that found no answer says: of a lost ping nothing."""
     match action:
         case probing.LookUp():
-            return Transfer(at_s, True, 2 * probing.LOOK_BYTES, waited_s, True, True)
+            return Transfer(at_s, True, probing.LOOK_BYTES, waited_s, True, True)
         case probing.LookDown():
-            return Transfer(at_s, False, 2 * probing.LOOK_BYTES, waited_s, True, True)
+            return Transfer(at_s, False, probing.LOOK_BYTES, waited_s, True, True)
         case probing.LookServer(cut):
             return ServerRun(at_s, cut, waited_s, unfinished=True, look=True)
     return None

@@ -1,14 +1,15 @@
 """The subset of the cuts that fits and loses least at given points: exact, by integer programs.
 
-Two questions, both covers. Worst loss at most z: at every point one of the cuts that lose at most z
-there is taken; the least z is one of the losses, found by bisection. Smallest mean loss among those:
-at a point the loss rises by a step wherever none of the cuts up to that step is taken, so that
-steps with the same set of cuts share a variable (the radius formulation of the p-median problem:
-Cornuéjols, Nemhauser, Wolsey 1980).
+Two questions, both covers. Worst loss at most z: at every point one of the cuts that lose at most
+z there is taken; the least z is one of the losses, found by bisection. Smallest mean loss among
+those: at a point the loss rises by a step wherever none of the cuts up to that step is taken, so
+that steps with the same set of cuts share a variable (the radius formulation of the p-median
+problem: Cornuéjols, Nemhauser, Wolsey 1980).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -78,7 +79,7 @@ def least_mean(table: Floats, among: Floats, room: Room, worst: float) -> tuple[
     for row in among:
         order = np.argsort(row, kind="stable")
         taken = np.zeros(len(row), dtype=np.bool_)
-        for here, after in zip(order[:-1], order[1:], strict=True):
+        for here, after in itertools.pairwise(order):
             taken[here] = True
             rise = min(row[after], worst) - min(row[here], worst)
             if here == room.always or row[here] >= worst:
@@ -141,11 +142,11 @@ def _covering(
         if solved.x is None:
             return None
         taken = tuple(np.flatnonzero(solved.x[:count] > 0.5).tolist())
-        device = room.short(taken)
-        if device is None:
+        short = room.short(taken)
+        if short is None:
             return taken
         # The solver takes a millionth too much for none; bytes are counted. Such sets are few.
-        over = _shrunk(taken, room, device)
+        over = _shrunk(taken, room, short)
         rows.append(_row(over, count + missed))
         low, high = [*low, -np.inf], [*high, len(over) - 1.0]
 

@@ -16,6 +16,7 @@ from cutset.estimate import estimate
 from cutset.plan import Plan, check_plan, transfers
 from cutset.problem import Problem, check_memory
 from cutset.solvers.two_way.envelope import build_envelope
+from cutset.solvers.two_way.two_stage import two_stage_plan
 from cutset.testing import graphs
 from cutset.testing.problems import random_problem, two_stage_plans
 
@@ -114,8 +115,6 @@ def test_a_slow_device_has_cuts_that_the_envelope_leaves_out() -> None:
 
 
 def two_stage_plans_of_a_chain(problem: Problem) -> list[Plan]:
-    from cutset.solvers.two_way.two_stage import two_stage_plan
-
     count = len(problem.graph.operators)
     return [
         two_stage_plan(problem.graph, first, second, range(i))

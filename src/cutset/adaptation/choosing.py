@@ -89,9 +89,9 @@ def choose_cuts(
     best: tuple[float, Conditions | None, tuple[int, ...]] = (math.inf, None, ())
     for _ in range(_ROUNDS):
         level = least_loss(table, room, bound)
-        held = None if level is None else least_mean(table, grid, room, level)
-        if level is None or held is None:  # one that fits by itself is always there
-            raise AssertionError("no subset was found where one cut fits")
+        assert level is not None  # one cut fits by itself
+        held = least_mean(table, grid, room, level)
+        assert held is not None
         bound = level
         worst = worst_points(cuts, held, expected, SAME_LOSS)
         loss, at = worst[0] if worst else (0.0, None)

@@ -111,7 +111,7 @@ def _order(cut: Cut) -> tuple[object, ...]:
 
 
 def _named(cuts: list[Cut], device: str, server: str) -> list[Cut]:
-    alone = {(device,): "local", (server,): "offload"}
+    alone: dict[tuple[str, ...], str] = {(device,): "local", (server,): "offload"}
     first = sum(cut.plan.devices == (device,) for cut in cuts)
     return [
         replace(cut, name=alone.get(cut.plan.devices, f"cut {i - first + 1}"))

@@ -27,6 +27,9 @@ class Interval(NamedTuple):
     high: float
 
 
+_ONE, _NONE = Interval(1.0, 1.0), Interval(0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class Range:
     """Intervals of what Conditions says, in its units; the latencies (one-way seconds) are fixed.
@@ -37,9 +40,9 @@ class Range:
 
     up_bps: Interval
     down_bps: Interval
-    load: Interval = Interval(1.0, 1.0)
-    queue_s: Interval = Interval(0.0, 0.0)
-    slowdown: Interval = Interval(1.0, 1.0)
+    load: Interval = _ONE
+    queue_s: Interval = _NONE
+    slowdown: Interval = _ONE
     up_latency_s: float = 0.0
     down_latency_s: float = 0.0
 

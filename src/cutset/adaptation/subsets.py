@@ -1,14 +1,15 @@
 """The subset of the cuts that fits and loses least at given points: exact, by integer programs.
 
-Two questions, both covers. Worst loss at most z: at every point one of the cuts that lose at most z
-there is taken; the least z is one of the losses, found by bisection. Smallest mean loss among those:
-at a point the loss rises by a step wherever none of the cuts up to that step is taken, so that
-steps with the same set of cuts share a variable (the radius formulation of the p-median problem:
-Cornuéjols, Nemhauser, Wolsey 1980).
+Two questions, both covers. Worst loss at most z: at every point one of the cuts that lose at most
+z there is taken; the least z is one of the losses, found by bisection. Smallest mean loss among
+those: at a point the loss rises by a step wherever none of the cuts up to that step is taken, so
+that steps with the same set of cuts share a variable (the radius formulation of the p-median
+problem: Cornuéjols, Nemhauser, Wolsey 1980).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,9 +24,10 @@ Flags = NDArray[np.bool_]
 #: Losses closer than this are the same: rounding of costs.
 SAME_LOSS = 1e-9
 
-# What the objective's parts weigh. HiGHS ends within 1e-6 of the best, so that of means closer than
-# a millionth of their scale fewer bytes decide, and of bytes closer than a thousandth the order.
-_MEAN, _BYTES, _ORDER = 1e3, 1e-2, 1e-5
+# What the objective's parts weigh: bytes decide between means closer than a hundred-thousandth of
+# their scale, the order between bytes closer than a thousandth. HiGHS ends within 1e-6 of the best,
+# which is less than any step of the order among 64 cuts.
+_MEAN, _BYTES, _ORDER = 1e6, 10.0, 1e-2
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def least_mean(table: Floats, among: Floats, room: Room, worst: float) -> tuple[
     for row in among:
         order = np.argsort(row, kind="stable")
         taken = np.zeros(len(row), dtype=np.bool_)
-        for here, after in zip(order[:-1], order[1:], strict=True):
+        for here, after in itertools.pairwise(order):
             taken[here] = True
             rise = min(row[after], worst) - min(row[here], worst)
             if here == room.always or row[here] >= worst:
@@ -138,14 +140,15 @@ def _covering(
             integrality=np.concatenate((np.ones(count), np.zeros(missed))),
             options={"mip_rel_gap": 0.0},
         )
+        assert solved.status in (0, 2), solved.message  # optimal or infeasible: there is no limit
         if solved.x is None:
             return None
         taken = tuple(np.flatnonzero(solved.x[:count] > 0.5).tolist())
-        device = room.short(taken)
-        if device is None:
+        short = room.short(taken)
+        if short is None:
             return taken
         # The solver takes a millionth too much for none; bytes are counted. Such sets are few.
-        over = _shrunk(taken, room, device)
+        over = _shrunk(taken, room, short)
         rows.append(_row(over, count + missed))
         low, high = [*low, -np.inf], [*high, len(over) - 1.0]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cutset import engine, profiler
-from cutset.adaptation.deploying import deploy_adaptive
 from cutset.adaptation.cuts import Cuts
+from cutset.adaptation.deploying import deploy_adaptive
 from cutset.adaptation.live import Line
 from cutset.adaptation.policies import LoadAware
 from cutset.adaptation.policy import Policy

@@ -8,6 +8,7 @@ is timed once it is loaded, a few times in rounds, and costs are corrected.
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -32,22 +33,23 @@ def timed(
     """Each segment's seconds as to be expected without load, and the factor of load that holds now.
 
     `segments` has the profiled seconds of the cuts' segments on one device, by the cut's index.
-    The least of some rounds counts: what disturbs a run makes it longer.
+    The median of some rounds counts, as a request takes the usual time and not the least.
     """
-    least: dict[int, float] = {}
+    found_s: dict[int, list[float]] = {}
     start_s = clock()
     for _ in range(ROUNDS):
         for index in segments:
             found = time_segment(index)
             if found is not None and math.isfinite(found) and found > 0:
-                least[index] = min(found, least.get(index, math.inf))
+                found_s.setdefault(index, []).append(found)
         if clock() - start_s > BUDGET_S:
             break
-    profiled = math.fsum(segments[i] for i in least)
-    load = math.fsum(least.values()) / profiled if profiled > 0 else 1.0
+    usual = {index: statistics.median(found) for index, found in found_s.items()}
+    profiled = math.fsum(segments[i] for i in usual)
+    load = math.fsum(usual.values()) / profiled if profiled > 0 else 1.0
     if 1 / LOADED <= load <= LOADED:
         load = 1.0
-    return {i: least[i] / load if i in least else s for i, s in segments.items()}, load
+    return {i: usual[i] / load if i in usual else s for i, s in segments.items()}, load
 
 
 def corrected(

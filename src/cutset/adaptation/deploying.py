@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -35,6 +36,8 @@ from cutset.runtime.session import Fallback, Session
 #: stated: the rest is for the processes themselves, the system and what else runs.
 MEMORY_SHARE: Final = 0.6
 LOOK_TIMEOUT_S: Final = 3.0
+#: A server waits between its segments of one request and the next: its caches are cold then.
+SERVER_IDLES_S: Final = 0.03
 TIMING_S: Final = 1.0  # after which no further run of a segment begins
 
 Note = Callable[[str], None]
@@ -125,7 +128,7 @@ def deploy_adaptive(
             cuts, slowdown, load_factor = calibrating.corrected(
                 cuts,
                 lambda i: looks.time(device, i),
-                lambda i: looks.time(cuts.server, i),
+                lambda i: looks.time(cuts.server, i, SERVER_IDLES_S),
             )
             looks.base(stated)
     except BaseException:
@@ -196,8 +199,10 @@ class RuntimeLooks:
             self.overhead_s = max(0.0, min(found) - latency_s)
             self._base_s = self.overhead_s
 
-    def time(self, device: str, cut: int) -> float | None:
-        """Seconds of a cut's segment on a device; None where it cannot be run on made-up inputs."""
+    def time(self, device: str, cut: int, idle_s: float = 0.0) -> float | None:
+        """Seconds of a cut's segment on a device that idled; None where it cannot be run on
+        made-up inputs."""
+        time.sleep(idle_s)
         try:
             return self._time(device, cut).seconds[0]
         except (RuntimeFault, InfeasibleError):

@@ -39,6 +39,7 @@ COMMANDS = {
     "export": "export",
     "worker": "worker",
     "run": "run",
+    "record": "record",
     "lab": "lab",
 }
 
@@ -189,7 +190,7 @@ def _traceback() -> None:
 def main() -> None:
     """The console script."""
     arguments = sys.argv[1:]
-    if _wants_json(arguments):
+    if _wants_json(arguments) or "--json-lines" in _own(arguments):
         output.reserve_stdout()
     status = run(arguments)
     if any(t.name.startswith("cutset-planning-") for t in threading.enumerate()):

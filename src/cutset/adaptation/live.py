@@ -139,6 +139,12 @@ class Adapter:
             return tuple(self._switches)
 
     @property
+    def cut(self) -> int | None:
+        """The cut of the last request; None before the first."""
+        with self._lock:
+            return self._cut
+
+    @property
     def requests(self) -> tuple[int, ...]:
         """How many requests went by each cut."""
         with self._lock:

@@ -26,6 +26,7 @@ from cutset.errors import (
 )
 from cutset.onnx_io import Model, submodels
 from cutset.problem import Problem
+from cutset.runtime import routing
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.deployment import Deployment
 from cutset.runtime.held_plans import HeldPlans
@@ -136,7 +137,15 @@ def deploy_adaptive(
             deployment.close(drain_s=0.0)
         raise
     stated = replace(stated, slowdown=slowdown, load=load_factor)
-    adapter = Adapter(policy(cuts), cuts, stated, overhead_s=looks.overhead_s, on_line=on_line)
+    emulated = routing.emulated(problem.cluster, cuts.server, device)
+    adapter = Adapter(
+        policy(cuts),
+        cuts,
+        stated,
+        overhead_s=looks.overhead_s,
+        answer_delay_s=stated.down_latency_s if emulated else 0.0,
+        on_line=on_line,
+    )
     held = HeldPlans(
         loaded,
         [cut.name for cut in cuts.cuts],

@@ -91,6 +91,7 @@ class Adapter:
         stated: Conditions,
         *,
         overhead_s: float = 0.0,
+        answer_delay_s: float = 0.0,
         on_line: Callable[[Line], None] = lambda line: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -104,7 +105,7 @@ class Adapter:
         self._seen = self._observer.start(stated, now_s)
         self._state = policy.start(cuts, stated, now_s)
         self._probing = probing.start(now_s)
-        self._passages = Passages(cuts, overhead_s)
+        self._passages = Passages(cuts, overhead_s, answer_delay_s)
         self._cut: int | None = None
         self._switches: list[Switch] = []
         self._told = 0  # how many of them lines have told
@@ -139,6 +140,12 @@ class Adapter:
     def switches(self) -> tuple[Switch, ...]:
         with self._lock:
             return tuple(self._switches)
+
+    @property
+    def cut(self) -> int | None:
+        """The cut of the last request; None before the first."""
+        with self._lock:
+            return self._cut
 
     @property
     def requests(self) -> tuple[int, ...]:

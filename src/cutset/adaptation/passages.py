@@ -40,11 +40,14 @@ class _Passage:
 
 class Passages:
     """The requests under way. `overhead_s` is what a transfer's acknowledgement takes beside the
-    link. Not thread-safe: the caller holds a lock."""
+    link. An acknowledgement comes by the way of the answer, so that the link's latency is in both;
+    `answer_delay_s` is by how much the answer's is longer (emulated links delay no
+    acknowledgements). Not thread-safe: the caller holds a lock."""
 
-    def __init__(self, cuts: Cuts, overhead_s: float = 0.0) -> None:
+    def __init__(self, cuts: Cuts, overhead_s: float = 0.0, answer_delay_s: float = 0.0) -> None:
         self._cuts = cuts
         self._overhead_s = overhead_s
+        self._answer_delay_s = answer_delay_s
         self._under_way: dict[int, _Passage] = {}
 
     def __len__(self) -> int:
@@ -102,10 +105,12 @@ class Passages:
             start_s = None if passage.sent_at_s is None else passage.sent_at_s + passage.reported_s
         else:
             start_s = passage.came_at_s
-        passage.came_at_s = at_s
         if start_s is not None and self._cut(passage).down_used:
             took_s = at_s - start_s - self._overhead_s / 2
+            if passage.came_at_s is None:
+                took_s -= self._answer_delay_s
             yield Transfer(at_s, False, size_bytes, max(_LEAST_S, took_s))
+        passage.came_at_s = at_s
 
     def ended(
         self, request: int, *, answered: bool, believed: Conditions, at_s: float

@@ -1,0 +1,283 @@
+"""What is believed to hold, by what was seen: observations in, Conditions out; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from cutset.adaptation.conditions import Conditions
+from cutset.adaptation.cuts import Cuts
+from cutset.adaptation.observations import (
+    Back,
+    DeviceRun,
+    Lost,
+    Observation,
+    RoundTrip,
+    ServerRun,
+    Transfer,
+)
+from cutset.adaptation.recent import mean_wait_s, with_ping, with_wait
+from cutset.adaptation.window import Sample, Window
+
+#: Requests' transfers below this show slowness only: a shaper lets a first burst pass at once.
+SMALL_BYTES = 8000
+#: Runs that differ by less are the same: a scheduler alone makes as much of a difference.
+RUNS_DIFFER_S = 1e-3
+#: Looks are short; what they differ by is this at least, or it is the clock's and the threads'.
+LOOKS_DIFFER_S = 0.25e-3
+#: Segments that are expected to take less say nothing about load.
+LEAST_RUN_S = 1e-3
+#: After so long without a run, the server is believed to recover ...
+IDLE_S = 2.0
+#: ... and what its load exceeds 1 by, and its queue, halve in each such time.
+HALF_LIFE_S = 2.0
+
+#: Beyond these nothing can be measured.
+_MOST_S = 1e6
+_MOST_BPS = 1e13
+_MOST_BYTES = 2**63
+_MOST_FACTOR = 1e6
+#: Two threads stamp what they see and tell it in the other order; later than that is no race.
+_BACKWARDS_S = 1.0
+#: No clock advances so far between two observations.
+_FORWARDS_S = 1e9
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is remembered of all observations up to `at_s`; bounded.
+
+    `up` and `down` are in seconds per bit, `load` and `slowdown` in seconds per expected second.
+    `up_at_s`, `down_at_s`, `server_at_s` and `ping_at_s` say when something was last learnt (at
+    the start: then). `ignored` counts the observations that cannot be, by reason.
+    """
+
+    stated: Conditions
+    at_s: float
+    up: Window
+    down: Window
+    load: Window
+    slowdown: Window
+    up_at_s: float
+    down_at_s: float
+    server_at_s: float
+    ping_at_s: float
+    pings: tuple[float, ...] = ()
+    waits: tuple[float, ...] = (0.0,)
+    lost: bool = False
+    ignored: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Folds observations of requests over these cuts into Seen.
+
+    It follows a step within two samples (window.LAG_SAMPLES) of what changed; where samples are
+    so noisy that the step could be noise, as the window's mean does, within eight.
+    """
+
+    cuts: Cuts
+
+    def start(self, stated: Conditions, at_s: float) -> Seen:
+        """What is stated holds until something else is seen; a rate of 0 is an unknown one."""
+        start_s = at_s if math.isfinite(at_s) else 0.0
+        return Seen(
+            stated=stated,
+            at_s=start_s,
+            up=Window(_per_bit_s(stated.up_bps)),
+            down=Window(_per_bit_s(stated.down_bps)),
+            load=Window(_positive(stated.load)),
+            slowdown=Window(_positive(stated.slowdown)),
+            up_at_s=start_s,
+            down_at_s=start_s,
+            server_at_s=start_s,
+            ping_at_s=start_s,
+            waits=(stated.queue_s if 0 <= stated.queue_s <= _MOST_S else 0.0,),
+            lost=stated.lost,
+        )
+
+    def see(self, seen: Seen, observation: Observation) -> Seen:
+        """What is remembered after an observation; one that cannot be is only counted."""
+        wrong = self._wrong(seen, observation)
+        if wrong:
+            counts = dict(seen.ignored)
+            counts[wrong] = counts.get(wrong, 0) + 1
+            return replace(seen, ignored=tuple(counts.items()))
+        at_s = max(seen.at_s, observation.at_s)
+        seen = replace(seen, at_s=at_s)
+        match observation:
+            case Transfer():
+                return _with_transfer(seen, observation)
+            case ServerRun():
+                return _with_server_run(seen, observation, self.cuts.cuts[observation.cut].server_s)
+            case DeviceRun(cut=cut, compute_s=compute_s):
+                expected_s = self.cuts.cuts[cut].device_s
+                if expected_s < LEAST_RUN_S:
+                    return seen
+                sample = Sample(expected_s, compute_s, at_s, dead_band_s=RUNS_DIFFER_S)
+                return replace(seen, slowdown=seen.slowdown.add(sample))
+            case RoundTrip(took_s=took_s):
+                return replace(seen, pings=with_ping(seen.pings, took_s), ping_at_s=at_s)
+            case Lost():
+                return replace(seen, lost=True)
+            case Back():
+                return replace(seen, lost=False)
+        return seen  # Asked says nothing, and Truth is not for it
+
+    def _wrong(self, seen: Seen, observation: Observation) -> str:
+        """Why an observation cannot be; "" where it can."""
+        at_s = observation.at_s
+        if not math.isfinite(at_s):
+            return "not a number"
+        if at_s < seen.at_s - _BACKWARDS_S:
+            return "backwards in time"
+        if at_s > seen.at_s + _FORWARDS_S:
+            return "beyond all sense"
+        match observation:
+            case Transfer():
+                if observation.bytes == 0:
+                    return "of nothing"
+                if observation.bytes < 0:
+                    return "negative"
+                if observation.bytes > _MOST_BYTES:
+                    return "beyond all sense"
+                if wrong := _wrong_time(observation.took_s):
+                    return wrong
+                too_fast = 8 * observation.bytes > _MOST_BPS * observation.took_s
+                return "faster than any link" if too_fast else ""
+            case RoundTrip():
+                return _wrong_time(observation.took_s)
+            case DeviceRun():
+                return self._wrong_run(observation, "device_s")
+            case ServerRun():
+                if observation.queue_s != 0 and (wrong := _wrong_time(observation.queue_s)):
+                    return wrong
+                if observation.unfinished and observation.compute_s == 0:  # it waits yet
+                    return "" if 0 <= observation.cut < len(self.cuts.cuts) else "unknown cut"
+                return self._wrong_run(observation, "server_s")
+        return ""
+
+    def _wrong_run(self, run: ServerRun | DeviceRun, expected: str) -> str:
+        if not 0 <= run.cut < len(self.cuts.cuts):
+            return "unknown cut"
+        if wrong := _wrong_time(run.compute_s):
+            return wrong
+        expected_s = getattr(self.cuts.cuts[run.cut], expected)
+        if expected_s < LEAST_RUN_S:
+            return ""
+        factor = run.compute_s / expected_s
+        return "" if 1 / _MOST_FACTOR <= factor <= _MOST_FACTOR else "beyond all sense"
+
+
+def believed(seen: Seen, at_s: float) -> Conditions:
+    """What is believed to hold at `at_s`; a time before the last observation is taken as that.
+
+    All is finite and none negative. A server that was not seen for some time is believed to
+    recover: else a device that left it would never return. Links are believed to stay as they
+    were.
+    """
+    at_s = max(seen.at_s, at_s) if math.isfinite(at_s) else seen.at_s
+    half_s = min(seen.pings) / 2 if seen.pings else None
+    return Conditions(
+        up_bps=_bps(seen.up.value),
+        down_bps=_bps(seen.down.value),
+        up_latency_s=_no_less(seen.stated.up_latency_s) if half_s is None else half_s,
+        down_latency_s=_no_less(seen.stated.down_latency_s) if half_s is None else half_s,
+        load=_load(seen, at_s),
+        queue_s=mean_wait_s(seen.waits) * _left(seen, at_s),
+        slowdown=seen.slowdown.value,
+        lost=seen.lost,
+    )
+
+
+def errors(seen: Seen) -> Mapping[str, float | None]:
+    """The relative standard error of what is believed; None where there are too few samples."""
+    return {
+        "up_bps": seen.up.error,
+        "down_bps": seen.down.error,
+        "load": seen.load.error,
+        "slowdown": seen.slowdown.error,
+    }
+
+
+def _with_transfer(seen: Seen, transfer: Transfer) -> Seen:
+    small = transfer.bytes < SMALL_BYTES and not transfer.look
+    # What a small transfer takes longer is the scheduler's before it is the link's.
+    dead_band_s = LOOKS_DIFFER_S if transfer.look else RUNS_DIFFER_S if small else 0.0
+    sample = Sample(
+        8 * transfer.bytes,
+        transfer.took_s,
+        seen.at_s,
+        bound=small,
+        unfinished=transfer.unfinished,
+        dead_band_s=dead_band_s,
+    )
+    window = seen.up if transfer.up else seen.down
+    added = window.add(sample)
+    if added is window:
+        return seen  # nothing was learnt: it stays as old as it was
+    if transfer.up:
+        return replace(seen, up=added, up_at_s=seen.at_s)
+    return replace(seen, down=added, down_at_s=seen.at_s)
+
+
+def _with_server_run(seen: Seen, run: ServerRun, expected_s: float) -> Seen:
+    load, waits = seen.load, seen.waits
+    left = _left(seen, seen.at_s)
+    if left < 1:  # what is new is compared with what is believed by now, not with what was seen
+        load = load.restated(_load(seen, seen.at_s))
+        waits = tuple(wait_s * left for wait_s in waits)
+    if not run.unfinished or run.queue_s > mean_wait_s(waits):
+        waits = with_wait(waits, run.queue_s)
+    if run.compute_s > 0 and expected_s >= LEAST_RUN_S:
+        load = load.add(
+            Sample(
+                expected_s,
+                run.compute_s,
+                seen.at_s,
+                unfinished=run.unfinished,
+                dead_band_s=RUNS_DIFFER_S,
+            )
+        )
+    learnt = load is not seen.load or waits is not seen.waits
+    return replace(
+        seen, load=load, waits=waits, server_at_s=seen.at_s if learnt else seen.server_at_s
+    )
+
+
+def _left(seen: Seen, at_s: float) -> float:
+    """What is left of load and queue, 0 to 1, by how long the server was not seen."""
+    return float(0.5 ** (max(0.0, at_s - seen.server_at_s - IDLE_S) / HALF_LIFE_S))
+
+
+def _load(seen: Seen, at_s: float) -> float:
+    value = seen.load.value
+    # Below 1 it is no load that could go away: the server is faster than its profile says.
+    return value if value <= 1 else 1 + (value - 1) * _left(seen, at_s)
+
+
+def _wrong_time(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "not a number"
+    if seconds < 0:
+        return "negative"
+    if seconds > _MOST_S:
+        return "beyond all sense"
+    return "no time" if seconds == 0 else ""
+
+
+def _per_bit_s(rate_bps: float) -> float:
+    return 1 / min(rate_bps, _MOST_BPS) if rate_bps > 0 else math.inf
+
+
+def _bps(per_bit_s: float) -> float:
+    return 1 / per_bit_s
+
+
+def _positive(factor: float) -> float:
+    return factor if 0 < factor < math.inf else 1.0
+
+
+def _no_less(seconds: float) -> float:
+    return seconds if 0 <= seconds < math.inf else 0.0

@@ -70,10 +70,11 @@ def parse_bytes(value: object, *, field: str | None = None) -> int:
     return round(_parse(value, _SIZES, "size", "512MiB", field))
 
 
-def parse_rate(value: object, *, field: str | None = None) -> float:
-    """Bits per second of "20Mbit/s" or of a plain number; more than 0. Raises InvalidFileError."""
+def parse_rate(value: object, *, field: str | None = None, or_zero: bool = False) -> float:
+    """Bits per second of "20Mbit/s" or of a plain number; more than 0, unless `or_zero` allows a
+    link that carries nothing. Raises InvalidFileError."""
     rate = _parse(value, _RATES, "rate", "20Mbit/s", field)
-    if rate < _SLOWEST_BPS:
+    if rate < _SLOWEST_BPS and not (or_zero and rate == 0):
         raise InvalidFileError(
             "a rate must be more than 0" if rate == 0 else f"a rate under {_SLOWEST_BPS} bit/s",
             field=field,

@@ -46,6 +46,11 @@ def read_text(path: str | Path, limit_bytes: int = MAX_FILE_BYTES) -> bytes:
 
 def decode(data: bytes, kind: type[T], schema: str, file: str) -> T:
     """Decode a JSON document of the named schema. Raises InvalidFileError."""
+    return convert(plain(data, schema, file), kind, schema, file)
+
+
+def plain(data: bytes, schema: str, file: str) -> object:
+    """The plain data of a JSON text, of no schema yet. Raises InvalidFileError."""
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
         raw = msgspec.json.decode(data)
@@ -71,7 +76,7 @@ def decode(data: bytes, kind: type[T], schema: str, file: str) -> T:
         raise InvalidFileError(
             message, file=file, remedy=remedy or f"see docs/formats.md, {schema}"
         ) from None
-    return convert(raw, kind, schema, file)
+    return raw
 
 
 def _why_not_json(data: bytes, error: Exception) -> tuple[str, str | None]:
@@ -142,6 +147,11 @@ def convert(raw: object, kind: type[T], schema: str, file: str) -> T:
             value=None if found is None else _show(found),
             remedy=f"write schema: {schema}",
         )
+    return typed(raw, kind, file)
+
+
+def typed(raw: object, kind: type[T], file: str) -> T:
+    """Plain data to a document that states no schema of its own. Raises InvalidFileError."""
     try:
         document = msgspec.convert(raw, kind, strict=True)
     except msgspec.ValidationError as error:
@@ -233,13 +243,14 @@ def _refuse_misspelt(raw: Any, kind: Any, file: str, field: str) -> None:
     elif get_origin(kind) is dict and isinstance(raw, dict) and _is_struct(_inner(kind)):
         for name, value in raw.items():
             _refuse_misspelt(value, get_args(kind)[1], file, _join(field, str(name)))
-    elif get_origin(kind) is list and isinstance(raw, list) and _is_struct(_inner(kind)):
+    elif get_origin(kind) in (list, tuple) and isinstance(raw, list) and _is_struct(_inner(kind)):
         for i, value in enumerate(raw):
             _refuse_misspelt(value, get_args(kind)[0], file, f"{field}[{i}]")
 
 
 def _inner(kind: Any) -> Any:
-    return _container(get_args(kind)[-1])
+    """What a mapping, a list or a tuple of any length holds."""
+    return _container(get_args(kind)[1 if get_origin(kind) is dict else 0])
 
 
 def _join(field: str, name: str) -> str:

@@ -24,6 +24,7 @@ from cutset.adaptation.observations import (
     Transfer,
     Truth,
 )
+from cutset.adaptation.policies import LoadAware, by_name
 from cutset.adaptation.policy import Decision
 from cutset.adaptation.simulated import Played, Setting, play
 from cutset.adaptation.traces import Moment, Trace
@@ -287,3 +288,34 @@ def test_the_best_is_the_best_of_all_tried(pieces: Trace, at_s: float) -> None:
 def test_asked_comes_before_every_request() -> None:
     played = play(trace((0.0, STEADY)), CUTS, Stubborn(1), Setting())
     assert [o.at_s for o in seen(Asked)] == [r.at_s for r in played.requests]
+
+
+def test_looks_find_out_that_the_link_is_back() -> None:
+    slow = replace(STEADY, up_bps=1e6, down_bps=1e6, slowdown=1.0)
+    fast = replace(slow, up_bps=60e6, down_bps=60e6, load=1.0, queue_s=0.0)
+    pieces = trace((0.0, slow), (5.0, fast), until=15.0)
+    played = play(pieces, CUTS, LoadAware(), Setting(interval_s=0.2))
+    blind = play(pieces, CUTS, LoadAware(), Setting(interval_s=0.2, looks=False))
+    assert played.requests[0].cut == 2
+    assert played.requests[-1].cut == CUTS.best(fast) != 2
+    assert blind.requests[-1].cut == 2
+    assert played.looked_up_bytes > 0
+    # no more than a hundredth of what the link could have carried, and the first looks
+    assert 8 * played.looked_up_bytes <= 0.01 * (5 * 1e6 + 10 * 60e6) + 3 * 8 * 6000
+    assert (blind.looked_up_bytes, blind.looked_down_bytes, blind.looked_server_s) == (0, 0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["load-aware", "load-oblivious", "local", "cut:0", "oracle"])
+def test_policies_of_every_name_are_played(name: str) -> None:
+    """Through a rate of 0 at the start, a lost server and a loaded one."""
+    pieces = trace(
+        (0.0, replace(STEADY, up_bps=0.0)),
+        (1.0, STEADY),
+        (3.0, replace(STEADY, lost=True)),
+        (6.0, replace(STEADY, load=8.0)),
+    )
+    setting = Setting(noise=0.1, interval_s=0.05, deadline_s=0.6, fallback=True)
+    played = play(pieces, CUTS, by_name(name, CUTS), setting, STEADY)
+    assert all(r.answered for r in played.requests)
+    assert all(r.latency_s >= r.best_s * (1 - 1e-9) for r in played.requests)
+    assert played.requests[-1].at_s > 9.0

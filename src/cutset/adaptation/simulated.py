@@ -19,6 +19,7 @@ from typing import Final, Generic, TypeVar
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.journeys import Course, Journey, Part, Phase, course_of
+from cutset.adaptation.looks import Answer, answers
 from cutset.adaptation.observations import (
     Asked,
     Back,
@@ -29,7 +30,10 @@ from cutset.adaptation.observations import (
     Transfer,
     Truth,
 )
+from cutset.adaptation.policies import Following, Static
 from cutset.adaptation.policy import Decision, Policy
+from cutset.adaptation.probing import looked, next_action, when_next
+from cutset.adaptation.probing import start as start_probing
 from cutset.adaptation.traces import Trace
 from cutset.errors import UsageError
 
@@ -44,6 +48,8 @@ FALLBACK_EARLY_S: Final = 0.1
 LATE: Final = 3.0
 LATE_S: Final = 0.05
 AGAIN: Final = 1.5
+#: A look is asked for no more often than this.
+_LEAST_WAIT_S: Final = 1e-3
 #: More would be no replay to wait for.
 MOST_REQUESTS: Final = 200_000
 
@@ -56,7 +62,8 @@ class Setting:
     an answer `deadline_s` after its start a request has failed; with `fallback` the device alone
     answers those that would be too late. What is measured is off by a factor exp(`noise`·N(0,1)),
     drawn from `seed`. The server's loss and return are seen `detection_s` late. `foresight` takes
-    the cut that turns out best, whatever the policy says: what no policy can do better.
+    the cut that turns out best, whatever the policy says: what no policy can do better. `looks`:
+    a policy that follows what it sees looks, as `probing` says, where no request uses the server.
     """
 
     interval_s: float = 0.0
@@ -66,6 +73,7 @@ class Setting:
     seed: int = 0
     detection_s: float = 1.0
     foresight: bool = False
+    looks: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,8 @@ class Switch:
 
 @dataclass(frozen=True)
 class Played:
-    """What a policy did over a trace of `duration_s`; `looked_…` is what looks sent, bytes."""
+    """What a policy did over a trace of `duration_s`; `looked_…` is what looks sent, bytes, and
+    what they took the server, seconds."""
 
     policy: str
     requests: tuple[Request, ...]
@@ -106,6 +115,7 @@ class Played:
     duration_s: float
     looked_up_bytes: int = 0
     looked_down_bytes: int = 0
+    looked_server_s: float = 0.0
 
 
 def play(
@@ -136,7 +146,8 @@ class _Player(Generic[S]):
         self._random = random.Random(setting.seed)
         self._state = policy.start(course.cuts, stated, 0.0)
         self._order = itertools.count()
-        self._pending: list[tuple[float, int, Observation]] = []
+        self._pending: list[tuple[float, int, Lost | Back | Answer]] = []
+        self._probing = start_probing(0.0)
         self._lost_s: list[float] = []
         self._cut: int | None = None
         self._switches: list[Switch] = []
@@ -158,9 +169,20 @@ class _Player(Generic[S]):
             requests.append(request)
             if not math.isfinite(end_s):
                 break  # it waits for ever, and all that would follow with it
-            at_s = max(end_s, at_s + self._setting.interval_s)
+            next_s = max(end_s, at_s + self._setting.interval_s)
+            self._look(end_s, min(next_s, trace.duration_s))
+            at_s = next_s
             progress(min(at_s, trace.duration_s))
-        return Played(self._policy.name, tuple(requests), tuple(self._switches), trace.duration_s)
+        looks = self._probing
+        return Played(
+            self._policy.name,
+            tuple(requests),
+            tuple(self._switches),
+            trace.duration_s,
+            looks.up_bytes,
+            looks.down_bytes,
+            looks.server_s,
+        )
 
     def _request(self, at_s: float) -> tuple[Request, float]:
         """One request, and when the next one may start."""
@@ -188,6 +210,8 @@ class _Player(Generic[S]):
         fallback = end_s < journey.end_s and end_s <= limit_s
         latency_s = end_s - at_s if end_s <= limit_s else math.inf
         end_s = min(end_s, limit_s)
+        if not cuts.cuts[journey.cut].uses_server:
+            self._look(reported_s, end_s)
         self._report(journey, reported_s, end_s, decision.believed)
         if alone is not None and fallback:
             self._report(alone, alone_s, end_s, decision.believed)
@@ -239,14 +263,41 @@ class _Player(Generic[S]):
         noise = self._setting.noise
         return seconds * math.exp(noise * self._random.gauss(0.0, 1.0)) if noise > 0 else seconds
 
-    def _later(self, observation: Observation) -> None:
-        heapq.heappush(self._pending, (observation.at_s, next(self._order), observation))
+    def _look(self, from_s: float, until_s: float) -> None:
+        """Looks while no request uses the server; they are in nobody's way."""
+        at_s = from_s
+        while at_s < until_s and self._setting.looks:
+            self._catch_up(at_s)
+            state = self._state
+            if not isinstance(state, Following) or isinstance(self._policy, Static):
+                return
+            self._probing, action = next_action(
+                self._probing, state.seen, self._cuts, at_s, busy=False
+            )
+            if action is not None:
+                for answer in answers(self._course, action, at_s, self._noisy):
+                    self._later(answer)
+            wait_s = when_next(self._probing, state.seen, self._cuts, at_s)
+            soon_s = self._pending[0][0] if self._pending else math.inf
+            at_s = max(min(at_s + wait_s, soon_s), at_s + _LEAST_WAIT_S)
+
+    def _later(self, event: Lost | Back | Answer) -> None:
+        heapq.heappush(self._pending, (event.at_s, next(self._order), event))
+
+    def _catch_up(self, at_s: float) -> None:
+        """Tell what is to be seen up to a time."""
+        while self._pending and self._pending[0][0] <= at_s:
+            _, _, event = heapq.heappop(self._pending)
+            for observation in event.seen if isinstance(event, Answer) else (event,):
+                self._state, _ = self._policy.step(self._state, observation)
+            if isinstance(event, Answer) and not event.late:
+                self._probing = looked(
+                    self._probing, event.action, event.at_s, event.bytes, event.took_s
+                )
 
     def _tell(self, observation: Observation) -> Decision:
         """What the policy decides on the observation, after all that is to be seen before it."""
-        while self._pending and self._pending[0][0] <= observation.at_s:
-            _, _, before = heapq.heappop(self._pending)
-            self._state, _ = self._policy.step(self._state, before)
+        self._catch_up(observation.at_s)
         self._state, decision = self._policy.step(self._state, observation)
         return decision
 

@@ -42,7 +42,7 @@ _NAME = 20
 _RAMP = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 _STYLE = (
     "svg{background:#fff;font:12px system-ui,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}"
-    "text{fill:#1c1f23}.faint{fill:#5b636c}.strong{font-weight:600}.head{font-size:15px;"
+    "text:not([fill]){fill:#1c1f23}text.faint:not([fill]){fill:#5b636c}.strong{font-weight:600}.head{font-size:15px;"
     "font-weight:600}.small{font-size:11px}.grid{stroke:#e1e4e8}.frame{fill:none;stroke:#b6bcc4}"
     ".truth{fill:none;stroke:#1c1f23;stroke-width:1.4}.line{fill:none;stroke-width:1.5}"
     ".down{stroke-dasharray:5 3}.gone{fill:#d55e00;opacity:.14}"
@@ -158,14 +158,14 @@ def _bandwidth(
     ):
         if not points:
             continue
-        way = "" if alike else " up"
+        way = "" if alike else "up: "
         up = [(at, y(c.up_bps)) for at, c in points]
         parts.append(steps(x, up, class_=style, stroke=ink_))
-        keys.append((style, ink_, f"{name}{way}"))
+        keys.append((style, ink_, f"{way}{name}"))
         if not alike:
             down = [(at, y(c.down_bps)) for at, c in points]
             parts.append(steps(x, down, class_=f"{style} down", stroke=ink_))
-            keys.append((f"{style} down", ink_, f"{name} down"))
+            keys.append((f"{style} down", ink_, f"down: {name}"))
     return [*parts, *keys_of(top, keys)]
 
 
@@ -198,7 +198,8 @@ def _latencies(x: Time, top: float, tracks: Sequence[Track], inks: Sequence[str]
     y = log_of(taken, top, _HIGH_STRIP)
     parts = [frame(top, _HIGH_STRIP, "latency", y.marks, format_time)]
     keys: list[tuple[str, str | None, str]] = []
-    for track, line in zip(tracks, inks, strict=True):
+    # The first is drawn last, so that it lies on top.
+    for track, line in reversed(list(zip(tracks, inks, strict=True))):
         points = [(d.at_s, y(d.latency_s)) for d in track.dots if d.latency_s is not None]
         parts.append(means(x, points, class_="line", stroke=line))
         if len(points) <= _DOTS:
@@ -207,7 +208,7 @@ def _latencies(x: Time, top: float, tracks: Sequence[Track], inks: Sequence[str]
             label(x(at), top + 11, "×", fill=line, text_anchor="middle", class_="strong")
             for at in apart(x, [d.at_s for d in track.dots if d.latency_s is None])
         ]
-        keys.append(("line", line, track.policy))
+        keys.insert(0, ("line", line, track.policy))
     return [*parts, *keys_of(top, keys)]
 
 

@@ -35,7 +35,7 @@ HALF_LIFE_S = 2.0
 
 #: Beyond these nothing can be measured.
 _MOST_S = 1e6
-_MOST_BPS = 1e13
+_LEAST_BPS, _MOST_BPS = 1e-3, 1e13
 _MOST_BYTES = 2**63
 _MOST_FACTOR = 1e6
 #: Two threads stamp what they see and tell it in the other order; later than that is no race.
@@ -82,18 +82,19 @@ class Observer:
     def start(self, stated: Conditions, at_s: float) -> Seen:
         """What is stated holds until something else is seen; a rate of 0 is an unknown one."""
         start_s = at_s if math.isfinite(at_s) else 0.0
+        stated = _sane(stated)
         return Seen(
             stated=stated,
             at_s=start_s,
             up=Window(_per_bit_s(stated.up_bps)),
             down=Window(_per_bit_s(stated.down_bps)),
-            load=Window(_positive(stated.load)),
-            slowdown=Window(_positive(stated.slowdown)),
+            load=Window(stated.load),
+            slowdown=Window(stated.slowdown),
             up_at_s=start_s,
             down_at_s=start_s,
             server_at_s=start_s,
             ping_at_s=start_s,
-            waits=(stated.queue_s if 0 <= stated.queue_s <= _MOST_S else 0.0,),
+            waits=(stated.queue_s,),
             lost=stated.lost,
         )
 
@@ -182,8 +183,8 @@ def believed(seen: Seen, at_s: float) -> Conditions:
     return Conditions(
         up_bps=_bps(seen.up.value),
         down_bps=_bps(seen.down.value),
-        up_latency_s=_no_less(seen.stated.up_latency_s) if half_s is None else half_s,
-        down_latency_s=_no_less(seen.stated.down_latency_s) if half_s is None else half_s,
+        up_latency_s=seen.stated.up_latency_s if half_s is None else half_s,
+        down_latency_s=seen.stated.down_latency_s if half_s is None else half_s,
         load=_load(seen, at_s),
         queue_s=mean_wait_s(seen.waits) * _left(seen, at_s),
         slowdown=seen.slowdown.value,
@@ -267,17 +268,33 @@ def _wrong_time(seconds: float) -> str:
     return "no time" if seconds == 0 else ""
 
 
+def _sane(stated: Conditions) -> Conditions:
+    """With what no measurement can be taken as unknown: a rate of 0, no latency, no load."""
+
+    def rate(bps: float) -> float:
+        return min(bps, _MOST_BPS) if bps >= _LEAST_BPS else 0.0
+
+    def time(seconds: float) -> float:
+        return seconds if 0 <= seconds <= _MOST_S else 0.0
+
+    def factor(times: float) -> float:
+        return times if 1 / _MOST_FACTOR <= times <= _MOST_FACTOR else 1.0
+
+    return Conditions(
+        up_bps=rate(stated.up_bps),
+        down_bps=rate(stated.down_bps),
+        up_latency_s=time(stated.up_latency_s),
+        down_latency_s=time(stated.down_latency_s),
+        load=factor(stated.load),
+        queue_s=time(stated.queue_s),
+        slowdown=factor(stated.slowdown),
+        lost=stated.lost,
+    )
+
+
 def _per_bit_s(rate_bps: float) -> float:
-    return 1 / min(rate_bps, _MOST_BPS) if rate_bps > 0 else math.inf
+    return 1 / rate_bps if rate_bps > 0 else math.inf
 
 
 def _bps(per_bit_s: float) -> float:
     return 1 / per_bit_s
-
-
-def _positive(factor: float) -> float:
-    return factor if 0 < factor < math.inf else 1.0
-
-
-def _no_less(seconds: float) -> float:
-    return seconds if 0 <= seconds < math.inf else 0.0

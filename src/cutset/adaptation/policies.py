@@ -42,7 +42,7 @@ class _Follower:
 
     min_gain: float = 0.03
     min_dwell_s: float = 0.0
-    noise_margin: float = 1.0
+    noise_margin: float = 2.0
 
     @property
     def name(self) -> str:

@@ -2,7 +2,8 @@
 
 The shell sends what `next_action` says, tells `looked` of the answer, and makes it an observation
 (a Transfer or ServerRun with `look`, a RoundTrip). One look is under way at a time, so that none
-delays another.
+delays another. Budgets are kept by the rate that is believed: the two looks that see a link get
+slower are sent at the pace of the rate before.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ LINK_SHARE = 0.01
 SERVER_SHARE = 0.04
 #: What was seen within this time needs no look.
 FRESH_S = 0.4
-#: However fast the link, looks are apart by this; and by no more than that, however slow: a link
-#: under 160 kbit/s gives a little more than its share, or nobody would see it recover.
-LEAST_GAP_S, MOST_GAP_S = 0.3, 30.0
+#: Looks at a link of unknown rate are apart by this ...
+UNKNOWN_GAP_S = 0.3
+#: ... and looks at any by no more than this: one that is believed to be under 160 kbit/s gives
+#: more than its share, or nobody would see it recover.
+MOST_GAP_S = 30.0
 PING_EVERY_S = 1.0
 #: A server's segment that is expected to take this shows load well enough.
 SHOWS_LOAD_S = 5e-3
@@ -227,8 +230,8 @@ def _sent(state: Probing, action: Action, seen: Seen, cuts: Cuts, at_s: float) -
 
 def _link_gap_s(rate_bps: float) -> float:
     if not rate_bps > 0:
-        return LEAST_GAP_S  # nothing is known of it: unanswered looks keep each other apart
-    return min(max(LEAST_GAP_S, 8 * LOOK_BYTES / (LINK_SHARE * rate_bps)), MOST_GAP_S)
+        return UNKNOWN_GAP_S  # where it carries nothing, unanswered looks get rarer by themselves
+    return min(8 * LOOK_BYTES / (LINK_SHARE * rate_bps), MOST_GAP_S)
 
 
 def _server_gap_s(took_s: float) -> float:

@@ -19,7 +19,7 @@ NOISY_FACTOR = 2.0
 #: In between, a sample deviates beyond so many standard deviations of the samples' noise.
 NOISE_DEVIATIONS = 2.5
 #: From how many latest changes between consecutive samples the noise is known.
-LEAST_JUMPS, MOST_JUMPS = 4, 15
+LEAST_JUMPS, MOST_JUMPS = 4, 31
 #: Samples until a step is followed.
 LAG_SAMPLES = 2
 

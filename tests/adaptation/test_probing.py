@@ -1,0 +1,282 @@
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from cut_cases import CUTS, LATE, LOCAL, OFFLOAD, STATED, a_cut
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cutset.adaptation.conditions import Conditions
+from cutset.adaptation.cuts import Cuts
+from cutset.adaptation.observations import Lost, RoundTrip, ServerRun, Transfer
+from cutset.adaptation.observer import Observer, believed
+from cutset.adaptation.probing import (
+    LOOK_BYTES,
+    LookDown,
+    LookServer,
+    LookUp,
+    Ping,
+    looked,
+    next_action,
+    server_look,
+    share,
+    start,
+    when_next,
+)
+
+OBSERVER = Observer(CUTS)
+
+
+def seen_from(stated=STATED):
+    return OBSERVER.start(stated, 0.0)
+
+
+def answered(state, seen, action, at_s, truth, cuts=CUTS):
+    """The look is answered at once, by a link and server of these conditions."""
+    took_s, sent = 0.0, 0
+    if isinstance(action, LookServer):
+        took_s = cuts.cuts[action.cut].server_s * truth.load
+        observation = ServerRun(at_s, action.cut, took_s, look=True)
+    elif isinstance(action, Ping):
+        observation = RoundTrip(at_s, 0.004)
+    else:
+        up = isinstance(action, LookUp)
+        rate, sent = truth.up_bps if up else truth.down_bps, LOOK_BYTES
+        took_s = 8 * sent / rate
+        observation = Transfer(at_s, up, 3000, took_s / 2, look=True)
+    return (
+        looked(state, action, at_s, sent, took_s),
+        Observer(cuts).see(seen, observation),
+    )
+
+
+def idle(holds, seconds, *, cuts=CUTS, stated=STATED, busy=False, step_s=0.01):
+    """What is looked at by (time, action) on links and a server that no request uses."""
+    state, seen = start(0.0), Observer(cuts).start(stated, 0.0)
+    actions = []
+    for i in range(round(seconds / step_s)):
+        at_s = i * step_s
+        state, action = next_action(state, seen, cuts, at_s, busy)
+        if action is not None:
+            actions.append((at_s, action))
+            state, seen = answered(state, seen, action, at_s, holds(at_s), cuts)
+    return actions, state, seen
+
+
+def times(actions, kind):
+    return [at_s for at_s, action in actions if isinstance(action, kind)]
+
+
+@pytest.mark.parametrize("mbps", [0.5, 2, 5, 20, 100, 1000])
+def test_looks_take_at_most_a_hundredth_of_a_link(mbps):
+    truth = Conditions(mbps * 1e6, mbps * 1e6)
+    _, state, _ = idle(lambda at_s: truth, 40, stated=truth)
+    # The last look's time is not over at the end, so that there may be one more.
+    for sent in (state.up_bytes, state.down_bytes):
+        assert sent > 0
+        assert share(sent - LOOK_BYTES, mbps * 1e6, 40) <= 0.01
+
+
+def test_looks_are_as_frequent_as_is_useful():
+    actions, _, _ = idle(lambda at_s: Conditions(1e9, 1e9), 4, stated=Conditions(1e9, 1e9))
+    for kind in (LookUp, LookDown):
+        gaps = [b - a for a, b in pairwise(times(actions, kind))]
+        assert len(gaps) >= 7
+        assert min(gaps) >= 0.4 - 1e-9
+    assert times(actions, Ping) == pytest.approx([1, 2, 3], abs=0.05)
+
+
+def test_traffic_makes_looks_needless():
+    state, seen = start(0.0), seen_from()
+    for i in range(1, 100):
+        at_s = i / 10
+        for up in (True, False):
+            seen = OBSERVER.see(seen, Transfer(at_s, up, 100_000, 0.04))
+        seen = OBSERVER.see(seen, ServerRun(at_s, OFFLOAD, 0.05))
+        seen = OBSERVER.see(seen, RoundTrip(at_s, 0.004))
+        state, action = next_action(state, seen, CUTS, at_s + 0.05, False)
+        assert action is None
+    assert (state.up_bytes, state.down_bytes, state.server_s) == (0, 0, 0)
+
+
+def test_small_transfers_that_show_nothing_do_not_replace_looks():
+    state, seen = start(0.0), seen_from()
+    seen = OBSERVER.see(seen, Transfer(5.0, True, 1000, 1e-5))
+    seen = OBSERVER.see(seen, Transfer(5.0, False, 100_000, 0.04))
+    seen = OBSERVER.see(OBSERVER.see(seen, ServerRun(5.0, OFFLOAD, 0.05)), RoundTrip(5.0, 0.004))
+    assert next_action(state, seen, CUTS, 5.1, False)[1] == LookUp()
+
+
+def test_while_a_request_is_under_way_links_are_left_alone():
+    actions, state, _ = idle(lambda at_s: STATED, 5, busy=True)
+    assert {type(action) for _, action in actions} == {LookServer}
+    assert (state.up_bytes, state.down_bytes) == (0, 0)
+
+
+def test_what_no_cut_uses_is_not_looked_at():
+    alone = Cuts("pi", "server", (CUTS.cuts[LOCAL],))
+    assert idle(lambda at_s: STATED, 3, cuts=alone)[0] == []
+    one_way = Cuts("pi", "server", (replace(CUTS.cuts[OFFLOAD], down_used=False),))
+    kinds = {type(action) for _, action in idle(lambda at_s: STATED, 3, cuts=one_way)[0]}
+    assert kinds == {LookUp, LookServer, Ping}
+
+
+def test_the_server_runs_the_cheapest_segment_that_shows_its_load():
+    assert server_look(CUTS) == LATE
+    small = tuple(a_cut(str(s), 0.1, s, 9, 9) for s in (0.0015, 0.004, 0.002))
+    assert server_look(Cuts("pi", "server", small)) == 1
+    assert server_look(Cuts("pi", "server", small[:1])) == 0
+    assert server_look(Cuts("pi", "server", (a_cut("tiny", 0.1, 0.0005, 9, 9),))) is None
+    assert server_look(Cuts("pi", "server", (CUTS.cuts[LOCAL],))) is None
+
+
+def test_looks_at_the_server_take_at_most_a_twenty_fifth_of_its_time():
+    for load in (1.0, 6.0, 40.0):
+        actions, state, _ = idle(lambda at_s, k=load: Conditions(1e9, 1e9, load=k), 60)
+        looks = times(actions, LookServer)
+        assert state.server_s == pytest.approx(len(looks) * 0.012 * load)
+        assert 0.012 * load * (len(looks) - 1) <= 0.04 * 60
+        assert min(b - a for a, b in pairwise(looks)) >= 0.4 - 1e-9
+
+
+def step_at_ten(before, after):
+    return lambda at_s: before if at_s < 10 else after
+
+
+@pytest.mark.parametrize(("before", "after"), [(20e6, 2e6), (2e6, 20e6), (20e6, 0.3e6)])
+def test_a_suspect_look_is_confirmed_at_once(before, after):
+    holds = step_at_ten(Conditions(before, before), Conditions(after, after))
+    actions, _, seen = idle(holds, 40, stated=Conditions(before, before))
+    looks = [at_s for at_s in times(actions, LookUp) if at_s >= 10]
+    assert looks[1] - looks[0] <= 0.05
+    assert believed(seen, 40).up_bps == pytest.approx(after)
+
+
+def test_what_was_sent_ahead_of_the_budget_is_waited_for():
+    slow = Conditions(2e6, 2e6)
+    actions, _, _ = idle(step_at_ten(Conditions(20e6, 20e6), slow), 60)
+    looks = [at_s for at_s in times(actions, LookUp) if at_s >= 10]
+    # But for the two that saw the change, by the rate before, and the last, whose time is not over.
+    sent = LOOK_BYTES * (len(looks) - 3)
+    assert share(sent, 2e6, 50) <= 0.01
+
+
+def test_what_got_worse_is_looked_at_again_soon_though_traffic_shows_it():
+    # Small transfers show slowness only: that the link is fast again is for looks to see.
+    state, seen = start(0.0), seen_from(Conditions(400e6, 400e6))
+    looks = []
+    for i in range(1, 400):
+        at_s = i / 50
+        for up in (True, False):
+            took_s = 0.0064 if at_s >= 2 else 0.00016
+            seen = OBSERVER.see(seen, Transfer(at_s, up, 7999 if at_s >= 2 else 8000, took_s))
+        if at_s >= 2:  # slower each time, so that something is learnt
+            seen = replace(seen, up_at_s=at_s)
+        state, action = next_action(state, seen, CUTS, at_s, False)
+        if action == LookUp():
+            looks.append(at_s)
+        if action is not None:
+            state = looked(state, action, at_s, LOOK_BYTES, 0.0)
+    assert looks
+    gaps = [b - a for a, b in pairwise(looks)]
+    assert gaps == sorted(gaps)
+    assert len(looks) <= 5
+
+
+def test_looks_that_nobody_answers_get_rarer():
+    only_up = replace(CUTS.cuts[OFFLOAD], down_used=False, server_s=0.0)
+    cuts = Cuts("pi", "server", (only_up,))
+    state, seen = start(0.0), seen_from()
+    sent = []
+    for i in range(6000):
+        state, action = next_action(state, seen, cuts, i / 100, False)
+        if action == LookUp():
+            sent.append(i / 100)
+        elif action is not None:
+            state = looked(state, action, i / 100, 0, 0.0)
+            seen = OBSERVER.see(seen, RoundTrip(i / 100, 0.004))
+    gaps = [b - a for a, b in pairwise(sent)]
+    assert gaps[:2] == pytest.approx([3, 4], abs=0.1)
+    assert gaps[2:] == pytest.approx([6] * len(gaps[2:]), abs=0.1)
+    late = looked(state, LookUp(), 60.0, LOOK_BYTES, 0.1)
+    assert late.up.unanswered == 0
+    assert late.pending is None
+
+
+def test_one_look_at_a_time():
+    state, action = next_action(start(0.0), seen_from(), CUTS, 5.0, False)
+    assert action is not None
+    assert next_action(state, seen_from(), CUTS, 6.9, False)[1] is None
+    assert when_next(state, seen_from(), CUTS, 6.5) == pytest.approx(0.5)
+    assert next_action(state, seen_from(), CUTS, 7.0, False)[1] is not None
+
+
+def test_a_lost_server_is_not_looked_at():
+    seen = OBSERVER.see(seen_from(), Lost(1.0))
+    assert next_action(start(0.0), seen, CUTS, 9.0, False)[1] is None
+    assert when_next(start(0.0), seen, CUTS, 9.0) == 1.0
+
+
+def test_an_unknown_link_is_looked_at():
+    nothing = Conditions(0, 0)
+    actions, _, seen = idle(lambda at_s: Conditions(5e6, 5e6), 3, stated=nothing)
+    assert times(actions, LookUp)[0] <= 0.45
+    assert believed(seen, 3).up_bps == pytest.approx(5e6)
+
+
+def test_bytes_beyond_the_planned_ones_count_and_are_waited_for():
+    state = replace(start(0.0), server=start(1e9).server)
+    seen = replace(seen_from(), server_at_s=1e9)
+    state, action = next_action(state, seen, CUTS, 0.5, False)
+    assert action == LookUp()
+    plain = looked(state, action, 0.6, LOOK_BYTES, 0.01)
+    more = looked(state, action, 0.6, 2 * LOOK_BYTES, 0.01)
+    assert more.up_bytes == 2 * plain.up_bytes == 2 * LOOK_BYTES
+    assert more.up.free_at_s - plain.up.free_at_s == pytest.approx(0.24)
+
+
+def test_share_of_nothing():
+    assert share(6000, 0, 1) == share(6000, 1e6, 0) == 0
+    assert share(6000, 4.8e6, 1) == 0.01
+
+
+kinds = st.sampled_from([LookUp(), LookDown(), LookServer(LATE), Ping()])
+events = st.lists(
+    st.tuples(
+        st.floats(0, 3),
+        st.sampled_from(["ask", "busy", "answer", "slow", "fast", "run", "lost"]),
+        kinds,
+        st.floats(),
+    ),
+    max_size=40,
+)
+
+
+@given(events)
+def test_it_is_pure_bounded_and_wakes_when_something_is_due(steps):
+    state, seen, at_s = start(0.0), seen_from(), 0.0
+    for after_s, what, action, number in steps:
+        at_s += after_s
+        if what == "answer":
+            state = looked(state, action, at_s, LOOK_BYTES, number)
+        elif what in ("slow", "fast"):
+            took_s = 8.0 if what == "slow" else 0.004
+            seen = OBSERVER.see(seen, Transfer(at_s, True, 100_000, took_s))
+        elif what == "run":
+            seen = OBSERVER.see(seen, ServerRun(at_s, OFFLOAD, number))
+        elif what == "lost":
+            seen = OBSERVER.see(seen, Lost(at_s))
+        else:
+            busy = what == "busy"
+            wait_s = when_next(state, seen, CUTS, at_s, busy)
+            assert 0 <= wait_s <= 2
+            after, taken = next_action(state, seen, CUTS, at_s, busy)
+            assert next_action(state, seen, CUTS, at_s, busy) == (after, taken)
+            assert taken is None or wait_s == 0
+            if taken is None and wait_s == 0:
+                # A look was given up just now, or what was due is not any more.
+                assert when_next(after, seen, CUTS, at_s, busy) > 0
+            state = after
+        for pace in (state.up, state.down, state.server, state.ping):
+            assert math.isfinite(pace.free_at_s)

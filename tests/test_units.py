@@ -145,3 +145,11 @@ def test_a_size_fits_the_integers_of_compiled_loops() -> None:
     ):
         with pytest.raises(InvalidFileError, match="beyond all sense"):
             read()
+
+
+def test_a_rate_of_nothing_where_it_is_allowed() -> None:
+    assert units.parse_rate("0Mbit/s", or_zero=True) == 0
+    with pytest.raises(InvalidFileError, match="more than 0"):
+        units.parse_rate("0Mbit/s")
+    with pytest.raises(InvalidFileError, match="under"):
+        units.parse_rate("1e-9", or_zero=True)

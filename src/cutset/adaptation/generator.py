@@ -113,12 +113,12 @@ def _chain(
     held = [(at_s, levels[index])]
     while len(levels) > 1:
         dwells_s = -dwell_s * math.log1p(-draw.random())
-        at_s += max(round(dwells_s, 6), 1e-6)  # no level begins with another's
+        at_s = round(at_s + max(dwells_s, 1e-6), 6)  # no level begins with another
         if at_s >= duration_s:
             break
         other = int(draw.random() * (len(levels) - 1))
         index = other + (other >= index)
-        held.append((round(at_s, 6), levels[index]))
+        held.append((at_s, levels[index]))
     return held
 
 

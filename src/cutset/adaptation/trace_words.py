@@ -22,7 +22,8 @@ _LONGEST: Final = 20_000
 
 def is_generated(text: str) -> bool:
     """Whether a text asks for a generated trace, rather than naming a file."""
-    return text.partition(":")[0] in _KINDS
+    kind, colon, _ = text.partition(":")
+    return bool(colon) and kind in _KINDS
 
 
 def parse_generated(text: str, base: Conditions, where: str = "TRACE") -> Trace:
@@ -30,7 +31,7 @@ def parse_generated(text: str, base: Conditions, where: str = "TRACE") -> Trace:
 
     Raises UsageError, whose field begins with `where`: the option that the text stood in.
     """
-    kind, colon, rest = text.partition(":")
+    kind, _, rest = text.partition(":")
     if kind not in _KINDS or len(text) > _LONGEST:
         raise UsageError(
             "not a generated trace",

@@ -163,7 +163,7 @@ class _Player(Generic[S]):
             if len(requests) == MOST_REQUESTS:
                 raise UsageError(
                     f"more than {MOST_REQUESTS} requests in {at_s:.3g} of {trace.duration_s:.3g} s",
-                    remedy="play a shorter part, or state the seconds between requests",
+                    remedy="play a shorter part (--duration), or requests further apart (--interval)",
                 )
             request, end_s = self._request(at_s)
             requests.append(request)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cutset.api import (
-        Deployed,
         compare,
         deploy,
         export,
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     )
     from cutset.cluster import Cluster
     from cutset.comparison import Comparison
+    from cutset.deployed import Deployed
     from cutset.errors import (
         CutsetError,
         DeadlineExceeded,
@@ -74,7 +74,7 @@ __all__ = [
 _HOMES = {
     "Cluster": "cluster",
     "Comparison": "comparison",
-    "Deployed": "api",
+    "Deployed": "deployed",
     "Model": "onnx_io",
     "Plan": "plan",
     "Profile": "profiles",

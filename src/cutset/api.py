@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
-from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from cutset import engine, profiler
+from cutset.adaptation.cuts import Cuts
+from cutset.adaptation.deploying import deploy_adaptive
+from cutset.adaptation.live import Line
+from cutset.adaptation.policies import LoadAware
+from cutset.adaptation.policy import Policy
 from cutset.changes import parse_change
 from cutset.cluster import Cluster, Engine
 from cutset.comparison import TIME_LIMIT_S, Comparison
 from cutset.comparison import compare as compare_strategies
 from cutset.cost import CostModel, LoadedCost, TableCost
+from cutset.deployed import Deployed
 from cutset.errors import InvalidFileError, TransportError, UsageError, WorkerLostError
 from cutset.estimate import estimate
 from cutset.feeds import random_feeds
@@ -29,7 +33,6 @@ from cutset.report import in_flight_for
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.deployment import Deployment
 from cutset.runtime.routing import engine_spec, tensor_spec
-from cutset.runtime.session import Session, SessionStats
 from cutset.runtime.undeployed import Undeployed
 from cutset.runtime.worker import load_engine
 from cutset.serde import (
@@ -210,12 +213,15 @@ def compare(
 def deploy(
     model: Model,
     cluster: Cluster | str | Path,
-    plan: Plan | Solution | str | Path,
+    plan: Plan | Solution | str | Path | None = None,
     *,
     profile: Profile | str | Path | None = None,
     in_flight: int | None = None,
     fallback: Literal["local"] | None = None,
     deadline_s: float = 120.0,
+    adapt: bool | Callable[[Cuts], Policy[Any]] = False,
+    server: str | None = None,
+    on_line: Callable[[Line], None] = lambda _: None,
     insecure: bool = False,
     coordinator: Coordinator | None = None,
     note: Note = lambda _: None,
@@ -227,13 +233,48 @@ def deploy(
     others cannot, or not before the deadline, also where one is not there at the start.
     `deadline_s` is that of requests that state none.
     Memory limits are enforced by the numbers of `profile`, as when the plan was made with it.
-    Raises InfeasibleError over a memory limit, TransportError, WorkerLostError.
+
+    With `adapt`, there is no plan: every cut between this device and `server` (default: the one
+    other device) that may be best is loaded, and each request takes the one that is best for what
+    was observed until then (docs/adaptation.md). It may be a policy's constructor instead of the
+    default's. `on_line` hears each second what is believed and decided. It needs the `profile`.
+    Raises InfeasibleError over a memory limit, TransportError, WorkerLostError, UsageError.
     """
     if fallback not in (None, "local"):
         raise UsageError(
             "no such fallback", field="fallback", value=fallback, remedy='use "local" or None'
         )
     devices = coordinator.cluster if coordinator is not None else as_cluster(cluster)
+    if adapt:
+        if plan is not None or profile is None:
+            raise UsageError(
+                "to adapt, a profile is needed and a plan is not: each request's cut is chosen",
+                field="plan" if plan is not None else "profile",
+                remedy="leave `plan` out" if plan is not None else "give the model's profile",
+            )
+        stated = problem(model, devices, profile)
+        own = coordinator or Coordinator(devices, insecure=insecure)
+        try:
+            answer, takes_s = _local(model, devices) if fallback == "local" else (None, 0.0)
+            adaptive = deploy_adaptive(
+                model,
+                stated,
+                own,
+                server=server,
+                policy=adapt if callable(adapt) else lambda cuts: LoadAware(),
+                window=in_flight or 1,
+                without_server=answer is not None,
+                on_line=on_line,
+                note=note,
+            )
+            session = adaptive.session(fallback=answer, fallback_s=takes_s, deadline_s=deadline_s)
+        except BaseException:
+            if coordinator is None:
+                own.close()
+            raise
+        return Deployed(None, session, adaptive, own, owns=coordinator is None)
+    if plan is None:
+        raise UsageError("a plan is needed", field="plan", remedy="give one, or adapt=True")
     chosen = as_plan(plan)
     if in_flight is None:
         in_flight = 1
@@ -263,76 +304,6 @@ def deploy(
             own.close()
         raise
     return Deployed(chosen, session, deployment, own, owns=coordinator is None)
-
-
-class Deployed:
-    """A session on a deployment of its own, which ends with it."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        session: Session,
-        deployment: Deployment | Undeployed,
-        coordinator: Coordinator,
-        owns: bool,
-    ) -> None:
-        self.plan = plan
-        self.coordinator = coordinator
-        self.session = session
-        self._deployment = deployment
-        self._owns = owns
-
-    def run(
-        self,
-        output_names: Sequence[str] | None,
-        feeds: Feeds,
-        deadline_s: float | None = None,
-    ) -> list[Array]:
-        """Outputs (all for None) of one request, as ONNX Runtime's `run`.
-
-        Raises UsageError for feeds that do not fit, DeadlineExceeded, WorkerLostError.
-        """
-        return self.session.run(output_names, feeds, deadline_s)
-
-    def submit(self, feeds: Feeds, deadline_s: float | None = None) -> Future[dict[str, Array]]:
-        """A request; the future gets all outputs by name. Waits while the window is full."""
-        return self.session.submit(feeds, deadline_s)
-
-    @property
-    def stage_memory(self) -> Mapping[str, tuple[int, int]]:
-        """By stage, bytes: the number that is enforced, and the peak growth while it loaded."""
-        return self._deployment.stage_memory
-
-    @property
-    def memory_bytes(self) -> Mapping[str, int]:
-        """By device, how much resident memory grew there when its stages were loaded."""
-        return {name: loaded.rss_growth_bytes for name, loaded in self._deployment.loaded.items()}
-
-    def stats(self) -> SessionStats:
-        """Counts, and what stages and links took."""
-        return self.session.stats()
-
-    def close(self, *, drain_s: float = 5.0) -> None:
-        """Let what is under way end (at most `drain_s`); end the workers started for it."""
-        try:
-            self._deployment.close(drain_s=drain_s)
-        finally:
-            if self._owns:
-                self.coordinator.close()
-
-    def __enter__(self) -> Deployed:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.close(drain_s=0.0)  # nobody waits for the answers any more
 
 
 def evaluate(stated: Problem, plan: Plan) -> Estimate:

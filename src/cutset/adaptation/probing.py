@@ -30,7 +30,7 @@ UNKNOWN_GAP_S = 0.3
 MOST_GAP_S = 30.0
 PING_EVERY_S = 1.0
 #: A server's segment that is expected to take this shows load well enough.
-SHOWS_LOAD_S = 5e-3
+SHOWS_LOAD_S = 10e-3
 UNANSWERED_S = 2.0
 #: After looks that nobody answered: the first wait (seconds), doubled each time up to the last.
 _BACK_OFF_S, MOST_BACK_OFF_S = 1.0, 4.0

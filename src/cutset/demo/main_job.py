@@ -15,6 +15,7 @@ import numpy as np
 from cutset import api
 from cutset.cluster import Cluster
 from cutset.demo import ocr
+from cutset.deployed import Deployed
 from cutset.errors import UsageError
 from cutset.onnx_io import Model
 from cutset.onnx_io.attach import attach_preprocessing
@@ -287,7 +288,7 @@ def plan_of(*parts: tuple[str, Sequence[str]]) -> Plan:
     )
 
 
-def measured(session: api.Deployed, network: Network) -> RunRecord:
+def measured(session: Deployed, network: Network) -> RunRecord:
     """Requests one after another, more of them where they are quick. Raises the first failure.
 
     The first one tells how long they take; it is not counted, as a new stage's memory is cold.

@@ -240,15 +240,31 @@ class Coordinator:
         Raises what it reports, TransportError, and WorkerLostError where it is lost (or was never
         connected to: asking brings no device back).
         """
-        address = self._addresses.get(device)
-        if address is None:
-            raise _lost(device)
+        address = self.connected(device)
         if device == self.cluster.source:
             answer = self._local.execute(body, payload)
             if isinstance(answer, Failure):
                 raise from_failure(answer)
             return answer
         return self._local.calls.call(address, device, body, payload, timeout_s=timeout_s)
+
+    def look(self, device: str, size_bytes: int) -> float:
+        """Seconds for which a transfer of so many bytes holds the link to a connected device.
+
+        Raises WorkerLostError where it is lost, TransportError where no answer comes in seconds.
+        """
+        return self._local.look(self.connected(device), size_bytes)
+
+    def ping(self, device: str) -> float:
+        """Seconds of an empty round trip over the link. Raises as `look`."""
+        return self._local.ping(self.connected(device))
+
+    def connected(self, device: str) -> str:
+        """The address of a connected device. Raises WorkerLostError where it is lost."""
+        address = self._addresses.get(device)
+        if address is None:
+            raise _lost(device)
+        return address
 
     def post(self, device: str, message: CancelRequest) -> None:
         """A message that needs no answer; nothing where the device is lost."""

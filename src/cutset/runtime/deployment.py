@@ -26,7 +26,7 @@ from cutset.runtime.deployment_machine import (
     SendStart,
     SendUnload,
 )
-from cutset.runtime.host import EpochKey
+from cutset.runtime.host import EpochKey, Listener, Watcher
 from cutset.runtime.messages import (
     CallBody,
     CancelRequest,
@@ -58,6 +58,12 @@ class Caller(Protocol):
     def post(self, device: str, message: CancelRequest) -> None: ...
 
 
+class Served(Listener, Protocol):
+    """Who gets a deployment's answers: its session, or who holds several for one."""
+
+    def lost(self, error: CutsetError) -> None: ...
+
+
 class Deployment:
     """One epoch of a plan on `loads`' devices; made by Coordinator.deploy, which loads it.
 
@@ -87,6 +93,7 @@ class Deployment:
         self._machine = DeploymentMachine(loads)
         self._lock = threading.Lock()
         self._session: Session | None = None
+        self._served: Served | None = None
         self._error: CutsetError | None = None
         self._cleaning: list[threading.Thread] = []
         self._last_stats: dict[str, Stats] = {}  # of devices that were freed after a loss
@@ -159,22 +166,38 @@ class Deployment:
         `fallback_s` is how many seconds the fallback takes (it is also learnt): it begins that
         long before a deadline, and some more (session.py).
         """
+        if self._session is None:
+            self._session = Session(
+                self,
+                self.inputs,
+                self.outputs,
+                window=self._loads[self._source].window,
+                fallback=fallback,
+                fallback_s=fallback_s,
+                deadline_s=deadline_s,
+            )
+            self.serve(self._session)
+        return self._session
+
+    @property
+    def inputs(self) -> Mapping[str, TensorSpec]:
+        """What a request needs, by tensor."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What a request is answered with."""
+        return self._loads[self._source].results
+
+    def serve(self, served: Served, watcher: Watcher | None = None) -> None:
+        """Give the answers to `served`, and what requests take to `watcher`; there is one."""
         with self._lock:
-            if self._session is None:
-                load = self._loads[self._source]
-                self._session = Session(
-                    self,
-                    self._inputs,
-                    load.results,
-                    window=load.window,
-                    fallback=fallback,
-                    fallback_s=fallback_s,
-                    deadline_s=deadline_s,
-                )
-                self._local.attach(self._key, self._session)
-                if self._error is not None:
-                    self._session.lost(self._error)
-            return self._session
+            self._served = served
+            error = self._error
+            if error is None:
+                self._local.attach(self.key, served, watcher)
+        if error is not None:
+            served.lost(error)
 
     def lost(self, device: str, error: CutsetError) -> None:
         """A device is gone: requests fail or fall back, the others are cleaned up."""
@@ -186,15 +209,15 @@ class Deployment:
             loading = self._machine.phase is Phase.LOADING
             effects = self._machine.receive(DeviceFailed(device, lost=True))
             self._error = self._error or error
-            session = self._session
+            served = self._served
         if not loading:
             # Not in this thread: it is the one by which the answers would come. And before the
             # session hears of it, upon which its user may call `close`, which joins the thread.
             thread = threading.Thread(target=self._clean_up, args=(effects,), daemon=True)
             thread.start()
             self._cleaning.append(thread)
-        if session is not None:
-            session.lost(error)
+        if served is not None:
+            served.lost(error)
 
     def close(self, *, drain_s: float = 5.0) -> None:
         """Let what was admitted end (at most `drain_s`), then free the devices."""
@@ -204,7 +227,7 @@ class Deployment:
                 if isinstance(effect, SendDrain):
                     self._quietly(
                         effect.device,
-                        Drain(*self._key, drain_s),
+                        Drain(*self.key, drain_s),
                         timeout_s=drain_s + CALL_TIMEOUT_S,
                     )
                     self._do(self._receive(DeviceDrained(effect.device)))
@@ -218,7 +241,7 @@ class Deployment:
 
     def feed(self, request: int, feeds: Mapping[str, Array], expires_s: float) -> None:
         try:
-            self._local.host.feed(self._key, request, feeds, expires_s)
+            self._local.host.feed(self.key, request, feeds, expires_s)
         except CutsetError:
             # After a loss the epoch may be freed here before the session hears why.
             if self._error is not None:
@@ -226,10 +249,10 @@ class Deployment:
             raise
 
     def cancel(self, request: int) -> None:
-        self._local.host.cancel(self._key, request)
+        self._local.host.cancel(self.key, request)
         for device in self._loads:
             if device != self._source:
-                self._caller.post(device, CancelRequest(*self._key, request))
+                self._caller.post(device, CancelRequest(*self.key, request))
 
     def stats(self) -> Mapping[str, Stats]:
         """What the devices measured; a lost one is absent."""
@@ -243,7 +266,7 @@ class Deployment:
         return found
 
     def _stats_of(self, device: str) -> Stats | None:
-        answer = self._quietly(device, GetStats(*self._key), timeout_s=CALL_TIMEOUT_S)
+        answer = self._quietly(device, GetStats(*self.key), timeout_s=CALL_TIMEOUT_S)
         return answer if isinstance(answer, Stats) else None
 
     def _clean_up(self, effects: Sequence[Effect]) -> None:
@@ -258,7 +281,8 @@ class Deployment:
     # --- inside
 
     @property
-    def _key(self) -> EpochKey:
+    def key(self) -> EpochKey:
+        """Session and epoch."""
         load = self._loads[self._source]
         return load.session, load.epoch
 
@@ -285,9 +309,9 @@ class Deployment:
     def _do(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, SendStart):
-                self._caller.ask(effect.device, Start(*self._key), timeout_s=LOAD_TIMEOUT_S)
+                self._caller.ask(effect.device, Start(*self.key), timeout_s=LOAD_TIMEOUT_S)
             elif isinstance(effect, SendUnload):
-                self._quietly(effect.device, Unload(*self._key), timeout_s=CALL_TIMEOUT_S)
+                self._quietly(effect.device, Unload(*self.key), timeout_s=CALL_TIMEOUT_S)
 
     def _quietly(self, device: str, body: CallBody, *, timeout_s: float) -> ReplyBody | None:
         """Ask where a lost device is no news."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -43,6 +44,22 @@ class Listener(Protocol):
     def failed(self, request: int, error: CutsetError) -> None: ...
 
 
+class Watcher(Protocol):
+    """Hears what an epoch's requests take, as it is known on this device; seconds and bytes.
+
+    Called by the threads that receive and compute: it must return at once.
+    """
+
+    def ran(self, request: int, queue_s: float, compute_s: float) -> None:
+        """A stage of this device ran."""
+
+    def sent(self, request: int, size_bytes: int, held_s: float) -> None:
+        """A tensor has arrived elsewhere; it held the link for `held_s`."""
+
+    def arrived(self, request: int, size_bytes: int, queue_s: float, compute_s: float) -> None:
+        """A tensor came; what its stage waited and ran, by the word of the device that sent it."""
+
+
 @dataclass
 class Epoch:
     """What the device holds for an epoch."""
@@ -51,6 +68,7 @@ class Epoch:
     machine: WorkerMachine = field(default_factory=WorkerMachine)
     runnables: tuple[Runnable, ...] = ()
     listener: Listener | None = None
+    watcher: Watcher | None = None
 
     def __post_init__(self) -> None:
         # Twice the window: the session may have given requests up that are still held here.
@@ -89,6 +107,7 @@ class Host:
         self._condition = threading.Condition()
         self._epochs: dict[EpochKey, Epoch] = {}
         self._closed = False
+        self._jobs: deque[Callable[[], None]] = deque()
         self._thread = threading.Thread(target=self._loop, name="cutset-compute", daemon=True)
 
     def start(self) -> None:
@@ -199,6 +218,9 @@ class Host:
         except RemoteProtocolError as error:
             self.drops.add(Reason.SHAPE, str(error))
             return
+        if epoch.watcher is not None:
+            spent = message.queue_s, message.compute_s
+            epoch.watcher.arrived(message.request, len(payload), *spent)
         if self._place(epoch, message.request, message.tensor, array, expires_s, arrived=True):
             self._acknowledge(message)
             self.wake()
@@ -219,6 +241,7 @@ class Host:
         expires_s: float,
         *,
         arrived: bool,
+        spent: tuple[float, float] = (0.0, 0.0),
     ) -> bool:
         """A tensor is here: keep it where it arrived, and pass it on; False where there is no
         room for its request."""
@@ -243,6 +266,7 @@ class Host:
                 tuple(array.shape),
                 self._address,
                 0.0,
+                *spent,
             )
             self._outbox.post(
                 Parcel(target, message, array, (*epoch.key, request, tensor, target), expires_s)
@@ -253,16 +277,30 @@ class Host:
 
     # --- computing
 
+    def between(self, job: Callable[[], None]) -> None:
+        """Run something on the computing thread, when no request is ready there."""
+        with self._condition:
+            self._jobs.append(job)
+            self._condition.notify_all()
+
     def _loop(self) -> None:
         while True:
+            job = None
             with self._condition:
                 work = self._next()
                 while work is None:
                     if self._closed:
                         return
+                    if self._jobs:
+                        job = self._jobs.popleft()
+                        break
                     self._condition.wait()
                     work = self._next()
-                epoch, request, stage, ready_s, feeds, expires_s = work
+            if work is None:
+                assert job is not None
+                job()
+                continue
+            epoch, request, stage, ready_s, feeds, expires_s = work
             start_s = self._clock()
             try:
                 outputs = epoch.runnables[stage].run(feeds)
@@ -270,13 +308,16 @@ class Host:
                 self.fail(epoch, request, _located(error, epoch, stage, self.name))
                 continue
             end_s = self._clock()
+            spent = max(0.0, start_s - ready_s), end_s - start_s
+            if epoch.watcher is not None:
+                epoch.watcher.ran(request, *spent)
             with self._condition:
                 done = epoch.counts[stage]
                 epoch.counts[stage] = StageStats(
                     done.name,
                     done.requests + 1,
-                    done.compute_s + end_s - start_s,
-                    done.queue_s + max(0.0, start_s - ready_s),
+                    done.compute_s + spent[1],
+                    done.queue_s + spent[0],
                 )
                 wanted = epoch.flow.finish(request, outputs, end_s)
                 self._condition.notify_all()
@@ -284,7 +325,10 @@ class Host:
                 continue
             try:
                 for tensor in sorted(outputs):
-                    self._place(epoch, request, tensor, outputs[tensor], expires_s, arrived=False)
+                    array = outputs[tensor]
+                    self._place(
+                        epoch, request, tensor, array, expires_s, arrived=False, spent=spent
+                    )
             except CutsetError as error:
                 self.fail(epoch, request, error)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 MAX_HEADER_BYTES: Final = 4 * 2**20  # a load message names every tensor of a plan
 MAX_CHUNK_BYTES: Final = 4 * 2**20
 MAX_TENSOR_BYTES: Final = 2**31
@@ -46,7 +46,9 @@ class TensorSpec(_Message, frozen=True):
 class Activation(_Message, frozen=True, tag=True):
     """A tensor on its way to a device; the payload is its raw bytes.
 
-    `remaining_s` is what was left of the request's deadline when the tensor was sent.
+    `remaining_s` is what was left of the request's deadline when the tensor was sent; `queue_s` and
+    `compute_s` what the stage that made it waited for the device and ran there. The latter two are
+    hints, which the receiver checks: a wrong one must not cost the tensor.
     """
 
     session: Address
@@ -57,6 +59,8 @@ class Activation(_Message, frozen=True, tag=True):
     shape: Rank
     sender: Address
     remaining_s: Seconds
+    queue_s: float = 0.0
+    compute_s: float = 0.0
 
 
 class Ack(_Message, frozen=True, tag=True):
@@ -339,16 +343,57 @@ class Measured(_Message, frozen=True, tag=True):
 
 
 class Probe(_Message, frozen=True, tag=True):
-    """A transfer of known size; answered by ProbeBack through the link's other direction."""
+    """A transfer of known size; answered by ProbeBack through the link's other direction.
+
+    `after` is the probe right behind which it was sent (0: none).
+    """
 
     id: Count
     sender: Address
     shaped: bool
+    after: Count = 0
 
 
 class ProbeBack(_Message, frozen=True, tag=True):
+    """`gap_s` is how much later the probe arrived than the one it was sent right behind."""
+
     id: Count
     cpu_s: float
+    gap_s: float = 0.0
+
+
+class Look(_Message, frozen=True, tag=True):
+    """Send two transfers of `bytes`, one right behind the other, to `target`; answered by Looked
+    when both are there, or by a failure after some seconds."""
+
+    target: Address
+    bytes: Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+
+
+class Looked(_Message, frozen=True, tag=True):
+    """How much later the second of two transfers arrived than the first."""
+
+    gap_s: float
+
+
+class TimeStage(_Message, frozen=True, tag=True):
+    """Run a loaded stage on made-up inputs, `runs` times, when the device has nothing else to do.
+
+    Answered by Timed; after `limit_s` no further run begins.
+    """
+
+    session: Address
+    epoch: Count
+    stage: Text
+    runs: Annotated[int, msgspec.Meta(ge=1, le=100)]
+    limit_s: Annotated[float, msgspec.Meta(ge=0, le=60)]
+
+
+class Timed(_Message, frozen=True, tag=True):
+    """Seconds of each run; the first waited `queue_s` for the device."""
+
+    seconds: Annotated[tuple[float, ...], msgspec.Meta(max_length=100)]
+    queue_s: float
 
 
 class RunProfile(_Message, frozen=True, tag=True):
@@ -411,8 +456,22 @@ CallBody = (
     | ConfigureLinks
     | Measure
     | RunProfile
+    | Look
+    | TimeStage
 )
-ReplyBody = Status | DataEndpoint | Held | Loaded | Done | Stats | Measured | Profiled | Failure
+ReplyBody = (
+    Status
+    | DataEndpoint
+    | Held
+    | Loaded
+    | Done
+    | Stats
+    | Measured
+    | Profiled
+    | Looked
+    | Timed
+    | Failure
+)
 
 
 class Call(_Message, frozen=True, tag=True):

@@ -84,6 +84,8 @@ class Outbox:
         self._egress_free_s = 0.0
         self._egress_busy_s: dict[tuple[str, int], float] = {}
         self._closed = False
+        #: Hears of each acknowledged parcel and for how many seconds it held its link.
+        self.on_acknowledged: Callable[[Parcel, float], None] = lambda parcel, held_s: None
         self._thread = threading.Thread(target=self._loop, name="cutset-send", daemon=True)
 
     def start(self) -> None:
@@ -146,15 +148,29 @@ class Outbox:
                 s.retries + parcel.attempt,
                 s.busy_s + busy_s,
             )
+        self.on_acknowledged(parcel, busy_s)
+
+    def under_way(self, key: tuple[str, int], request: int) -> tuple[int, float]:
+        """Of an epoch's request: bytes not acknowledged, and for how long they hold the link."""
+        with self._condition:
+            held = [p for k, p in self._unacknowledged.items() if k[:3] == (*key, request)]
+            begun = [p.start_s for p in held if p.start_s]
+            return sum(p.size_bytes for p in held), self._clock() - min(begun) if begun else 0.0
 
     def forget(self, matches: Callable[[Key], bool]) -> None:
         """Stop sending (again) what matches: the request has ended, or the receiver is lost."""
         with self._condition:
             for key in [k for k in self._unacknowledged if matches(k)]:
-                del self._unacknowledged[key]
+                # Nobody will tell that it has arrived: its turn ends with it.
+                self._turns.acknowledged(self._unacknowledged.pop(key).target)
+
             # On a slow link they would wait for their turn, and more of them with every request.
-            for queue in (self._shaper, self._turns):
-                queue.discard(lambda p: p.key is not None and matches(p.key))
+            def unwanted(parcel: Parcel) -> bool:
+                return parcel.key is not None and matches(parcel.key)
+
+            self._turns.discard(unwanted)
+            self._shaper.discard(self._clock(), unwanted)
+            self._condition.notify()
 
     def set_rate(self, target: str, rate: LinkRate) -> None:
         """Emulate the link to a target from now on."""

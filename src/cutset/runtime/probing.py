@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from typing import Final
 
 from cutset.errors import TransportError
-from cutset.runtime.messages import Measure, Measured, Probe, ProbeBack
+from cutset.runtime.messages import Look, Looked, Measure, Measured, Probe, ProbeBack
 from cutset.runtime.outbox import Outbox, Parcel
 from cutset.runtime.transport import PEER_TIMEOUT_S, Transport
 
 PROBE_TIMEOUT_S: Final = 120.0
+LOOK_TIMEOUT_S: Final = 2.0  # what takes longer says enough of the link
+_MOST_SENDERS: Final = 1024
 
 
 class Prober:
-    """Sends probes, one at a time, and answers those of others. `name` is the device's."""
+    """Sends probes, for one measurement at a time, and answers those of others.
+
+    `name` is the device's. Safe to use from several threads.
+    """
 
     def __init__(self, name: str, transport: Transport, outbox: Outbox) -> None:
         self._name = name
@@ -23,17 +29,50 @@ class Prober:
         self._outbox = outbox
         self._answers: queue.SimpleQueue[ProbeBack] = queue.SimpleQueue()
         self._id = 0
+        self._measuring = threading.Lock()
+        self._came: dict[str, tuple[int, float]] = {}  # the last probe of each sender, and when
 
     def receive(self, message: Probe | ProbeBack) -> None:
         """A probe of another device, or the answer to ours."""
         if isinstance(message, ProbeBack):
             self._answers.put(message)
-        else:
-            answer = ProbeBack(message.id, time.process_time())
-            self._outbox.post(Parcel(message.sender, answer, shaped=message.shaped))
+            return
+        now_s = time.perf_counter()
+        before, then_s = self._came.get(message.sender, (0, now_s))
+        gap_s = now_s - then_s if message.after and message.after == before else 0.0
+        if message.sender in self._came or len(self._came) < _MOST_SENDERS:
+            self._came[message.sender] = (message.id, now_s)
+        answer = ProbeBack(message.id, time.process_time(), gap_s)
+        self._outbox.post(Parcel(message.sender, answer, shaped=message.shaped))
+
+    def look(self, body: Look) -> Looked:
+        """Two transfers right behind one another: the second arrives later by what it takes on the
+        link, however long its latency. Raises TransportError where they do not arrive in time."""
+        with self._measuring:
+            payload = bytes(body.bytes)
+            self._id += 2
+            first, second = self._id - 1, self._id
+            for number, after in ((first, 0), (second, first)):
+                probe = Probe(number, self._transport.address, True, after)
+                self._outbox.post(Parcel(body.target, probe, payload))
+            return Looked(self._answer(second, LOOK_TIMEOUT_S, body.bytes).gap_s)
+
+    def ping(self, target: str) -> float:
+        """Seconds of an empty round trip over the link. Raises TransportError as `look` does."""
+        with self._measuring:
+            self._id += 1
+            start_s = time.perf_counter()
+            probe = Probe(self._id, self._transport.address, True)
+            self._outbox.post(Parcel(target, probe))
+            self._answer(self._id, LOOK_TIMEOUT_S, 0)
+            return time.perf_counter() - start_s
 
     def measure(self, body: Measure) -> Measured:
         """Round trips to a device. Raises TransportError where it does not answer."""
+        with self._measuring:
+            return self._measure(body)
+
+    def _measure(self, body: Measure) -> Measured:
         if not self._transport.wait_for(body.target, PEER_TIMEOUT_S):
             raise TransportError(f"device {self._name!r} cannot reach the device to measure")
         payload = bytes(body.bytes)
@@ -55,12 +94,15 @@ class Prober:
         self._id += 1
         probe = Probe(self._id, self._transport.address, body.shaped)
         self._outbox.post(Parcel(body.target, probe, payload, shaped=body.shaped))
-        end_s = time.monotonic() + PROBE_TIMEOUT_S
+        return self._answer(self._id, PROBE_TIMEOUT_S, body.bytes)
+
+    def _answer(self, number: int, timeout_s: float, size_bytes: int) -> ProbeBack:
+        end_s = time.monotonic() + timeout_s
         while (left_s := end_s - time.monotonic()) > 0:
             try:
                 back = self._answers.get(timeout=left_s)
             except queue.Empty:
                 break
-            if back.id == self._id:
+            if back.id == number:
                 return back
-        raise TransportError("a probe was not answered", field="links", value=f"{body.bytes} bytes")
+        raise TransportError("a probe was not answered", field="links", value=f"{size_bytes} bytes")

@@ -68,9 +68,14 @@ class Shaper(Generic[T]):
         self._waiting.append((now_s, item, target, size_bytes))
         self._advance(now_s)
 
-    def discard(self, matches: Callable[[T], bool]) -> None:
-        """Drop what waits for its turn and is not wanted any more; what is on the link stays."""
+    def discard(self, now_s: float, matches: Callable[[T], bool]) -> None:
+        """Drop what is not wanted any more, also from the link: what followed it moves up."""
+        self._advance(now_s)
         self._waiting = deque(w for w in self._waiting if not matches(w[1]))
+        if self._current is not None and matches(self._current[0]):
+            self._current = None
+            self._free_s = now_s
+            self._advance(now_s)
 
     def __len__(self) -> int:
         """Transfers that wait, are on the link, or fly."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import time
 from collections.abc import Callable, Iterable
 
@@ -30,12 +31,16 @@ from cutset.runtime.messages import (
     SetLink,
     StageSpec,
     TensorSpec,
+    Timed,
+    TimeStage,
 )
 from cutset.runtime.outbox import Outbox
 from cutset.runtime.profiling import LoadEngine
 from cutset.runtime.shaping import LinkRate
 from cutset.runtime.transport import PEER_TIMEOUT_S, Transport
 from cutset.runtime.worker_machine import Event, State
+
+TIMING_PATIENCE_S = 5.0  # beyond its own limit, until a timing is given up
 
 
 class Stages:
@@ -176,6 +181,48 @@ class Stages:
         epoch.machine.receive(Event.START)
         self.host.wake()
         return Done()
+
+    def time(self, body: TimeStage) -> Timed:
+        """What a loaded stage takes now. Between requests, by the thread that computes them: what
+        it took beside one would be neither's. Raises RemoteProtocolError for an unknown stage,
+        RuntimeFault where it cannot be run on made-up inputs, or not in time."""
+        epoch = self.epoch((body.session, body.epoch))
+        names = [stage.name for stage in epoch.load.stages]
+        if body.stage not in names:
+            raise RemoteProtocolError("no such stage here", field="stage", value=body.stage)
+        number = names.index(body.stage)
+        feeds = _made_up(epoch.load.stages[number], epoch.load)
+        answers: queue.SimpleQueue[Timed | Exception] = queue.SimpleQueue()
+        asked_s = time.perf_counter()
+
+        def job() -> None:
+            start_s = time.perf_counter()
+            seconds: list[float] = []
+            try:
+                while len(seconds) < body.runs:
+                    run_s = time.perf_counter()
+                    epoch.runnables[number].run(feeds)
+                    seconds.append(time.perf_counter() - run_s)
+                    if time.perf_counter() - start_s >= body.limit_s:
+                        break
+                answers.put(Timed(tuple(seconds), start_s - asked_s))
+            except Exception as error:  # an engine may raise anything
+                answers.put(error)
+
+        self.host.between(job)
+        try:
+            found = answers.get(timeout=body.limit_s + TIMING_PATIENCE_S)
+        except queue.Empty:
+            raise RuntimeFault(
+                f"stage {body.stage!r} was not timed: device {self.name!r} has no time for it",
+                field=f"stages.{body.stage}",
+            ) from None
+        if isinstance(found, Exception):
+            raise RuntimeFault(
+                f"stage {body.stage!r} cannot be timed: {' '.join(str(found).split())}",
+                field=f"stages.{body.stage}",
+            ) from None
+        return found
 
     # --- links
 

@@ -29,7 +29,7 @@ from cutset.runtime.calls import Calls
 from cutset.runtime.codec import decode, unpack_tensors
 from cutset.runtime.drops import Drops, Reason
 from cutset.runtime.failures import from_failure, to_failure
-from cutset.runtime.host import EpochKey, Host, Listener
+from cutset.runtime.host import EpochKey, Host, Listener, Watcher
 from cutset.runtime.messages import (
     Ack,
     Activation,
@@ -48,6 +48,7 @@ from cutset.runtime.messages import (
     GetStatus,
     Held,
     Load,
+    Look,
     Measure,
     Payload,
     Probe,
@@ -59,6 +60,7 @@ from cutset.runtime.messages import (
     SetLink,
     Start,
     Status,
+    TimeStage,
     Unload,
 )
 from cutset.runtime.outbox import Outbox, Parcel
@@ -113,6 +115,7 @@ class Worker:
         self.stages = Stages(
             name, self.host, transport, self.outbox, cache, memory_bytes, load, log
         )
+        self.outbox.on_acknowledged = self._sent
         self._lock = threading.Lock()
         self._executing = threading.Lock()  # control runs one thing at a time
         self._threads = [threading.Thread(target=self._control, name="cutset-control", daemon=True)]
@@ -166,6 +169,13 @@ class Worker:
                 self._request_failed(message)
             case Probe() | ProbeBack():
                 self._prober.receive(message)
+
+    def _sent(self, parcel: Parcel, held_s: float) -> None:
+        if parcel.key is not None:
+            session, number, request = parcel.key[:3]
+            epoch = self.host.get((session, number))
+            if epoch is not None and epoch.watcher is not None:
+                epoch.watcher.sent(request, parcel.size_bytes, held_s)
 
     def _request_failed(self, message: RequestFailed) -> None:
         epoch = self.host.get((message.session, message.epoch))
@@ -264,6 +274,10 @@ class Worker:
                 return Done()
             case Measure():
                 return self._prober.measure(body)
+            case Look():
+                return self._prober.look(body)
+            case TimeStage():
+                return self.stages.time(body)
             case RunProfile():
                 feeds = unpack_tensors(payload)
                 return profiled(
@@ -288,9 +302,21 @@ class Worker:
             host_id=machine_info.host_id(),
         )
 
-    def attach(self, key: EpochKey, listener: Listener) -> None:
-        """Give an epoch's results to a session in this process."""
-        self.stages.epoch(key).listener = listener
+    def attach(self, key: EpochKey, listener: Listener, watcher: Watcher | None = None) -> None:
+        """Give an epoch's results to a session in this process, and what they took to a watcher."""
+        epoch = self.stages.epoch(key)
+        epoch.listener, epoch.watcher = listener, watcher
+
+    def look(self, target: str, size_bytes: int) -> float:
+        """As the message Look asks of a device: seconds between two transfers' arrivals there.
+
+        Raises TransportError where they do not arrive in time.
+        """
+        return self._prober.look(Look(target, size_bytes)).gap_s
+
+    def ping(self, target: str) -> float:
+        """Seconds of an empty round trip over the link to a device. Raises TransportError."""
+        return self._prober.ping(target)
 
     def pace(self, cpu_share: float) -> None:
         """Slow the stages that are loaded here, where they are paced, to another share."""

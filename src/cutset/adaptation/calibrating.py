@@ -1,0 +1,67 @@
+"""What the held cuts' segments take where they are loaded, before the first request.
+
+A profile has an operator's time inside the whole model; a segment of it takes a little more or
+less by itself, and choosing between two near cuts rests on just that difference. So every segment
+is timed once it is loaded, a few times in rounds, and costs are corrected.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from cutset.adaptation.cuts import Cuts
+
+ROUNDS: Final = 3
+BUDGET_S: Final = 3.0  # of a device, after the first round; a slow device has one round
+#: Where all segments together take so many times what the profile says, or less than its inverse,
+#: that is a load (or a slow device) and no error of single segments.
+LOADED: Final = 1.3
+
+#: Seconds of one run of a cut's segment; None where it cannot be timed.
+TimeSegment = Callable[[int], float | None]
+
+
+def timed(
+    segments: Mapping[int, float],
+    time_segment: TimeSegment,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[dict[int, float], float]:
+    """Each segment's seconds as to be expected without load, and the factor of load that holds now.
+
+    `segments` has the profiled seconds of the cuts' segments on one device, by the cut's index.
+    The median of some rounds counts, as a request takes the usual time and not the least.
+    """
+    found_s: dict[int, list[float]] = {}
+    start_s = clock()
+    for _ in range(ROUNDS):
+        for index in segments:
+            found = time_segment(index)
+            if found is not None and math.isfinite(found) and found > 0:
+                found_s.setdefault(index, []).append(found)
+        if clock() - start_s > BUDGET_S:
+            break
+    usual = {index: statistics.median(found) for index, found in found_s.items()}
+    profiled = math.fsum(segments[i] for i in usual)
+    load = math.fsum(usual.values()) / profiled if profiled > 0 else 1.0
+    if 1 / LOADED <= load <= LOADED:
+        load = 1.0
+    return {i: usual[i] / load if i in usual else s for i, s in segments.items()}, load
+
+
+def corrected(
+    cuts: Cuts, time_device: TimeSegment, time_server: TimeSegment
+) -> tuple[Cuts, float, float]:
+    """The cuts with timed segments, the device's slow-down and the server's load as they are."""
+    on_device = {i: c.device_s for i, c in enumerate(cuts.cuts) if c.device_s > 0}
+    on_server = {i: c.server_s for i, c in enumerate(cuts.cuts) if c.server_s > 0}
+    device_s, slowdown = timed(on_device, time_device)
+    server_s, load = timed(on_server, time_server)
+    for i, cut in enumerate(cuts.cuts):
+        cuts = cuts.timed(
+            i, device_s=device_s.get(i, cut.device_s), server_s=server_s.get(i, cut.server_s)
+        )
+    return cuts, slowdown, load

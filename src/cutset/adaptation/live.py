@@ -1,0 +1,300 @@
+"""The loop of a live session: what requests and looks show goes to the policy, which is asked for
+each request's cut. The shell around `passages`, `observer`, `policies` and `probing`."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from cutset.adaptation import probing
+from cutset.adaptation.conditions import Conditions
+from cutset.adaptation.cuts import Cuts
+from cutset.adaptation.observations import (
+    Asked,
+    Back,
+    Lost,
+    Observation,
+    RoundTrip,
+    ServerRun,
+    Transfer,
+)
+from cutset.adaptation.observer import Observer, Seen, believed
+from cutset.adaptation.passages import Passages
+from cutset.adaptation.policy import Policy
+from cutset.errors import CutsetError
+
+WATCH_S: Final = 0.05  # how often what is late is looked for
+LINE_S: Final = 1.0
+MOST_SWITCHES: Final = 100_000
+LEAST_S: Final = 1e-6  # what one clock shows as no time at all
+
+
+class Looks(Protocol):
+    """How links and server are looked at. Each raises CutsetError where no answer comes."""
+
+    def up(self, size_bytes: int) -> float:
+        """Seconds that a transfer of so many bytes holds the link to the server."""
+
+    def down(self, size_bytes: int) -> float:
+        """The same from the server."""
+
+    def run(self, cut: int) -> tuple[float, float]:
+        """Seconds that the server's segment of a cut waits there and runs."""
+
+    def ping(self) -> float:
+        """Seconds of an empty round trip, beside what it takes without any latency."""
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A change of cut; `at_s` counts from the start."""
+
+    at_s: float
+    before: int
+    after: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was believed at `at_s` (seconds from the start), and the interval since the last line.
+
+    `latency_s` is the mean of the requests that ended in it, None without any.
+    """
+
+    at_s: float
+    believed: Conditions
+    cut: int
+    requests: int
+    latency_s: float | None
+    switches: tuple[Switch, ...]
+
+
+class Adapter:
+    """Chooses each request's cut (runtime.held_plans.Traffic).
+
+    `stated` is believed until something is seen. `on_line` gets a Line each second, by a thread of
+    its own. Safe to use from several threads.
+    """
+
+    def __init__(
+        self,
+        policy: Policy[Any],
+        cuts: Cuts,
+        stated: Conditions,
+        *,
+        overhead_s: float = 0.0,
+        answer_delay_s: float = 0.0,
+        on_line: Callable[[Line], None] = lambda line: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.cuts = cuts
+        self.policy = policy
+        self._clock = clock
+        self._on_line = on_line
+        self._lock = threading.Lock()
+        self._start_s = now_s = clock()
+        self._observer = Observer(cuts)
+        self._seen = self._observer.start(stated, now_s)
+        self._state = policy.start(cuts, stated, now_s)
+        self._probing = probing.start(now_s)
+        self._passages = Passages(cuts, overhead_s, answer_delay_s)
+        self._cut: int | None = None
+        self._switches: list[Switch] = []
+        self._told = 0  # how many of them lines have told
+        self._ended_s: list[float] = []
+        self._line_at_s = now_s
+        self._counts = dict.fromkeys(range(len(cuts.cuts)), 0)
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    # --- for whoever runs it
+
+    def start(self, looks: Looks) -> None:
+        """Begin to watch and to look."""
+        with self._lock:
+            self._start_s = self._line_at_s = self._clock()
+        for name, work in (("watch", self._watch), ("look", lambda: self._look(looks))):
+            thread = threading.Thread(target=work, name=f"cutset-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self) -> None:
+        """End both threads; the last, partial second is told."""
+        self._stopping.set()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        if self._threads:
+            self._threads.clear()
+            self._tell()
+
+    @property
+    def switches(self) -> tuple[Switch, ...]:
+        with self._lock:
+            return tuple(self._switches)
+
+    @property
+    def requests(self) -> tuple[int, ...]:
+        """How many requests went by each cut."""
+        with self._lock:
+            return tuple(self._counts[i] for i in range(len(self.cuts.cuts)))
+
+    @property
+    def seen(self) -> Seen:
+        with self._lock:
+            return self._seen
+
+    @property
+    def looked(self) -> probing.Probing:
+        """What looking has cost so far."""
+        with self._lock:
+            return self._probing
+
+    def believed(self) -> Conditions:
+        with self._lock:
+            return believed(self._seen, self._clock())
+
+    # --- Traffic
+
+    def select(self) -> int:
+        with self._lock:
+            now_s = self._clock()
+            self._state, decision = self.policy.step(self._state, Asked(now_s))
+            if self._cut not in (None, decision.cut) and len(self._switches) < MOST_SWITCHES:
+                at_s = now_s - self._start_s
+                self._switches.append(Switch(at_s, self._cut, decision.cut, decision.reason))
+            self._cut = decision.cut
+            return decision.cut
+
+    def began(self, request: int, plan: int) -> None:
+        with self._lock:
+            self._passages.began(request, plan, self._clock())
+            self._counts[plan] += 1
+
+    def ran(self, request: int, plan: int, queue_s: float, compute_s: float) -> None:
+        with self._lock:
+            now_s = self._clock()
+            self._fold(self._passages.ran(request, plan, compute_s, now_s))
+
+    def sent(self, request: int, plan: int, size_bytes: int, held_s: float) -> None:
+        with self._lock:
+            now_s = self._clock()
+            self._fold(self._passages.sent(request, plan, size_bytes, held_s, now_s))
+
+    def arrived(
+        self, request: int, plan: int, size_bytes: int, queue_s: float, compute_s: float
+    ) -> None:
+        with self._lock:
+            now_s = self._clock()
+            told = self._passages.arrived(request, plan, size_bytes, queue_s, compute_s, now_s)
+            self._fold(told)
+
+    def ended(self, request: int, *, answered: bool) -> None:
+        with self._lock:
+            now_s = self._clock()
+            took_s, told = self._passages.ended(
+                request, answered=answered, believed=believed(self._seen, now_s), at_s=now_s
+            )
+            if took_s is not None:
+                self._ended_s.append(took_s)
+            self._fold(told)
+
+    def lost(self, error: CutsetError) -> None:
+        with self._lock:
+            self._fold((Lost(self._clock()),))
+
+    def back(self) -> None:
+        with self._lock:
+            self._fold((Back(self._clock()),))
+
+    # --- inside
+
+    def _fold(self, told: Iterable[Observation]) -> None:
+        for observation in told:
+            self._seen = self._observer.see(self._seen, observation)
+            self._state, _ = self.policy.step(self._state, observation)
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(WATCH_S):
+            with self._lock:
+                now_s = self._clock()
+                if len(self._passages):
+                    now = believed(self._seen, now_s)
+                    self._fold(self._passages.overdue(now, now_s))
+                due = now_s >= self._line_at_s + LINE_S
+            if due:
+                self._tell()
+
+    def _tell(self) -> None:
+        with self._lock:
+            now_s = self._clock()
+            ended_s, self._ended_s = self._ended_s, []
+            new, self._told = tuple(self._switches[self._told :]), len(self._switches)
+            self._line_at_s = now_s
+            line = Line(
+                now_s - self._start_s,
+                believed(self._seen, now_s),
+                self._cut if self._cut is not None else 0,
+                len(ended_s),
+                sum(ended_s) / len(ended_s) if ended_s else None,
+                new,
+            )
+        self._on_line(line)
+
+    def _look(self, looks: Looks) -> None:
+        while not self._stopping.wait(WATCH_S):
+            with self._lock:
+                now_s = self._clock()
+                self._probing, action = probing.next_action(
+                    self._probing, self._seen, self.cuts, now_s, busy=self._passages.uses_links
+                )
+            if action is not None:
+                self._act(looks, action)
+
+    def _act(self, looks: Looks, action: probing.Action) -> None:
+        start_s = self._clock()
+        found: Observation | None = None
+        answered, took_s = False, 0.0
+        size = probing.LOOK_BYTES // 2  # of the two that a look sends, the second is timed
+        with contextlib.suppress(CutsetError):
+            match action:
+                case probing.LookUp():
+                    took_s = max(LEAST_S, looks.up(size))
+                    found = Transfer(self._clock(), True, size, took_s, look=True)
+                case probing.LookDown():
+                    took_s = max(LEAST_S, looks.down(size))
+                    found = Transfer(self._clock(), False, size, took_s, look=True)
+                case probing.LookServer(cut):
+                    queue_s, took_s = looks.run(cut)
+                    found = ServerRun(self._clock(), cut, took_s, queue_s, look=True)
+                case probing.Ping():
+                    took_s = max(LEAST_S, looks.ping())
+                    found = RoundTrip(self._clock(), took_s)
+            answered = True
+        with self._lock:
+            now_s = self._clock()
+            if answered:
+                self._probing = probing.looked(
+                    self._probing, action, now_s, probing.LOOK_BYTES, took_s
+                )
+            else:
+                found = _unanswered(action, now_s, now_s - start_s)
+            if found is not None:
+                self._fold((found,))
+
+
+def _unanswered(action: probing.Action, at_s: float, waited_s: float) -> Observation | None:
+    """What a look that found no answer says: of a lost ping nothing."""
+    match action:
+        case probing.LookUp():
+            return Transfer(at_s, True, probing.LOOK_BYTES, waited_s, True, True)
+        case probing.LookDown():
+            return Transfer(at_s, False, probing.LOOK_BYTES, waited_s, True, True)
+        case probing.LookServer(cut):
+            return ServerRun(at_s, cut, waited_s, unfinished=True, look=True)
+    return None

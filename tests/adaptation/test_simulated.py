@@ -145,16 +145,18 @@ def test_bits_are_carried_at_the_rate_of_each_instant() -> None:
 
 def test_a_stall_ends_when_the_rate_comes_back() -> None:
     gone = replace(STEADY, up_bps=0.0)
-    played = play(trace((0.0, gone), (2.0, STEADY), until=2.1), CUTS, Stubborn(0), Setting())
+    pieces = trace((0.0, gone), (2.0, STEADY), until=2.1)
+    played = play(pieces, CUTS, Stubborn(0), Setting(), STEADY)
     first, second = played.requests[:2]
     value = CUTS.values_s(STEADY)[0]
     # all but the 1 ms before the transfer comes after the stall
     assert first.latency_s == pytest.approx(2.0 + value - 0.001)
     assert second.latency_s == pytest.approx(value)
-    # what is late is told while it stalls, each time half as long again
+    # what is late is told while it stalls, each time half as long again, by a watch of 50 ms
     late = [o.took_s for o in seen(Transfer) if o.unfinished]
-    assert late[0] == pytest.approx(3 * 8 * 60_000 / 10e6 + 0.05)
-    assert all(b == pytest.approx(1.5 * a) for a, b in pairwise(late))
+    expected_s = 8 * 60_000 / 10e6
+    assert 3 * expected_s + 0.05 <= late[0] + 0.003 <= 3 * expected_s + 0.05 + 0.06
+    assert all(1.5 <= b / a < 1.5 + 0.06 / a for a, b in pairwise(late))
     assert late[-1] < 2.0 < 1.5 * late[-1] + 0.1
 
 
@@ -174,8 +176,6 @@ def test_fallback_answers_before_the_deadline() -> None:
     early_s = 1.5 * local_s + 0.1
     assert all(r.fallback for r in played.requests)
     assert same(r.latency_s for r in played.requests) == pytest.approx(0.5 - early_s + local_s)
-    assert len(seen(DeviceRun)) == len(played.requests)
-    assert {o.cut for o in seen(DeviceRun)} == {2}
     # the transfer that is given up shows that the link is slow
     assert all(o.unfinished for o in seen(Transfer))
 
@@ -225,7 +225,7 @@ def test_noise_is_in_what_is_measured_and_the_same_for_a_seed() -> None:
 
     plain, exact = took(0.0, 1)
     noisy, measured = took(0.3, 1)
-    assert noisy == plain
+    assert noisy.requests == plain.requests
     assert measured != exact
     assert took(0.3, 1)[1] == measured
     assert took(0.3, 2)[1] != measured

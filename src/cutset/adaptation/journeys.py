@@ -89,9 +89,9 @@ class Course:
             at_s = end_s
         return at_s
 
-    def reached_s(self, at_s: float) -> float:
-        """When the server is there, from `at_s` on; inf where it never is."""
-        while math.isfinite(at_s) and self.at(at_s).lost:
+    def opens_s(self, part: Part, at_s: float) -> float:
+        """When a part goes on, from `at_s` on: a link carries, a server is there; inf: never."""
+        while math.isfinite(at_s) and _speed(part, self.at(at_s)) <= 0:
             at_s = self.until(at_s)
         return at_s
 
@@ -103,7 +103,7 @@ class Course:
             end_s = math.inf
             if math.isfinite(at_s):
                 if part is Part.QUEUE:
-                    reached_s = self.reached_s(at_s)
+                    reached_s = self.opens_s(Part.SERVER, at_s)
                     end_s = reached_s + self.at(reached_s).queue_s
                 elif part in (Part.OTHER, Part.UP_LATENCY, Part.DOWN_LATENCY):
                     end_s = at_s + _wait_s(part, amount, self.at(at_s))

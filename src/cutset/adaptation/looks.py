@@ -5,86 +5,88 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
 from cutset.adaptation.journeys import Course, Part
 from cutset.adaptation.observations import Observation, RoundTrip, ServerRun, Transfer
-from cutset.adaptation.probing import (
-    LOOK_BYTES,
-    UNANSWERED_S,
-    Action,
-    LookDown,
-    LookServer,
-    LookUp,
-    Ping,
-)
+from cutset.adaptation.probing import LOOK_BYTES, Action, LookDown, LookServer, LookUp, Ping
+
+#: A look that has no answer by then is given up, as by a live run.
+LOOK_TIMEOUT_S: Final = 3.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What `action` shows, all at `at_s`: `bytes` held the link, or nothing the server, for
-    `took_s` seconds. `late`: no answer yet, but that it takes longer."""
+    """What `action` shows at `at_s`: None of a ping that is lost. It took the link or the server
+    `took_s` seconds; `answered` is False where it was given up."""
 
     action: Action
     at_s: float
-    seen: tuple[Observation, ...]
-    bytes: int
+    seen: Observation | None
     took_s: float
-    late: bool = False
+    answered: bool
 
 
-def answers(
-    course: Course, action: Action, at_s: float, noisy: Callable[[float], float]
-) -> tuple[Answer, ...]:
-    """What is seen of a look that begins at `at_s`, in order of time; nothing where it is never
-    answered and shows nothing. `noisy` turns seconds into measured ones."""
+def answer(course: Course, action: Action, at_s: float, noisy: Callable[[float], float]) -> Answer:
+    """What is seen of a look that begins at `at_s`; `noisy` turns seconds into measured ones."""
     match action:
         case LookUp():
-            return _link(course, action, at_s, Part.UP, noisy)
+            found = _link(course, action, at_s, Part.UP, noisy)
         case LookDown():
-            return _link(course, action, at_s, Part.DOWN, noisy)
+            found = _link(course, action, at_s, Part.DOWN, noisy)
         case LookServer(cut):
-            there_s = course.reached_s(at_s + course.at(at_s).up_latency_s)
+            there_s = _there_s(course, at_s)
             queue_s = course.at(there_s).queue_s
             begun_s = there_s + queue_s
             done_s = course.work_end_s(Part.SERVER, course.cuts.cuts[cut].server_s, begun_s)
-            if not math.isfinite(done_s):
-                return ()
-            took_s, end_s = noisy(done_s - begun_s), done_s + course.at(done_s).down_latency_s
+            end_s = _back_s(course, done_s)
+            took_s = noisy(done_s - begun_s) if math.isfinite(done_s) else math.inf
             run = ServerRun(end_s, cut, took_s, noisy(queue_s), look=True)
-            return (Answer(action, end_s, (run,), 0, took_s),)
+            found = Answer(action, end_s, run, took_s, True)
         case Ping():
-            there_s = course.reached_s(at_s + course.at(at_s).up_latency_s)
-            end_s = there_s + course.at(there_s).down_latency_s
-            if not math.isfinite(end_s):
-                return ()
-            took_s = noisy(end_s - at_s)
-            return (Answer(action, end_s, (RoundTrip(end_s, took_s),), 0, took_s),)
-    assert_never(action)
+            end_s = _back_s(course, _there_s(course, at_s))
+            took_s = noisy(end_s - at_s) if math.isfinite(end_s) else math.inf
+            found = Answer(action, end_s, RoundTrip(end_s, took_s), took_s, True)
+        case _:
+            assert_never(action)
+    return found if found.at_s <= at_s + LOOK_TIMEOUT_S else _given_up(action, at_s)
 
 
 def _link(
-    course: Course,
-    action: Action,
-    at_s: float,
-    part: Part,
-    noisy: Callable[[float], float],
-) -> tuple[Answer, ...]:
-    """The pair of transfers of a look at a link; the way there and back takes its latency."""
+    course: Course, action: Action, at_s: float, part: Part, noisy: Callable[[float], float]
+) -> Answer:
+    """Two transfers of half a look each, of which the second is timed."""
     up, half = part is Part.UP, LOOK_BYTES // 2
-    now = course.at(at_s)
-    start_s = at_s if up else at_s + now.up_latency_s
+    start_s = at_s if up else _there_s(course, at_s)
     first_s = course.work_end_s(part, 8 * half, start_s)
     second_s = course.work_end_s(part, 8 * half, first_s)
-    found = []
-    if first_s > at_s + UNANSWERED_S:
-        told_s = at_s + UNANSWERED_S
-        slow = Transfer(told_s, up, half, told_s - start_s, unfinished=True, look=True)
-        found.append(Answer(action, told_s, (slow,), 0, told_s - start_s, late=True))
-    if math.isfinite(second_s):
-        back = course.at(second_s)
-        end_s = second_s + back.down_latency_s + (back.up_latency_s if up else 0.0)
-        took_s = (noisy(first_s - start_s), noisy(second_s - first_s))
-        seen = tuple(Transfer(end_s, up, half, took, look=True) for took in took_s)
-        found.append(Answer(action, end_s, seen, LOOK_BYTES, sum(took_s)))
-    return tuple(found)
+    if not math.isfinite(second_s):
+        return _given_up(action, at_s)
+    arrived_s = second_s + course.at(second_s).up_latency_s if up else second_s
+    end_s, took_s = _back_s(course, arrived_s), noisy(second_s - first_s)
+    return Answer(action, end_s, Transfer(end_s, up, half, took_s, look=True), took_s, True)
+
+
+def _there_s(course: Course, at_s: float) -> float:
+    """When a small message that leaves the device then is at the server."""
+    leaves_s = course.opens_s(Part.UP, at_s)
+    return leaves_s + course.at(leaves_s).up_latency_s
+
+
+def _back_s(course: Course, at_s: float) -> float:
+    """When a small message that leaves the server then is at the device."""
+    leaves_s = course.opens_s(Part.DOWN, at_s)
+    return leaves_s + course.at(leaves_s).down_latency_s
+
+
+def _given_up(action: Action, at_s: float) -> Answer:
+    """What a look says that found no answer; of a lost ping nothing."""
+    end_s, took_s = at_s + LOOK_TIMEOUT_S, LOOK_TIMEOUT_S
+    seen: Observation | None = None
+    match action:
+        case LookUp() | LookDown():
+            up = isinstance(action, LookUp)
+            seen = Transfer(end_s, up, LOOK_BYTES, took_s, unfinished=True, look=True)
+        case LookServer(cut):
+            seen = ServerRun(end_s, cut, took_s, unfinished=True, look=True)
+    return Answer(action, end_s, seen, took_s, False)

@@ -7,8 +7,6 @@ late while it is under way, answers to looks, and the server's loss after a whil
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 import random
 from bisect import bisect_right
@@ -18,23 +16,11 @@ from typing import Final, Generic, TypeVar
 
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
-from cutset.adaptation.journeys import Course, Journey, Part, Phase, course_of
-from cutset.adaptation.looks import Answer, answers
-from cutset.adaptation.observations import (
-    Asked,
-    Back,
-    DeviceRun,
-    Lost,
-    Observation,
-    ServerRun,
-    Transfer,
-    Truth,
-)
-from cutset.adaptation.policies import Following, Static
-from cutset.adaptation.policy import Decision, Policy
-from cutset.adaptation.probing import looked, next_action, when_next
-from cutset.adaptation.probing import start as start_probing
+from cutset.adaptation.journeys import Course, Journey, course_of
+from cutset.adaptation.observations import Back, Lost
+from cutset.adaptation.policy import Policy
 from cutset.adaptation.traces import Trace
+from cutset.adaptation.watching import Watcher
 from cutset.errors import UsageError
 
 S = TypeVar("S")
@@ -43,13 +29,6 @@ S = TypeVar("S")
 #: seconds earlier still.
 FALLBACKS: Final = 1.5
 FALLBACK_EARLY_S: Final = 0.1
-#: A transfer is late after so many times what it is believed to take, and so many seconds; it is
-#: told again each time it has taken so many times longer.
-LATE: Final = 3.0
-LATE_S: Final = 0.05
-AGAIN: Final = 1.5
-#: A look is asked for no more often than this.
-_LEAST_WAIT_S: Final = 1e-3
 #: More would be no replay to wait for.
 MOST_REQUESTS: Final = 200_000
 
@@ -63,7 +42,7 @@ class Setting:
     answers those that would be too late. What is measured is off by a factor exp(`noise`·N(0,1)),
     drawn from `seed`. The server's loss and return are seen `detection_s` late. `foresight` takes
     the cut that turns out best, whatever the policy says: what no policy can do better. `looks`:
-    a policy that follows what it sees looks, as `probing` says, where no request uses the server.
+    links and server are looked at as `probing` says.
     """
 
     interval_s: float = 0.0
@@ -142,17 +121,15 @@ class _Player(Generic[S]):
         self, course: Course, policy: Policy[S], setting: Setting, stated: Conditions
     ) -> None:
         self._course, self._policy, self._setting = course, policy, setting
-        self._cuts = course.cuts
         self._random = random.Random(setting.seed)
-        self._state = policy.start(course.cuts, stated, 0.0)
-        self._order = itertools.count()
-        self._pending: list[tuple[float, int, Lost | Back | Answer]] = []
-        self._probing = start_probing(0.0)
+        # Who knows all needs to see nothing.
+        looks = setting.looks and not setting.foresight
+        self._watcher = Watcher(course, policy, stated, self._noisy, looks)
         self._lost_s: list[float] = []
         self._cut: int | None = None
         self._switches: list[Switch] = []
         for seen in _outages(course.trace, setting.detection_s):
-            self._later(seen)
+            self._watcher.shows(seen.at_s, seen)
             if isinstance(seen, Lost):
                 self._lost_s.append(seen.at_s)
 
@@ -163,17 +140,15 @@ class _Player(Generic[S]):
             if len(requests) == MOST_REQUESTS:
                 raise UsageError(
                     f"more than {MOST_REQUESTS} requests in {at_s:.3g} of {trace.duration_s:.3g} s",
-                    remedy="play a shorter part (--duration), or requests further apart (--interval)",
+                    remedy="play a shorter --duration, or state a longer --interval",
                 )
             request, end_s = self._request(at_s)
             requests.append(request)
             if not math.isfinite(end_s):
                 break  # it waits for ever, and all that would follow with it
-            next_s = max(end_s, at_s + self._setting.interval_s)
-            self._look(end_s, min(next_s, trace.duration_s))
-            at_s = next_s
+            at_s = max(end_s, at_s + self._setting.interval_s)
             progress(min(at_s, trace.duration_s))
-        looks = self._probing
+        looks = self._watcher.looked
         return Played(
             self._policy.name,
             tuple(requests),
@@ -186,52 +161,54 @@ class _Player(Generic[S]):
 
     def _request(self, at_s: float) -> tuple[Request, float]:
         """One request, and when the next one may start."""
-        setting, course, cuts = self._setting, self._course, self._cuts
-        self._tell(Truth(at_s, course.at(at_s)))
-        decision = self._tell(Asked(at_s))
+        setting, course, watcher = self._setting, self._course, self._watcher
+        decision = watcher.asked(at_s)
         best = course.best(at_s)
         journey = best if setting.foresight else course.journey(decision.cut, at_s)
         reason = "best of all, in hindsight" if setting.foresight else decision.reason
         self._taken(at_s, journey.cut, reason)
+        if not setting.foresight:
+            watcher.begun(journey)
         limit_s = at_s + (math.inf if setting.deadline_s is None else setting.deadline_s)
         alone_s = self._alone_from(journey, limit_s, decision.believed)
-        reported_s, lost_s = at_s, self._lost_after(journey)
+        lost_s = self._lost_after(journey)
         if lost_s < min(journey.end_s, alone_s, limit_s):
             # A session sends what a lost server left unanswered again, by the cut that remains.
-            self._report(journey, at_s, lost_s, decision.believed)
-            reported_s, decision = lost_s, self._tell(Asked(lost_s))
-            if not cuts.cuts[decision.cut].uses_server:
-                self._taken(lost_s, decision.cut, decision.reason)
-                journey, alone_s = course.journey(decision.cut, lost_s), math.inf
-        alone = None
-        if cuts.local is not None and alone_s < journey.end_s:
-            alone = course.journey(cuts.local, alone_s)
-        end_s = min(journey.end_s, alone.end_s if alone is not None else math.inf)
-        fallback = end_s < journey.end_s and end_s <= limit_s
+            again = watcher.asked(lost_s)
+            if not self._uses_server(again.cut):
+                self._taken(lost_s, again.cut, again.reason)
+                journey, alone_s = course.journey(again.cut, lost_s), math.inf
+                watcher.begun(journey, again=True)
+        fallback_s = math.inf
+        if course.cuts.local is not None and alone_s < journey.end_s:
+            fallback_s = course.journey(course.cuts.local, alone_s).end_s
+        end_s = min(journey.end_s, fallback_s)
+        fallback = fallback_s < journey.end_s and end_s <= limit_s
         latency_s = end_s - at_s if end_s <= limit_s else math.inf
         end_s = min(end_s, limit_s)
-        if not cuts.cuts[journey.cut].uses_server:
-            self._look(reported_s, end_s)
-        self._report(journey, reported_s, end_s, decision.believed)
-        if alone is not None and fallback:
-            self._report(alone, alone_s, end_s, decision.believed)
+        if not setting.foresight:
+            # What never ends is watched as long as the trace goes.
+            shown_s = end_s if math.isfinite(end_s) else max(at_s, course.trace.duration_s)
+            watcher.ended(shown_s, journey.end_s <= end_s < math.inf)
         best_s, believed = best.end_s - at_s, decision.believed
         return Request(at_s, journey.cut, latency_s, best_s, fallback, believed), end_s
+
+    def _uses_server(self, cut: int) -> bool:
+        return self._course.cuts.cuts[cut].uses_server
 
     def _alone_from(self, journey: Journey, limit_s: float, believed: Conditions) -> float:
         """When the device begins to answer a request alone, should no answer be there by then; inf
         where it never does."""
-        local = self._cuts.local
-        uses_server = self._cuts.cuts[journey.cut].uses_server
-        if not (self._setting.fallback and uses_server and local is not None):
+        cuts, local = self._course.cuts, self._course.cuts.local
+        if not (self._setting.fallback and self._uses_server(journey.cut) and local is not None):
             return math.inf
-        cut = self._cuts.cuts[local]
+        cut = cuts.cuts[local]
         takes_s = cut.device_s * believed.slowdown + cut.other_s
         return max(journey.start_s, limit_s - FALLBACKS * takes_s - FALLBACK_EARLY_S)
 
     def _lost_after(self, journey: Journey) -> float:
         """When the server is seen to be lost while a journey that needs it is under way."""
-        if self._setting.foresight or not self._cuts.cuts[journey.cut].uses_server:
+        if self._setting.foresight or not self._uses_server(journey.cut):
             return math.inf
         index = bisect_right(self._lost_s, journey.start_s)
         return self._lost_s[index] if index < len(self._lost_s) else math.inf
@@ -241,65 +218,9 @@ class _Player(Generic[S]):
             self._switches.append(Switch(at_s, self._cut, cut, reason))
         self._cut = cut
 
-    def _report(
-        self, journey: Journey, after_s: float, until_s: float, believed: Conditions
-    ) -> None:
-        """Tell what is seen of a journey after `after_s` and up to `until_s`, in time's order.
-
-        What is under way at `until_s` is told as unfinished: there it is given up.
-        """
-        horizon_s = until_s
-        if math.isinf(until_s):  # never ends: it is watched as long as the trace goes
-            horizon_s = max(after_s, self._course.trace.duration_s)
-        seen = [
-            o
-            for o in _seen(journey, self._cuts, horizon_s, believed, self._noisy)
-            if after_s < o.at_s or journey.start_s == after_s
-        ]
-        for observation in sorted(seen, key=lambda o: o.at_s):
-            self._tell(observation)
-
     def _noisy(self, seconds: float) -> float:
         noise = self._setting.noise
         return seconds * math.exp(noise * self._random.gauss(0.0, 1.0)) if noise > 0 else seconds
-
-    def _look(self, from_s: float, until_s: float) -> None:
-        """Looks while no request uses the server; they are in nobody's way."""
-        at_s = from_s
-        while at_s < until_s and self._setting.looks:
-            self._catch_up(at_s)
-            state = self._state
-            if not isinstance(state, Following) or isinstance(self._policy, Static):
-                return
-            self._probing, action = next_action(
-                self._probing, state.seen, self._cuts, at_s, busy=False
-            )
-            if action is not None:
-                for answer in answers(self._course, action, at_s, self._noisy):
-                    self._later(answer)
-            wait_s = when_next(self._probing, state.seen, self._cuts, at_s)
-            soon_s = self._pending[0][0] if self._pending else math.inf
-            at_s = max(min(at_s + wait_s, soon_s), at_s + _LEAST_WAIT_S)
-
-    def _later(self, event: Lost | Back | Answer) -> None:
-        heapq.heappush(self._pending, (event.at_s, next(self._order), event))
-
-    def _catch_up(self, at_s: float) -> None:
-        """Tell what is to be seen up to a time."""
-        while self._pending and self._pending[0][0] <= at_s:
-            _, _, event = heapq.heappop(self._pending)
-            for observation in event.seen if isinstance(event, Answer) else (event,):
-                self._state, _ = self._policy.step(self._state, observation)
-            if isinstance(event, Answer) and not event.late:
-                self._probing = looked(
-                    self._probing, event.action, event.at_s, event.bytes, event.took_s
-                )
-
-    def _tell(self, observation: Observation) -> Decision:
-        """What the policy decides on the observation, after all that is to be seen before it."""
-        self._catch_up(observation.at_s)
-        self._state, decision = self._policy.step(self._state, observation)
-        return decision
 
 
 def _outages(trace: Trace, detection_s: float) -> Iterator[Lost | Back]:
@@ -315,58 +236,3 @@ def _outages(trace: Trace, detection_s: float) -> Iterator[Lost | Back]:
             lost_since_s = None
     if lost_since_s is not None:
         yield Lost(lost_since_s + detection_s)
-
-
-def _seen(
-    journey: Journey,
-    cuts: Cuts,
-    until_s: float,
-    believed: Conditions,
-    noisy: Callable[[float], float],
-) -> Iterator[Observation]:
-    """All that is seen of a journey up to `until_s`."""
-    cut = cuts.cuts[journey.cut]
-    queue_s = 0.0
-    for phase in journey.phases:
-        if phase.start_s > until_s:
-            return
-        done = phase.end_s <= until_s
-        took_s = min(phase.end_s, until_s) - phase.start_s
-        match phase.part:
-            case Part.DEVICE if done:
-                yield DeviceRun(phase.end_s, journey.cut, noisy(took_s))
-            case Part.UP if cut.up_bytes > 0:
-                yield from _carried(phase, True, cut.up_bytes, believed.up_bps, until_s, noisy)
-            case Part.DOWN if cut.down_bytes > 0:
-                yield from _carried(phase, False, cut.down_bytes, believed.down_bps, until_s, noisy)
-            case Part.QUEUE:
-                queue_s = took_s
-                if not done:
-                    yield ServerRun(until_s, journey.cut, 0.0, queue_s, unfinished=True)
-            case Part.SERVER if done and journey.end_s <= until_s:
-                # The server's word comes with the answer.
-                yield ServerRun(journey.end_s, journey.cut, noisy(took_s), noisy(queue_s))
-            case Part.SERVER if not done:
-                yield ServerRun(until_s, journey.cut, took_s, queue_s, unfinished=True)
-            case _:
-                pass
-
-
-def _carried(
-    phase: Phase,
-    up: bool,
-    size_bytes: float,
-    believed_bps: float,
-    until_s: float,
-    noisy: Callable[[float], float],
-) -> Iterator[Transfer]:
-    """A transfer: as unfinished each time it is late, then at its end or where it is given up."""
-    size = max(1, round(size_bytes))
-    wait_s = LATE * (8 * size / believed_bps if believed_bps > 0 else 0.0) + LATE_S
-    while phase.start_s + wait_s < min(phase.end_s, until_s):
-        yield Transfer(phase.start_s + wait_s, up, size, wait_s, unfinished=True)
-        wait_s *= AGAIN
-    if phase.end_s <= until_s:
-        yield Transfer(phase.end_s, up, size, noisy(phase.end_s - phase.start_s))
-    elif until_s > phase.start_s:
-        yield Transfer(until_s, up, size, until_s - phase.start_s, unfinished=True)

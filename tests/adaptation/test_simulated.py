@@ -152,12 +152,12 @@ def test_a_stall_ends_when_the_rate_comes_back() -> None:
     # all but the 1 ms before the transfer comes after the stall
     assert first.latency_s == pytest.approx(2.0 + value - 0.001)
     assert second.latency_s == pytest.approx(value)
-    # what is late is told while it stalls, each time half as long again, by a watch of 50 ms
+    # what is late is told while it stalls, by a watch of 50 ms, more and more rarely
     late = [o.took_s for o in seen(Transfer) if o.unfinished]
     expected_s = 8 * 60_000 / 10e6
-    assert 3 * expected_s + 0.05 <= late[0] + 0.003 <= 3 * expected_s + 0.05 + 0.06
-    assert all(1.5 <= b / a < 1.5 + 0.06 / a for a, b in pairwise(late))
-    assert late[-1] < 2.0 < 1.5 * late[-1] + 0.1
+    assert 0 <= late[0] + 0.003 - (3 * expected_s + 0.05) <= 0.05 + 1e-9
+    assert all(b >= 1.5 * a for a, b in pairwise(late))
+    assert late[-1] < 2.0
 
 
 def test_a_rate_that_never_comes_back_leaves_one_request_unanswered() -> None:

@@ -7,6 +7,7 @@ for each policy that shows the cut in use. A live run is drawn alike, without wh
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -215,9 +216,8 @@ def _latencies(x: Time, top: float, tracks: Sequence[Track], inks: Sequence[str]
 def _band(x: Time, top: float, track: Track, line: str, bands: Mapping[str, str]) -> str:
     """The cut in use over time, in a lane named after the policy."""
     parts = [label(12, top + 14, clipped(track.policy, _NAME), class_="strong", fill=line)]
-    runs = [(name, next(dots).at_s) for name, dots in groupby(track.dots, lambda d: d.cut)]
-    ends = [*(at for _, at in runs[1:]), x.end_s]
-    for (name, start_s), end_s in zip(runs, ends, strict=True):
+    runs = _runs(x, track.dots)
+    for name, start_s, end_s in runs:
         left, right = x(start_s), x(end_s)
         about = f"{name} from {format_time(start_s)} to {format_time(end_s)}"
         fill = bands[name]
@@ -230,6 +230,19 @@ def _band(x: Time, top: float, track: Track, line: str, bands: Mapping[str, str]
             tag("line", title(why), x1=at, x2=at, y1=top - 2, y2=top + _BAND + 2, class_="mark")
         )
     return "".join(parts)
+
+
+def _runs(x: Time, dots: Sequence[Dot]) -> list[tuple[str, float, float]]:
+    """Cuts with the seconds from and to which they were taken. Of several in one column of pixels
+    the most frequent counts, so that a policy that flaps stays a small picture."""
+    columns = []
+    for _, column in groupby(dots, lambda dot: math.floor(x(dot.at_s))):
+        group = list(column)
+        name = Counter(dot.cut for dot in group).most_common(1)[0][0]
+        columns.append((name, next(dot.at_s for dot in group if dot.cut == name)))
+    starts = [(name, next(group)[1]) for name, group in groupby(columns, lambda c: c[0])]
+    ends = [*(at_s for _, at_s in starts), x.end_s][1:]
+    return [(name, at_s, end_s) for (name, at_s), end_s in zip(starts, ends, strict=True)]
 
 
 def _time_axis(x: Time, top: float) -> str:
@@ -261,7 +274,7 @@ def _legend(top: float, bands: Mapping[str, str]) -> tuple[list[str], float]:
 def _gone(x: Time, top: float, points: Sequence[tuple[float, Conditions]]) -> list[str]:
     """While the server is lost, behind the lines."""
     parts = []
-    ends = [*(at for at, _ in points[1:]), x.end_s]
+    ends = [*(at for at, _ in points), x.end_s][1:]
     spans = [(at, end, c.lost) for (at, c), end in zip(points, ends, strict=True)]
     for lost, group in groupby(spans, lambda span: span[2]):
         run = list(group)

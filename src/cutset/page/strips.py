@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from cutset.page.markup import box, clipped, label, tag
 
@@ -13,6 +13,7 @@ WIDTH, GUTTER, RIGHT = 1060.0, 150.0, 20.0
 CHARACTER = 6.6  # pixels that one takes on average
 _ROOM = 0.04  # of a strip's height, above and below its lines
 _MOST_MARKS = 7
+_MOST_SPREAD = 1e12  # between the least and the most value of an axis; less lies at its foot
 
 Points = Sequence[tuple[float, float]]
 
@@ -70,6 +71,7 @@ def log_of(values: Sequence[float], top: float, height: float) -> Log:
     least, most = min(proper, default=1.0), max(proper, default=1.0)
     # At least half a decade: noise alone would look like a change.
     spread = max(1.0, math.sqrt(10**0.5 * least / most))
+    least = max(least, most / _MOST_SPREAD)
     return Log(least / spread * 0.95, most * spread * 1.05, top, height)
 
 
@@ -125,8 +127,9 @@ def steps(x: Time, points: Points, **attributes: object) -> str:
     if not kept:
         return ""
     path = f"M{x(kept[0][0]):.1f} {kept[0][1]:.1f}"
-    for at_s, y in kept[1:]:
-        path += f"H{x(at_s):.1f}V{y:.1f}"
+    for (_, before), (at_s, y) in pairwise(kept):
+        if y != before:
+            path += f"H{x(at_s):.1f}V{y:.1f}"
     return tag("path", d=f"{path}H{x(x.end_s):.1f}", **attributes)
 
 

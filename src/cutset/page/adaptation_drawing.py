@@ -1,7 +1,7 @@
 """How cuts followed network and load, over time: what held and was believed, what requests took.
 
-Three strips share a time axis: bandwidth (logarithmic), load, and latency (logarithmic) with a band
-for each policy that shows the cut in use. A live run is drawn alike, without what really held.
+Three strips share a time axis: bandwidth, load and latency, all logarithmic, with a band for each
+policy that shows the cut in use. A live run is drawn alike, without what really held.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from cutset.adaptation.conditions import Conditions
-from cutset.adaptation.simulated import Played, Switch
+from cutset.adaptation.records import Record, conditions_of
+from cutset.adaptation.simulated import Played
 from cutset.adaptation.traces import Trace
 from cutset.page.colours import colour, ink
 from cutset.page.markup import box, clipped, label, tag, title
@@ -78,7 +79,28 @@ def track_of(played: Played, names: Sequence[str]) -> Track:
             Dot(r.at_s, names[r.cut], r.latency_s if r.answered else None) for r in played.requests
         ),
         tuple((r.at_s, r.believed) for r in played.requests),
-        tuple((s.at_s, _switch_in_words(s, names)) for s in played.switches),
+        tuple(
+            (s.at_s, _change_in_words(names[s.before], names[s.after], s.reason))
+            for s in played.switches
+        ),
+    )
+
+
+def track_of_record(record: Record, policy: str = "load-aware") -> Track:
+    """A live run as its record tells it; intervals without a request have no dot."""
+    return Track(
+        policy,
+        tuple(
+            Dot(line.at_s, line.cut, line.latency_s)
+            for line in record.lines
+            if line.requests > 0 or line.latency_s is not None
+        ),
+        tuple((line.at_s, conditions_of(line)) for line in record.lines),
+        tuple(
+            (switch.at_s, _change_in_words(switch.source, switch.target, switch.reason))
+            for line in record.lines
+            for switch in line.switches
+        ),
     )
 
 
@@ -134,9 +156,8 @@ def draw_adaptation(
     )
 
 
-def _switch_in_words(switch: Switch, names: Sequence[str]) -> str:
-    why = f": {switch.reason}" if switch.reason else ""
-    return f"{names[switch.before]} → {names[switch.after]}{why}"
+def _change_in_words(before: str, after: str, reason: str) -> str:
+    return f"{before} → {after}" + (f": {reason}" if reason else "")
 
 
 def _bandwidth(
@@ -178,13 +199,8 @@ def _load(
     line: str,
     about: str,
 ) -> list[str]:
-    most = max((c.load for _, c in (*held, *seen) if math.isfinite(c.load)), default=1.0) * 1.08
-    marks = [m for m in ticks(most, 5) if m <= most]
-
-    def y(load: float) -> float:
-        return top + _STRIP * (1 - min(load, most) / most)
-
-    parts = [frame(top, _STRIP, "load k", [(m, y(m)) for m in marks], lambda m: f"{m:g}")]
+    y = log_of([c.load for _, c in (*held, *seen)], top, _STRIP)
+    parts = [frame(top, _STRIP, "load k", y.marks, lambda k: f"{k:g}")]
     keys = []
     for points, style, ink_, name in ((held, "truth", None, "held"), (seen, "line", line, about)):
         if points:

@@ -179,7 +179,7 @@ def run_document(
         plan=plan,
         errors=record.errors,
         fallbacks=stats.fallbacks,
-        dropped=_dropped(stats),
+        dropped=dropped(stats),
         busy=busy,
         bottleneck=bottleneck(busy, estimate.bottleneck if estimate else None),
         # Where some requests went another way, means over all requests compare with nothing.
@@ -190,7 +190,7 @@ def run_document(
     )
 
 
-def _dropped(stats: SessionStats) -> dict[str, int]:
+def dropped(stats: SessionStats) -> dict[str, int]:
     """Frames that the devices refused while the plan was deployed, by reason."""
     found: Counter[str] = Counter()
     for device in stats.devices.values():

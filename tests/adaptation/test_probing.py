@@ -162,26 +162,38 @@ def test_what_was_sent_ahead_of_the_budget_is_waited_for():
     assert share(sent, 2e6, 50) <= 0.01
 
 
-def test_what_got_worse_is_looked_at_again_soon_though_traffic_shows_it():
-    # Small transfers show slowness only: that the link is fast again is for looks to see.
+def test_a_suspect_is_confirmed_ahead_of_the_budget_once():
+    slow = Conditions(1e6, 20e6)  # 4.8 s between looks up
+    state, seen = start(0.0), replace(seen_from(slow), server_at_s=1e9, ping_at_s=1e9)
+    seen = replace(seen, down_at_s=1e9)
+    looks = []
+    for i in range(1200):
+        state, action = next_action(state, seen, CUTS, i / 100, False)
+        if action is not None:
+            state = looked(state, action, i / 100, LOOK_BYTES, 0.05)
+            looks.append(i / 100)
+        if len(looks) == 1 and seen.up.suspect is None:  # and it stays one: no answer is observed
+            seen = OBSERVER.see(seen, Transfer(i / 100, True, 3000, 0.001, look=True))
+    assert looks == pytest.approx([0.4, 0.41, 10.0], abs=0.02)
+
+
+def test_what_got_worse_is_looked_at_again_soon_and_then_more_rarely():
     state, seen = start(0.0), seen_from(Conditions(400e6, 400e6))
     looks = []
-    for i in range(1, 400):
+    for i in range(1, 600):
         at_s = i / 50
-        for up in (True, False):
-            took_s = 0.0064 if at_s >= 2 else 0.00016
-            seen = OBSERVER.see(seen, Transfer(at_s, up, 7999 if at_s >= 2 else 8000, took_s))
-        if at_s >= 2:  # slower each time, so that something is learnt
-            seen = replace(seen, up_at_s=at_s)
+        if i in (98, 99):
+            seen = OBSERVER.see(seen, Transfer(at_s, True, 100_000, 0.016))
+        # Traffic shows all else, and of this that it is slow: no look is due for being stale.
+        fresh = dict.fromkeys(("up_at_s", "down_at_s", "server_at_s", "ping_at_s"), at_s)
+        seen = replace(seen, **fresh)
         state, action = next_action(state, seen, CUTS, at_s, False)
-        if action == LookUp():
-            looks.append(at_s)
         if action is not None:
+            assert action == LookUp()
+            looks.append(at_s)
             state = looked(state, action, at_s, LOOK_BYTES, 0.0)
-    assert looks
     gaps = [b - a for a, b in pairwise(looks)]
-    assert gaps == sorted(gaps)
-    assert len(looks) <= 5
+    assert gaps == pytest.approx([0.3, 0.6, 1.2, 2.4, 4.8], abs=0.03)
 
 
 def test_looks_that_nobody_answers_get_rarer():

@@ -27,6 +27,7 @@ BEFORE = Conditions(20e6, 20e6, 0.003, 0.003)
         (EARLY, LOCAL, {"load": 9, "up_bps": 19e6}, "load 1.0 -> 9.0"),
         # What speaks for the cut that is left is no reason to leave it.
         (EARLY, LOCAL, {"load": 1.1, "up_bps": 90e6}, "load 1.0 -> 1.1"),
+        (EARLY, LOCAL, {"load": 0.5, "up_bps": 19e6}, "bandwidth up 20 -> 19 Mbit/s"),
         (EARLY, LATE, {}, "late is cheaper"),
     ],
 )

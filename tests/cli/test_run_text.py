@@ -14,7 +14,7 @@ from cutset import zoo
 from cutset.agreement import Bottleneck, Busy, Disagreement
 from cutset.cli import main
 from cutset.cli.doctor import _shared_hosts
-from cutset.cli.run import _show
+from cutset.cli.run_text import show
 from cutset.report import LatencySummary
 from cutset.run_report import (
     LinkReport,
@@ -57,7 +57,7 @@ def shown(in_flight: int) -> str:
         disagreement=Disagreement("x", 1, 2, 1.0, None, "link pi>server took long"),
     )
     out = io.StringIO()
-    _show(Console(file=out, width=160, markup=False), document)
+    show(Console(file=out, width=160, markup=False), document)
     return out.getvalue()
 
 

@@ -26,6 +26,7 @@ from cutset.adaptation.observer import Observer, Seen, believed
 from cutset.adaptation.passages import Passages
 from cutset.adaptation.policy import Policy
 from cutset.errors import CutsetError
+from cutset.report import percentile
 
 WATCH_S: Final = 0.05  # how often what is late is looked for
 LINE_S: Final = 1.0
@@ -63,7 +64,8 @@ class Switch:
 class Line:
     """What was believed at `at_s` (seconds from the start), and the interval since the last line.
 
-    `latency_s` is the mean of the requests that ended in it, None without any.
+    `latency_s` is the mean of the requests that ended in it, `p50_s` their median (nearest rank);
+    None without any.
     """
 
     at_s: float
@@ -72,6 +74,7 @@ class Line:
     requests: int
     latency_s: float | None
     switches: tuple[Switch, ...]
+    p50_s: float | None = None
 
 
 class Adapter:
@@ -137,6 +140,12 @@ class Adapter:
     def switches(self) -> tuple[Switch, ...]:
         with self._lock:
             return tuple(self._switches)
+
+    @property
+    def cut(self) -> int | None:
+        """The cut of the last request; None before the first."""
+        with self._lock:
+            return self._cut
 
     @property
     def requests(self) -> tuple[int, ...]:
@@ -243,6 +252,7 @@ class Adapter:
                 len(ended_s),
                 sum(ended_s) / len(ended_s) if ended_s else None,
                 new,
+                percentile(ended_s, 0.5) if ended_s else None,
             )
         self._on_line(line)
 

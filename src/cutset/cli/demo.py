@@ -54,10 +54,15 @@ def _document(outcome: Outcome) -> dict[str, Any]:
             }
             for section in outcome.sections
         ],
-        "moves": [
-            {"bandwidth_bps": m.bandwidth_bps, "kept": _row(m.kept), "best": _row(m.best)}
-            for m in outcome.moves
-        ],
+        "followed": {
+            "phases": outcome.followed.phases,
+            "switches": [
+                {"at_s": at_s, "from": before, "to": after, "reason": reason}
+                for at_s, before, after, reason in outcome.followed.switches
+            ],
+            "requests": outcome.followed.requests,
+            "failed": outcome.followed.failed,
+        },
         "text": outcome.text,
         "text_equal": outcome.text == outcome.text_unsplit,
         "equal": outcome.equal,
@@ -119,22 +124,24 @@ def _show(console: Console, outcome: Outcome) -> None:
         for flip in solution.break_even:
             console.print(f"verdict flips: {flip_in_words(flip)}")
     console.print()
-    console.print("The link changes while the recogniser runs")
+    console.print("The link changes while the recogniser runs, and the cut follows by itself")
     output.table(
         console,
-        ("link", "old plan", "predicted", "best plan", "predicted", "its operators"),
+        ("link", "requests", "measured", "last cut", "the first cut would take", "the best cut"),
         [
             (
-                format_rate(move.bandwidth_bps),
-                format_time(move.kept.measured_s),
-                format_time(move.kept.predicted_s),
-                format_time(move.best.measured_s),
-                format_time(move.best.predicted_s),
-                move.best.where,
+                format_rate(phase.bandwidth_bps),
+                str(phase.requests),
+                format_time(phase.measured_s),
+                phase.cut,
+                format_time(phase.kept_s),
+                format_time(phase.best_s),
             )
-            for move in outcome.moves
+            for phase in outcome.followed.phases
         ],
     )
+    for at_s, before, after, reason in outcome.followed.switches:
+        console.print(f"{at_s:5.1f} s  {before} -> {after}: {reason}")
     console.print()
     console.print("The page, as the split models read it")
     for line in outcome.text:

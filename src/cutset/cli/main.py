@@ -40,6 +40,7 @@ COMMANDS = {
     "export": "export",
     "worker": "worker",
     "run": "run",
+    "record": "record",
     "lab": "lab",
 }
 
@@ -190,7 +191,7 @@ def _traceback() -> None:
 def main() -> None:
     """The console script."""
     arguments = sys.argv[1:]
-    if _wants_json(arguments):
+    if _wants_json(arguments) or "--json-lines" in _own(arguments):
         output.reserve_stdout()
     status = run(arguments)
     if any(t.name.startswith("cutset-planning-") for t in threading.enumerate()):

@@ -37,7 +37,8 @@ def reserve_stdout() -> None:
     _documents, sys.stdout = sys.stdout, sys.stderr
 
 
-def _write_document(text: str) -> None:
+def write_document(text: str) -> None:
+    """Text to standard output as it is; also after `reserve_stdout`."""
     stream = _documents or sys.stdout
     stream.write(text)
     stream.flush()
@@ -48,7 +49,7 @@ def emit(as_json: bool, document: object, show: Callable[[Console], None]) -> No
     if as_json:
         from cutset.serde import to_json
 
-        _write_document(to_json(document))
+        write_document(to_json(document))
     else:
         show(result_console())
 
@@ -197,7 +198,7 @@ def fail(error: CutsetError, as_json: bool) -> int:
         from cutset.serde import to_json
 
         try:
-            _write_document(to_json({"error": error.details()}))
+            write_document(to_json({"error": error.details()}))
         except BrokenPipeError:
             abandon_stdout()
         except OSError:

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cutset.cli import output, targets
-from cutset.errors import CutsetError
+from cutset.cli import adapt, output, run_text, targets
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from cutset.cluster import Cluster
     from cutset.onnx_io import Model
     from cutset.plan import Plan
     from cutset.problem import Estimate
     from cutset.profiles import Profile
-    from cutset.run_report import RunDocument
     from cutset.serde.plan_file import PlanDocument
 
 DEFAULT_REQUESTS = 20
-RANDOM_INPUTS = 16
-SPREAD_INPUTS = 4  # enough to say how much the engine's own freedom amounts to
+RANDOM_INPUTS = run_text.RANDOM_INPUTS
+SPREAD_INPUTS = run_text.SPREAD_INPUTS
 
 
 @dataclass(frozen=True)
@@ -38,6 +33,7 @@ class Chosen:
 
 
 def run(
+    context: typer.Context,
     model: targets.ModelArgument,
     cluster: targets.ClusterOption = targets.DEFAULT_CLUSTER,
     plan: Annotated[
@@ -76,6 +72,18 @@ def run(
         targets.FallbackName | None,
         typer.Option("--fallback", help="local: this device answers when the others cannot."),
     ] = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adapt", help="Choose the cut anew for every request.")
+    ] = False,
+    server: adapt.ServerOption = None,
+    policy: adapt.PolicyOption = None,
+    record_file: Annotated[
+        Path | None, typer.Option("--record", help="Write what was seen and done here, by line.")
+    ] = None,
+    json_lines: Annotated[
+        bool,
+        typer.Option("--json-lines", help="Print a record's lines as it runs, one each second."),
+    ] = False,
     input_shape: targets.ShapeOption = None,
     insecure: targets.InsecureOption = False,
     lab: targets.LabOption = False,
@@ -90,6 +98,32 @@ def run(
     from cutset.runtime.coordinator import Coordinator
     from cutset.serde import plan_document
 
+    wanted = adapt.Wanted(
+        model=model,
+        cluster=cluster,
+        profile=profile,
+        server=server,
+        policy=policy or adapt.DEFAULT_POLICY,
+        input_files=tuple(input_files or ()),
+        out=out,
+        requests=requests,
+        duration_s=duration,
+        in_flight=in_flight or 1,
+        deadline_s=deadline,
+        verify=verify,
+        rtol=rtol,
+        latencies=latencies,
+        fallback=fallback,
+        input_shape=tuple(input_shape or ()),
+        insecure=insecure,
+        lab=lab,
+        record=record_file,
+        json=json,
+        json_lines=json_lines,
+    )
+    adapt.check_options(context, adaptive)
+    if adaptive:
+        return adapt.run_adaptive(wanted)
     output.check_writable(out, (model, cluster, plan, profile, *(input_files or ())))
     chosen_strategy = strategies.load(strategy)
     if requests is None and duration is None:
@@ -178,6 +212,7 @@ def run(
         raise record.first_error
     if out is not None:
         write_feeds(out, [record.outputs[i] for i in sorted(record.outputs)])
+    emulation = targets.emulation(devices)
     document = run_document(
         record,
         stats,
@@ -186,36 +221,19 @@ def run(
         devices,
         memory_bytes,
         in_flight=in_flight,
-        emulated=any(d.endpoint is None for d in devices.devices if d.name != devices.source)
-        or devices.by_name[devices.source].cpu_share is not None,
+        emulated=emulation != "no",
         rtol=rtol,
         with_latencies=latencies,
         stage_memory=stage_memory,
     )
-    if devices.by_name[devices.source].in_lab:
-        document.emulated = "lab"
-    output.emit(json, document, lambda console: _show(console, document))
-    if record.interrupted:
-        output.note("interrupted")
-        return 130
-    if record.first_error is not None:
-        output.note(f"error: {record.first_error}")
-        return record.first_error.exit_status
-    if document.verify is not None and not document.verify.equal:
-        output.note(
-            f"error: the split model's output {document.verify.worst_output!r} differs from the"
-            f" unsplit model's by {document.verify.max_rel} of its largest value, over {rtol:g}"
-        )
-        with contextlib.suppress(CutsetError):
-            few = slice(0, SPREAD_INPUTS)
-            spread = api.engine_spread(loaded, feeds[few], (expected or [])[few])
-            output.note(
-                f"for scale: with the engine's optimisations off, the unsplit model differs from"
-                f" itself by {spread:.1e}; where that is near, the cut changed which kernels run,"
-                " and --rtol allows for it"
-            )
-        return 1
-    return 0
+    document.emulated = emulation
+    output.emit(json, document, lambda console: run_text.show(console, document))
+    few = slice(0, SPREAD_INPUTS)
+    return run_text.ends(
+        record,
+        document.verify,
+        lambda: api.engine_spread(loaded, feeds[few], (expected or [])[few]),
+    )
 
 
 def _read(model: Model, cluster: Cluster, path: Path, profile: Path | None) -> Chosen:
@@ -248,121 +266,3 @@ def _read(model: Model, cluster: Cluster, path: Path, profile: Path | None) -> C
         claimed.bottleneck,
     )
     return Chosen(plan, estimate, document)
-
-
-def _show(console: Console, run: RunDocument) -> None:
-    from cutset.units import format_bytes, format_time
-
-    def time(seconds: float | None) -> str:
-        return "–" if seconds is None else format_time(seconds)
-
-    def off(measured: float | None, predicted: float | None) -> str:
-        if not measured or not predicted:
-            return "–"
-        return f"{measured / predicted - 1:+.1%}"
-
-    where = {
-        "no": "on devices",
-        "process": "emulated by processes of this machine",
-        "lab": "in the lab on this machine",
-    }
-    console.print(
-        f"{run.answered} of {run.requests} requests answered, {run.in_flight} in flight,"
-        f" {where.get(run.emulated, run.emulated)}"
-    )
-    if run.fallbacks:
-        console.print(f"{run.fallbacks} of them by this device alone, as others could not in time")
-    if run.dropped:
-        reasons = ", ".join(f"{count} wrong {name}" for name, count in run.dropped.items())
-        console.print(f"frames dropped: {reasons}")
-    latency = run.latency_s
-    rows: list[tuple[str, str, str, str]] = []
-    if latency is not None:
-        if run.in_flight == 1:
-            predicted = run.predicted.latency_s
-            rows.append(
-                ("latency p50", time(predicted), time(latency.p50), off(latency.p50, predicted))
-            )
-        else:
-            rows.append(("latency p50", "–", time(latency.p50), "–"))
-        rows.append(("latency p95", "–", time(latency.p95), "–"))
-        rows.append(("latency p99", "–", time(latency.p99), "–"))
-    if run.throughput_per_s is not None:
-        # One at a time, the period is not what limits.
-        period = run.predicted.period_s if run.in_flight > 1 else None
-        rows.append(
-            (
-                "requests/s",
-                f"{1 / period:.3g}" if period else "–",
-                f"{run.throughput_per_s:.3g}",
-                off(run.throughput_per_s, 1 / period if period else None),
-            )
-        )
-    parts = [
-        (f"stage {x.name} on {x.device}", x.predicted_s, x.measured_s, x.lost) for x in run.stages
-    ]
-    for x in run.links:
-        alone = run.in_flight == 1 and x.predicted_s is not None
-        expected, found = (x.predicted_s, x.measured_s) if alone else (x.busy_predicted_s, x.busy_s)
-        parts.append((f"link {x.name}, {format_bytes(x.bytes)}", expected, found, x.lost))
-    parts += [
-        (f"busy: {x.resource.replace(':', ' ')}", x.predicted_s, x.measured_s, x.lost)
-        for x in run.busy
-        if x.resource.startswith(("device:", "egress:"))
-    ]
-    for name, expected, found, lost in parts:
-        shown = "lost" if lost else time(found)
-        rows.append((name, time(expected), shown, off(found, expected)))
-    for m in run.memory:
-        rows.append(
-            (
-                f"memory on {m.device}",
-                "–" if m.predicted_bytes is None else format_bytes(m.predicted_bytes),
-                format_bytes(m.measured_bytes),
-                "–",
-            )
-        )
-        for part in m.stages:
-            enforced, grew = format_bytes(part.predicted_bytes), format_bytes(part.measured_bytes)
-            rows.append((f"  peak of loading {part.name}", enforced, grew, "–"))
-    output.table(console, ("", "predicted", "measured", "off by"), rows)
-    for m in run.memory:
-        for part in m.stages:
-            if part.measured_bytes > part.predicted_bytes:
-                console.print(
-                    f"memory: loading {part.name} took {format_bytes(part.measured_bytes)} on"
-                    f" {m.device}, more than the {format_bytes(part.predicted_bytes)} that a limit"
-                    " counts: leave room for it"
-                )
-    for x in run.links:
-        if x.path not in ("direct", "") and not x.lost:
-            console.print(f"link {x.name}: data went over {x.path}")
-    limit = run.bottleneck
-    if limit.measured is not None:
-        beside = f", as predicted ({time(limit.predicted_s)})"
-        if limit.predicted is None:
-            beside = ""
-        elif limit.predicted != limit.measured:
-            beside = f"; predicted was {limit.predicted}, {time(limit.predicted_s)}"
-        console.print(f"bottleneck: {limit.measured}, {time(limit.measured_s)} per request{beside}")
-    if run.failed or run.fallbacks:
-        console.print(
-            "some requests did not go the plan's way: figures per request are means over all, and"
-            " compare with no prediction"
-        )
-    if run.disagreement is not None:
-        console.print(f"largest disagreement: {run.disagreement.text}")
-    if run.verify is not None:
-        how = "bit-equal to" if run.verify.bit_equal else "equal to"
-        if not run.verify.equal:
-            how = "DIFFERENT from"
-        console.print(
-            f"outputs {how} the unsplit model's"
-            + (
-                ""
-                if run.verify.bit_equal
-                else f" (largest relative difference {run.verify.max_rel})"
-            )
-        )
-    else:
-        console.print("next: add --verify to compare the outputs with the unsplit model's")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -67,6 +67,13 @@ TimeLimitOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of strategies that draw lots.")]
 DEFAULT_CLUSTER = Path("cluster.yaml")
+
+#: How devices were run, as documents say it -> in words.
+EMULATED = {
+    "no": "on devices",
+    "process": "emulated by processes of this machine",
+    "lab": "in the lab on this machine",
+}
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,16 @@ class Reached:
 
     cluster: Cluster
     join_cpu: Callable[[], None] = lambda: None
+
+
+def emulation(cluster: Cluster) -> Literal["no", "process", "lab"]:
+    """How the devices of a cluster, as it is reached, are run: a key of EMULATED."""
+    source = cluster.by_name[cluster.source]
+    if source.in_lab:
+        return "lab"
+    others = (d for d in cluster.devices if d.name != cluster.source)
+    spawned = any(d.endpoint is None for d in others)
+    return "process" if spawned or source.cpu_share is not None else "no"
 
 
 @contextmanager

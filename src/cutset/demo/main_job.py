@@ -1,4 +1,4 @@
-"""The main job on emulated devices: measure, plan, deploy, run, compare; again as the link moves.
+"""The main job on emulated devices: measure, plan, deploy, run, compare; then follow the link.
 
 The source device is this process, slowed to a share of a core; the server is a process of its own;
 they talk through Zenoh over links held to a stated rate.
@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from cutset import api
+from cutset.adaptation.words import line_in_words
 from cutset.cluster import Cluster
 from cutset.demo import ocr
+from cutset.demo.following import Followed, follow
 from cutset.deployed import Deployed
 from cutset.errors import UsageError
 from cutset.onnx_io import Model
 from cutset.onnx_io.attach import attach_preprocessing
 from cutset.plan import Plan, Stage
-from cutset.planner import solve
 from cutset.ports import Array
 from cutset.problem import Problem, Solution
 from cutset.profiles import Profile
@@ -28,7 +29,6 @@ from cutset.report import percentile
 from cutset.runner import RunRecord, run_requests
 from cutset.runtime.coordinator import Coordinator
 from cutset.serde import read_cluster, write_profile
-from cutset.solvers.two_way.break_even import with_bandwidth
 from cutset.units import format_rate
 from cutset.verify import Comparison
 from cutset.zoo import pretrained
@@ -44,7 +44,6 @@ links:
 lab: {pi: {cpu: 0.25}}      # pi is slowed to a quarter of a core of this machine
 """
 SOURCE, SERVER = "pi", "server"
-RATES_BPS = (4e6, 20e6, 100e6)
 TARGET_S = 4.0  # how long running one plan should take
 MOST_REQUESTS = 25
 
@@ -86,15 +85,6 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Moved:
-    """The link at another rate: what the cut of the stated rate takes, and what the best one."""
-
-    bandwidth_bps: float
-    kept: Ran
-    best: Ran
-
-
-@dataclass(frozen=True)
 class Section:
     """What was found out about one network."""
 
@@ -106,7 +96,7 @@ class Section:
 @dataclass(frozen=True)
 class Outcome:
     sections: tuple[Section, ...]
-    moves: tuple[Moved, ...]
+    followed: Followed
     text: tuple[str, ...]
     text_unsplit: tuple[str, ...]
     folder: Path
@@ -114,8 +104,8 @@ class Outcome:
     @property
     def equal(self) -> bool:
         rows = [row for section in self.sections for row in section.rows]
-        rows += [row for move in self.moves for row in (move.kept, move.best)]
-        return all(r.comparison.equal() for r in rows) and self.text == self.text_unsplit
+        same = all(r.comparison.equal() for r in rows) and self.followed.comparison.equal()
+        return same and self.text == self.text_unsplit
 
 
 def available() -> bool:
@@ -185,10 +175,18 @@ def play(folder: Path, note: Note) -> Outcome:
             section, answers = _compare_plans(network, cluster, profile, coordinator, note)
             sections.append(section)
         text = texts(reading, [answers[i] for i in range(len(reading.feeds))])
-        moves = _move_the_link(
-            reading, sections[-1].solution, cluster, profiles[reading.title], coordinator, note
+        note("loading every cut of the recogniser that may be best")
+        followed = follow(
+            reading.model,
+            reading.feeds,
+            reading.expected,
+            cluster,
+            profiles[reading.title],
+            coordinator,
+            lambda rate_bps: _link_is(coordinator, rate_bps, note),
+            on_line=lambda line, cuts: note(line_in_words(line, cuts)),
         )
-    return Outcome(tuple(sections), moves, text, unsplit, folder)
+    return Outcome(tuple(sections), followed, text, unsplit, folder)
 
 
 def _attached(target: Path, source: Path, pre: str, size: Sequence[int]) -> Model:
@@ -243,42 +241,15 @@ def _compare_plans(
     return Section(network, solution, tuple(rows)), answers
 
 
-def _move_the_link(
-    network: Network,
-    first: Solution,
-    cluster: Cluster,
-    profile: Profile,
-    coordinator: Coordinator,
-    note: Note,
-) -> tuple[Moved, ...]:
-    """The link at other rates, changed under the plan that was best: it beside the best one."""
-    stated = api.problem(network.model, cluster, profile)
-    moves = []
-    with api.deploy(network.model, cluster, first, coordinator=coordinator) as old:
-        for rate in RATES_BPS:
-            note(f"the link is at {format_rate(rate)} now: running the old plan and the best one")
-            changed = _at(stated, rate)
-            best = solve(changed)
-            set_links(coordinator, rate)
-            record = measured(old, network)
-            kept = _ran("kept", changed, first.plan, best.bound_s, record)
-            with api.deploy(network.model, cluster, best, coordinator=coordinator) as new:
-                set_links(coordinator, rate)  # a new deployment begins at the stated rates
-                record = measured(new, network)
-            moves.append(Moved(rate, kept, _ran("best", changed, best.plan, best.bound_s, record)))
-    return tuple(moves)
+def _link_is(coordinator: Coordinator, bandwidth_bps: float, note: Note) -> None:
+    note(f"the link is at {format_rate(bandwidth_bps)} now")
+    set_links(coordinator, bandwidth_bps)
 
 
 def set_links(coordinator: Coordinator, bandwidth_bps: float) -> None:
     """Change the link under whatever runs; bits per second."""
     for source, target in ((SOURCE, SERVER), (SERVER, SOURCE)):
         coordinator.set_link(source, target, bandwidth_bps=bandwidth_bps)
-
-
-def _at(stated: Problem, bandwidth_bps: float) -> Problem:
-    for link in stated.cluster.pairs():
-        stated = with_bandwidth(stated, link, bandwidth_bps)
-    return stated
 
 
 def plan_of(*parts: tuple[str, Sequence[str]]) -> Plan:

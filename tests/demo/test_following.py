@@ -1,0 +1,71 @@
+"""The demo's live part on a small model: the link changes, answers stay right, the cut follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from cutset import api, zoo
+from cutset.adaptation.conditions import Conditions
+from cutset.adaptation.cuts import Cut, Cuts
+from cutset.adaptation.live import Line
+from cutset.adaptation.words import line_in_words
+from cutset.demo import following, main_job
+from cutset.feeds import random_feeds
+from cutset.plan import Plan, Stage
+from cutset.runtime.coordinator import Coordinator
+from cutset.serde import read_cluster
+
+
+def test_the_cut_follows_the_link_with_right_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    onnx.save(zoo.build("squeezenet", side=64, width=0.25), str(tmp_path / "m.onnx"))
+    (tmp_path / "cluster.yaml").write_text(main_job.CLUSTER.replace("0.25", "0.02"))
+    model, cluster = api.load(tmp_path / "m.onnx"), read_cluster(tmp_path / "cluster.yaml")
+    feeds = random_feeds(model.ports, 4)
+    whole = api.unsplit(model)
+    lines: list[str] = []
+    with Coordinator(cluster) as coordinator:
+        profile = api.profile(model, feeds=feeds[0], coordinator=coordinator, fresh=True)
+        found = following.follow(
+            model,
+            feeds,
+            [whole.run(request) for request in feeds],
+            cluster,
+            profile,
+            coordinator,
+            lambda rate_bps: main_job.set_links(coordinator, rate_bps),
+            phases=((100e6, 1.5), (2e4, 4.0)),
+            on_line=lambda line, cuts: lines.append(line_in_words(line, cuts)),
+        )
+    assert found.failed == 0
+    assert found.comparison.equal()
+    assert found.requests == sum(phase.requests for phase in found.phases)
+    fast, slow = found.phases
+    assert fast.cut != "local"
+    assert slow.cut == "local"
+    assert slow.kept_s > slow.best_s
+    assert any(after == "local" for _, _, after, _ in found.switches)
+    assert any("Mbit/s" in line for line in lines)
+
+
+def test_a_line_says_what_is_known() -> None:
+    plan = Plan((Stage("a", "pi", ("x",)),))
+    cut = Cut("cut 3", plan, 1.0, 0.0, 10, 10, 1.0, True, True, True)
+    cuts = Cuts("pi", "server", (cut,))
+    line = Line(3.0, Conditions(2.04e7, float("inf"), load=1.26), 0, 4, 0.1, ())
+    assert line_in_words(line, cuts).split("  ") == [
+        "",
+        "  3 s",
+        "up 20 Mbit/s",
+        "down unlimited",
+        "k 1.3",
+        "cut 3",
+        "100 ms",
+    ]
+    lost = Line(3.0, Conditions(1e6, 1e6, lost=True, slowdown=2.0), 0, 0, None, ())
+    assert "server lost  device 2.0x slower  cut 3  no answer yet" in line_in_words(lost, cuts)

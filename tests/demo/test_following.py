@@ -24,7 +24,7 @@ def test_the_cut_follows_the_link_with_right_answers(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     onnx.save(zoo.build("squeezenet", side=64, width=0.25), str(tmp_path / "m.onnx"))
-    (tmp_path / "cluster.yaml").write_text(main_job.CLUSTER.replace("0.25", "0.05"))
+    (tmp_path / "cluster.yaml").write_text(main_job.CLUSTER.replace("0.25", "0.02"))
     model, cluster = api.load(tmp_path / "m.onnx"), read_cluster(tmp_path / "cluster.yaml")
     feeds = random_feeds(model.ports, 4)
     whole = api.unsplit(model)

@@ -15,7 +15,7 @@ from cutset.adaptation.cuts import Cut, Cuts
 from cutset.plan import Plan
 
 MODEL = "alexnet 224"
-RATES_BPS, LOADS = (0.5e6, 128e6), (1.0, 6.0)
+RATES_BPS, LOADS = (1e6, 128e6), (1.0, 5.0)
 COLUMNS, ROWS = 160, 60
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760.0, 400.0, 58.0, 34.0, 46.0
 FILLS = ("#b6d7f5", "#f5dfa9", "#bfe3c5", "#dccbf3", "#f3cdb5", "#d5dae0", "#f7c6cb", "#c9ecec")
@@ -47,8 +47,8 @@ def plot(result: Mapping[str, Any]) -> str:
             left += length
     for cut in order:
         if len(cells[cut]) >= LEAST_LABELLED * COLUMNS * ROWS:
-            x, y = _middle(cells[cut])
-            at_x, at_y = LEFT + (x + 0.5) * wide, _top(y, high) + high / 2
+            column, row_ = _middle(cells[cut])
+            at_x, at_y = LEFT + (column + 0.5) * wide, _top(row_, high) + high / 2
             for i, words in enumerate(_words(cuts.cuts[cut])):
                 parts.append(svg.text(at_x, at_y + 13 * i, words, anchor="middle", size=11))
     return svg.document(WIDTH, HEIGHT, [*parts, *_axes(wide, high)])
@@ -60,7 +60,7 @@ def _at(x: int, y: int) -> Conditions:
     return Conditions(rate, rate, load=load)
 
 
-def _top(y: int, high: float) -> float:
+def _top(y: float, high: float) -> float:
     return HEIGHT - BOTTOM - (y + 1) * high
 
 
@@ -105,7 +105,7 @@ def _words(cut: Cut) -> tuple[str, ...]:
 def _axes(wide: float, high: float) -> list[str]:
     bottom = HEIGHT - BOTTOM
     parts = []
-    for rate in (0.5, 1, 2, 4, 8, 16, 32, 64, 128):
+    for rate in (1, 2, 4, 8, 16, 32, 64, 128):
         share = math.log(rate * 1e6 / RATES_BPS[0]) / math.log(RATES_BPS[1] / RATES_BPS[0])
         x = LEFT + share * wide * COLUMNS
         parts.append(svg.line(x, bottom, x, bottom + 4, svg.INK))

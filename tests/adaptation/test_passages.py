@@ -103,3 +103,22 @@ def test_requests_of_the_device_alone_are_never_late() -> None:
     passages.began(7, 0, 100.0)
     assert not passages.uses_links
     assert passages.overdue(BELIEVED, 1000.0) == []
+
+
+def test_who_waited_as_long_as_the_device_takes_is_stuck() -> None:
+    passages = Passages(CUTS)
+    passages.began(7, 1, 100.0)
+    passages.began(8, 0, 100.0)
+    slow = Conditions(0.8e6, 8e6)  # ten seconds up, where the device alone takes one
+    assert (
+        passages.stuck(
+            slow,
+            100.9,
+        )
+        == []
+    )
+    assert passages.stuck(slow, 101.1) == [7]
+    assert passages.stuck(Conditions(80e6, 8e6), 101.1) == []  # it should be here any moment
+    list(passages.sent(7, 1, 1_000_000, 1.0, 101.1))
+    list(passages.arrived(7, 1, 1000, 0.0, 0.1, 101.3))
+    assert passages.stuck(slow, 101.4) == []  # what is left runs here

@@ -210,3 +210,23 @@ def test_closing_ends_the_search_for_a_lost_device(monkeypatch: pytest.MonkeyPat
     held.split.lose()
     held.plans.close(drain_s=0.0)
     assert "cutset-rejoin" not in {t.name for t in threading.enumerate()}
+
+
+def test_a_request_that_is_stuck_begins_anew_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Held(monkeypatch)
+    held.traffic.plan = 1
+    future = held.session.submit(FEEDS)
+    held.plans.reroute(0, 0)
+    assert held.split.cancelled == [0]
+    assert held.local.fed == [0]
+    held.plans.reroute(0, 0)  # it is there already
+    held.plans.reroute(9, 0)  # nobody knows of it
+    assert held.local.fed == [0]
+    held.split.answer(0)
+    assert not future.done()
+    held.local.answer(0)
+    future.result(5)
+    held.plans.reroute(0, 1)  # it has ended
+    assert held.split.fed == [0]
+    assert held.session.stats().answered == 1
+    held.plans.close(drain_s=0.0)

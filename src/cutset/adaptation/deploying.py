@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.live import Adapter, Line
 from cutset.adaptation.policies import LoadAware
 from cutset.adaptation.policy import Policy
+from cutset.engine import Submodel
 from cutset.errors import (
     CutsetError,
     InfeasibleError,
@@ -63,7 +65,7 @@ class Adaptive:
         self, *, fallback: Fallback | None, fallback_s: float, deadline_s: float
     ) -> Session:
         found = self.held.session(fallback=fallback, fallback_s=fallback_s, deadline_s=deadline_s)
-        self.adapter.start(self._looks)
+        self.adapter.start(self._looks, self.held.reroute)
         return found
 
     def close(self, *, drain_s: float = 5.0) -> None:
@@ -111,16 +113,25 @@ def deploy_adaptive(
             f" left out, which costs at most {chosen.worst_loss:.1%} in the range expected"
         )
 
-    def load(index: int) -> Deployment:
-        plan = cuts.cuts[index].plan
-        return coordinator.deploy(plan, submodels(model, plan), problem.graph, window=window)
+    def made(index: int) -> Sequence[Submodel]:
+        return submodels(model, cuts.cuts[index].plan)
 
+    def load(index: int, pieces: Sequence[Submodel] | None = None) -> Deployment:
+        plan = cuts.cuts[index].plan
+        return coordinator.deploy(plan, pieces or made(index), problem.graph, window=window)
+
+    reachable = [i for i, c in enumerate(cuts.cuts) if missing is None or not c.uses_server]
     loaded: dict[int, Deployment] = {}
     try:
-        for i, cut in enumerate(cuts.cuts):
-            if missing is None or not cut.uses_server:
-                note(f"loading cut {i + 1} of {len(cuts.cuts)}: {cut.name}")
-                loaded[i] = load(i)
+        # The next cut's submodels are made while one is loaded; not more, as they are large.
+        with ThreadPoolExecutor(1, "cutset-submodels") as maker:
+            ahead = maker.submit(made, reachable[0])
+            for number, i in enumerate(reachable):
+                pieces = ahead.result()
+                if number + 1 < len(reachable):
+                    ahead = maker.submit(made, reachable[number + 1])
+                note(f"loading cut {number + 1} of {len(reachable)}: {cuts.cuts[i].name}")
+                loaded[i] = load(i, pieces)
         looks = RuntimeLooks(coordinator, cuts.server)
         slowdown = load_factor = 1.0
         if missing is None:

@@ -115,14 +115,18 @@ class Adapter:
         self._beside = nothing(cuts)
         self._line_at_s = now_s
         self._counts = dict.fromkeys(range(len(cuts.cuts)), 0)
+        self._reroute: Callable[[int, int], None] = lambda request, plan: None
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
     # --- for whoever runs it
 
-    def start(self, looks: Looks) -> None:
-        """Begin to watch and to look."""
+    def start(
+        self, looks: Looks, reroute: Callable[[int, int], None] = lambda request, plan: None
+    ) -> None:
+        """Begin to watch and to look. `reroute` begins a request anew with another cut."""
         with self._lock:
+            self._reroute = reroute
             self._start_s = self._line_at_s = self._clock()
         for name, work in (("watch", self._watch), ("look", lambda: self._look(looks))):
             thread = threading.Thread(target=work, name=f"cutset-{name}", daemon=True)
@@ -238,12 +242,18 @@ class Adapter:
         while not self._stopping.wait(WATCH_S):
             with self._lock:
                 now_s = self._clock()
-                if len(self._passages):
-                    now = believed(self._seen, now_s)
-                    self._fold(self._passages.overdue(now, now_s))
+                stuck = self._late(now_s) if len(self._passages) else []
                 due = now_s >= self._line_at_s + LINE_S
+            for request in stuck:
+                assert self.cuts.local is not None
+                self._reroute(request, self.cuts.local)
             if due:
                 self._tell()
+
+    def _late(self, now_s: float) -> list[int]:
+        """Fold what is late; the requests that this device alone should answer."""
+        self._fold(self._passages.overdue(believed(self._seen, now_s), now_s))
+        return self._passages.stuck(believed(self._seen, now_s), now_s)
 
     def _tell(self) -> None:
         with self._lock:

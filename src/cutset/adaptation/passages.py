@@ -151,6 +151,26 @@ class Passages:
                 passage.tell_at_s = at_s + limit_s - waited_s
         return told
 
+    def stuck(self, believed: Conditions, at_s: float) -> list[int]:
+        """Requests that this device alone should answer: they have waited as long as that takes,
+        for something that is believed to take longer by now.
+
+        How long they would still wait is not known. To begin anew after waiting for as long as
+        that costs is never worse than twice the better choice (the ski-rental rule).
+        """
+        local = self._cuts.local
+        if local is None:
+            return []
+        values_s = self._cuts.values_s(believed)
+        return [
+            request
+            for request, passage in self._under_way.items()
+            if self._cut(passage).uses_server
+            and passage.came_at_s is None
+            and values_s[passage.cut] > values_s[local]
+            and at_s - passage.since_s > values_s[local]
+        ]
+
     # --- inside
 
     def _cut(self, passage: _Passage) -> Cut:

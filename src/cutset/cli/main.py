@@ -36,6 +36,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "conformance": "conformance",
     "simulate": "simulate",
+    "replay": "replay",
     "export": "export",
     "worker": "worker",
     "run": "run",

@@ -33,10 +33,11 @@ def device_colours(comparison: Comparison) -> Mapping[str, str]:
     cluster = comparison.problem.cluster
     used = [d for r in comparison.rows if r.solution is not None for d in r.solution.plan.devices]
     names = dict.fromkeys([cluster.source, cluster.sink, *used, *(d.name for d in cluster.devices)])
-    return {name: _colour(i) for i, name in enumerate(names)}
+    return {name: colour(i) for i, name in enumerate(names)}
 
 
-def _colour(index: int) -> str:
+def colour(index: int) -> str:
+    """The colour of the thing number `index`, of as many as there are."""
     if index < len(_PALETTE):
         return _PALETTE[index]
     hue = index * _GOLDEN_ANGLE % 1

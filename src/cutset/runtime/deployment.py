@@ -152,6 +152,7 @@ class Deployment:
             self._do([SendUnload(device) for device in self._loads])
             self._ended(self)
             raise self._error
+        self._submodels = {}  # they are on the devices; held here, every cut's would add up
         self._do(self._receive(Activate()))
 
     def session(

@@ -201,6 +201,28 @@ class HeldPlans:
             self._deployments[found.plan].cancel(request)
             self._traffic.ended(request, answered=False)
 
+    def reroute(self, request: int, plan: int) -> None:
+        """Begin a request anew with another plan; nothing where it has ended, or the plan is lost.
+
+        What its first way still brings is not waited for.
+        """
+        with self._lock:
+            found = self._under_way.get(request)
+            if found is None or found.plan == plan or plan in self._lost:
+                return
+            fresh = _UnderWay(
+                plan, found.feeds, found.expires_s, set(self._deployments[plan].outputs)
+            )
+            self._under_way[request] = fresh
+            before, after = self._deployments[found.plan], self._deployments[plan]
+        self._traffic.ended(request, answered=False)
+        before.cancel(request)
+        self._traffic.began(request, plan)
+        try:
+            after.feed(request, found.feeds, found.expires_s)
+        except CutsetError as error:
+            self._given(request, error)
+
     def stats(self) -> Mapping[str, Stats]:
         """Sums over all plans; stages are named "PLAN/STAGE"."""
         found: dict[str, Stats] = {}

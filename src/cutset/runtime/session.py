@@ -26,7 +26,7 @@ MAX_DEADLINE_S: Final = 1e6  # a timer cannot wait for ever
 
 #: The fallback begins so many times what it takes before a deadline, and so many seconds earlier
 #: still (at most that part of the deadline): a thread may be woken tens of milliseconds late.
-_FALLBACKS, _LATE_S, _LATE_PART = 1.5, 0.05, 0.1
+_FALLBACKS, _LATE_S, _LATE_PART = 1.5, 0.1, 0.1
 
 
 class Backend(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import threading
 import time
@@ -138,7 +139,7 @@ def play(
         "mean_s": statistics.fmean(latencies_s),
         "p95_s": percentile(latencies_s, 0.95),
         "time_mean_s": time_mean_s(latencies_s),
-        "switches": sum(a.cut != c.cut for a, c in zip(took, took[1:], strict=False)),
+        "switches": sum(a.cut != c.cut for a, c in itertools.pairwise(took)),
         "lost": after["lost"] - before["lost"],
         "wrong": after["wrong"] - before["wrong"],
         "late_s": player.latest_s,
@@ -186,7 +187,7 @@ def result(quick: bool) -> dict[str, Any]:
             "load_factors": {str(n): k for n, k in factors.items()},
             "cuts": [cut.name for cut in b.cuts.cuts],
             "rows": rows,
-            "max_rel": b.count.max_rel,
+            "count": b.count.row(),
             "up_by_second_bps": [at(changes, s).up_bps for s in range(int(duration_s))],
             "competing_by_second": [at(changes, s).competing for s in range(int(duration_s))],
         }

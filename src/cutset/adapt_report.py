@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
-import numpy as np
 
+from cutset.adaptation.beside import Beside, nothing
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.live import Line
@@ -28,7 +28,7 @@ MOST_SPANS = 20
 class CutReport(msgspec.Struct):
     """A loaded cut: seconds on the device and on the unloaded server as timed where it is loaded,
     payload bytes each way, and the requests that took it. `predicted_s` is what a request by it
-    takes by what was observed, mean over all requests of the run; None where some could not have
+    takes by what was observed, mean over all answered requests; None where some could not have
     been answered."""
 
     name: str
@@ -67,8 +67,8 @@ class ObservedReport(msgspec.Struct):
 
 
 class StaticReport(msgspec.Struct):
-    """One cut for all requests. `mean_s` is None where `unanswered` requests, in seconds without a
-    way to the server, would have had no answer. `saved` is 1 - measured/mean_s."""
+    """One cut for all requests. `mean_s` is None where `unanswered` requests, sent while the
+    server could not be reached, would have had no answer. `saved` is 1 - measured/mean_s."""
 
     name: str
     cut: str
@@ -124,17 +124,12 @@ class AdaptDocument(msgspec.Struct):
 class Tally:
     """Sums over a run's lines; as long as the cuts, however long the run is.
 
-    `static_s` and `unanswered` have an element for each cut: seconds of all requests, had they
-    taken it, and the requests that it could not have answered. `taken_s` is the same for the cuts
-    in use, of `taken` requests. `up_bits` and `down_bits` are what the links could have carried.
+    `up_bits` and `down_bits` are what the links could have carried until `until_s`; `cut` is the
+    one in use then.
     """
 
-    static_s: tuple[float, ...]
-    unanswered: tuple[int, ...]
+    beside: Beside
     until_s: float = 0.0
-    requests: int = 0
-    taken: int = 0
-    taken_s: float = 0.0
     up_bits: float = 0.0
     down_bits: float = 0.0
     cut: int | None = None
@@ -142,50 +137,31 @@ class Tally:
 
 def begin(cuts: Cuts) -> Tally:
     """Nothing was told yet."""
-    return Tally((0.0,) * len(cuts.cuts), (0,) * len(cuts.cuts))
+    return Tally(nothing(cuts))
 
 
-def add(tally: Tally, cuts: Cuts, line: Line) -> Tally:
-    """With the interval that a line ends; what is believed then counts for all of it."""
-    values = cuts.values_s(line.believed)
-    finite = np.isfinite(values)
-    share = np.where(finite, values, 0.0) * line.requests
+def add(tally: Tally, line: Line) -> Tally:
+    """With the interval that a line ends."""
     lasted_s = max(0.0, line.at_s - tally.until_s)
-    answerable = bool(finite[line.cut])
-    return replace(
-        tally,
-        static_s=tuple((np.asarray(tally.static_s) + share).tolist()),
-        unanswered=tuple(
-            n if ok else n + line.requests for n, ok in zip(tally.unanswered, finite, strict=True)
-        ),
-        until_s=max(tally.until_s, line.at_s),
-        requests=tally.requests + line.requests,
-        taken=tally.taken + line.requests * answerable,
-        taken_s=tally.taken_s + float(share[line.cut]),
-        up_bits=tally.up_bits + line.believed.up_bps * lasted_s,
-        down_bits=tally.down_bits + line.believed.down_bps * lasted_s,
-        cut=line.cut,
+    return Tally(
+        tally.beside if line.beside is None else tally.beside + line.beside,
+        max(tally.until_s, line.at_s),
+        tally.up_bits + line.believed.up_bps * lasted_s,
+        tally.down_bits + line.believed.down_bps * lasted_s,
+        line.cut,
     )
 
 
-def mean_s(tally: Tally, cut: int) -> float | None:
-    """Seconds of a request, had all taken this cut; None where that is no number."""
-    if not tally.requests or tally.unanswered[cut]:
-        return None
-    return tally.static_s[cut] / tally.requests
-
-
-def saved(tally: Tally, cuts: Cuts, stated: Conditions, measured_s: float | None) -> SavedReport:
+def saved(beside: Beside, cuts: Cuts, stated: Conditions, measured_s: float | None) -> SavedReport:
     """Beside all on the device, all on the server, the cut that was best for what was stated at
     the start, and the one cut that would have been best for the run (known only afterwards)."""
-    means = {i: mean_s(tally, i) for i in range(len(cuts.cuts))}
-    known = {i: mean for i, mean in means.items() if mean is not None}
-    best = min(known, key=known.__getitem__) if known else None
+    means = [beside.mean_s(i) for i in range(len(cuts.cuts))]
+    known = {i: mean for i, mean in enumerate(means) if mean is not None}
     named = (
         ("local", cuts.local),
         ("offload", cuts.offload),
         ("best at the start", cuts.best(stated)),
-        ("best static", best),
+        ("best static", min(known, key=known.__getitem__) if known else None),
     )
     statics = [
         StaticReport(
@@ -193,13 +169,13 @@ def saved(tally: Tally, cuts: Cuts, stated: Conditions, measured_s: float | None
             cuts.cuts[index].name,
             means[index],
             _saved(measured_s, means[index]),
-            tally.unanswered[index],
+            beside.unanswered[index],
         )
         for name, index in named
         if index is not None
     ]
-    by_observed_s = tally.taken_s / tally.taken if tally.taken else None
-    return SavedReport(tally.requests, measured_s, by_observed_s, statics)
+    by_observed_s = beside.taken_s / beside.taken if beside.taken else None
+    return SavedReport(beside.requests, measured_s, by_observed_s, statics)
 
 
 def _saved(measured_s: float | None, other_s: float | None) -> float | None:
@@ -320,7 +296,7 @@ def adapt_document(
             CutReport(
                 cut.name,
                 adapted.requests[i],
-                mean_s(tally, i),
+                tally.beside.mean_s(i),
                 cut.device_s,
                 cut.server_s,
                 cut.up_bytes,
@@ -339,7 +315,7 @@ def adapt_document(
         ),
         observed=_observed(adapted.believed, errors(adapted.seen)),
         ignored=dict(sorted(adapted.seen.ignored)),
-        saved=saved(tally, cuts, adapted.seen.stated, latency.mean if latency else None),
+        saved=saved(tally.beside, cuts, adapted.seen.stated, latency.mean if latency else None),
         record=file,
         latencies_s=record.latencies_s if with_latencies else msgspec.UNSET,
     )

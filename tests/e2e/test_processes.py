@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import select
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
 import plans
 import pytest
+from processes import CUTSET, children, gone_afterwards, started
 
 from cutset import api, zoo
 from cutset.errors import DeadlineExceeded, UsageError
@@ -24,13 +21,6 @@ from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.zenoh_transport import free_endpoint
 from cutset.verify import compare
 
-CUTSET = (
-    sys.executable,
-    "-c",
-    # As from a shell: what starts tests may have Ctrl-C ignored.
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    "from cutset.cli.main import main; main()",
-)
 SLOW = plans.CLUSTER.replace("10Gbit/s", "200kbit/s")
 
 needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's pidfd")
@@ -57,46 +47,6 @@ def cutset(*arguments: str, status: int = 0) -> Any:
     assert done.returncode == status, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return json.loads(done.stdout)
-
-
-@contextlib.contextmanager
-def started(arguments: Sequence[str], until: str) -> Iterator[subprocess.Popen[str]]:
-    """A running command, once it has said a line that begins with `until`."""
-    with subprocess.Popen(
-        [*CUTSET, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stderr is not None
-            said = []
-            for line in process.stderr:
-                said.append(line)
-                if line.startswith(until):
-                    break
-            assert said, "it ended without a word"
-            assert said[-1].startswith(until), said
-            yield process
-        finally:
-            process.kill()
-
-
-def children(pid: int) -> list[int]:
-    return [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    ]
-
-
-@contextlib.contextmanager
-def gone_afterwards(pids: Sequence[int]) -> Iterator[None]:
-    handles = [os.pidfd_open(pid) for pid in pids]
-    try:
-        yield
-        for handle in handles:
-            assert select.select([handle], [], [], 20)[0], "a child outlived its parent"
-    finally:
-        for handle in handles:
-            os.close(handle)
 
 
 def test_profile_plan_and_run_with_a_real_worker(here: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from cutset.adaptation import probing
+from cutset.adaptation.beside import Beside, nothing, of_request
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.observations import (
@@ -65,7 +66,7 @@ class Line:
     """What was believed at `at_s` (seconds from the start), and the interval since the last line.
 
     `latency_s` is the mean of the requests that ended in it, `p50_s` their median (nearest rank);
-    None without any.
+    None without any. `beside` is what other cuts would have taken for those that were answered.
     """
 
     at_s: float
@@ -75,6 +76,7 @@ class Line:
     latency_s: float | None
     switches: tuple[Switch, ...]
     p50_s: float | None = None
+    beside: Beside | None = None
 
 
 class Adapter:
@@ -110,6 +112,7 @@ class Adapter:
         self._switches: list[Switch] = []
         self._told = 0  # how many of them lines have told
         self._ended_s: list[float] = []
+        self._beside = nothing(cuts)
         self._line_at_s = now_s
         self._counts = dict.fromkeys(range(len(cuts.cuts)), 0)
         self._reroute: Callable[[int, int], None] = lambda request, plan: None
@@ -210,12 +213,15 @@ class Adapter:
     def ended(self, request: int, *, answered: bool) -> None:
         with self._lock:
             now_s = self._clock()
+            cut = self._passages.cut_of(request)
             took_s, told = self._passages.ended(
                 request, answered=answered, believed=believed(self._seen, now_s), at_s=now_s
             )
             if took_s is not None:
                 self._ended_s.append(took_s)
             self._fold(told)
+            if answered and cut is not None:
+                self._beside += of_request(self.cuts, believed(self._seen, now_s), cut)
 
     def lost(self, error: CutsetError) -> None:
         with self._lock:
@@ -254,6 +260,7 @@ class Adapter:
             now_s = self._clock()
             ended_s, self._ended_s = self._ended_s, []
             new, self._told = tuple(self._switches[self._told :]), len(self._switches)
+            beside, self._beside = self._beside, nothing(self.cuts)
             self._line_at_s = now_s
             line = Line(
                 now_s - self._start_s,
@@ -263,6 +270,7 @@ class Adapter:
                 sum(ended_s) / len(ended_s) if ended_s else None,
                 new,
                 percentile(ended_s, 0.5) if ended_s else None,
+                beside,
             )
         self._on_line(line)
 

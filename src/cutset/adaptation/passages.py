@@ -58,6 +58,11 @@ class Passages:
         """Whether a request under way may be on a link or at the server."""
         return any(self._cut(p).uses_server for p in self._under_way.values())
 
+    def cut_of(self, request: int) -> int | None:
+        """The cut that a request under way takes; None for an unknown one."""
+        passage = self._under_way.get(request)
+        return None if passage is None else passage.cut
+
     def began(self, request: int, cut: int, at_s: float) -> None:
         self._under_way[request] = _Passage(cut, at_s)
 

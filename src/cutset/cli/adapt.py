@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,9 +15,10 @@ from cutset.cli import output, run_text, targets
 from cutset.errors import CutsetError, InvalidFileError, UsageError, choices
 
 if TYPE_CHECKING:
-    from cutset.adapt_report import Adapted
+    from cutset.adapt_report import AdaptDocument, Adapted
     from cutset.adaptation.cuts import Cuts
     from cutset.adaptation.policy import Policy
+    from cutset.cli.adapt_watch import Watch
     from cutset.cluster import Cluster
     from cutset.deployed import Deployed
 
@@ -153,7 +154,7 @@ def run_adaptive(wanted: Wanted) -> int:
         tell.append(screen.stays)
         reached.join_cpu()
         emulation = targets.emulation(devices)
-        with screen.shown(), contextlib.closing(_Record(watch)), session:
+        with screen.shown(), contextlib.closing(watch), session:
             cuts = _begin(watch, session, loaded.graph.digest, emulation, wanted)
             names = f"{cuts.device} and {cuts.server}, {len(cuts.cuts)} cuts loaded"
             record = run_requests(
@@ -195,14 +196,13 @@ def run_adaptive(wanted: Wanted) -> int:
     )
 
 
-class _Record:
-    """Closes the record when the session, whose last line it gets, has ended."""
-
-    def __init__(self, watch: Any) -> None:
-        self.close = watch.close_record
-
-
-def _begin(watch: Any, session: Deployed, digest: str, emulation: Any, wanted: Wanted) -> Cuts:
+def _begin(
+    watch: Watch,
+    session: Deployed,
+    digest: str,
+    emulation: Literal["no", "process", "lab"],
+    wanted: Wanted,
+) -> Cuts:
     from cutset.adaptation.records import RecordWriter, header_of
 
     assert session.adaptive is not None
@@ -233,7 +233,7 @@ def _adapted(session: Deployed) -> Adapted:
     )
 
 
-def _emit(wanted: Wanted, document: Any) -> None:
+def _emit(wanted: Wanted, document: AdaptDocument) -> None:
     from cutset.cli import adapt_text
 
     if not wanted.json_lines:

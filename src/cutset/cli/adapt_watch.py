@@ -122,7 +122,7 @@ class Watch:
         if self.refused is not None:
             raise self.refused
 
-    def close_record(self) -> None:
+    def close(self) -> None:
         """The record's end; a full disk is told and does no harm."""
         with self._lock:
             run, self._run = self._run, None
@@ -138,7 +138,7 @@ class Watch:
         from cutset.serde.record_file import encode
 
         assert self._tally is not None
-        self._tally = adapt_report.add(self._tally, run.cuts, line)
+        self._tally = adapt_report.add(self._tally, line)
         names = [cut.name for cut in run.cuts.cuts]
         switches = recorded(run.cuts, line.switches)
         written = line_of(

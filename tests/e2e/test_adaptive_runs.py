@@ -1,0 +1,199 @@
+"""Adaptive runs over real processes: the link changes, the server dies, Ctrl-C ends them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+from collections.abc import Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from processes import children, gone_afterwards, started
+
+from cutset import api, zoo
+from cutset.adaptation.records import read_record
+from cutset.cli import main
+from cutset.deployed import Deployed
+from cutset.ports import Array
+
+# A device so slow that the server pays, over a link so fast that it does.
+CLUSTER = """\
+schema: cutset/cluster/1
+source: pi
+devices:
+  pi: {engine: {threads: 1}}
+  server: {engine: {threads: 1}}
+default_link: {bandwidth: 500Mbit/s, latency: 0s}
+lab: {pi: {cpu: 0.05}}
+"""
+ROOT = Path(__file__).parent.parent.parent
+needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's pidfd")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    onnx.save(zoo.build("squeezenet", side=64, width=0.25), "m.onnx")
+    Path("cluster.yaml").write_text(CLUSTER)
+    return tmp_path
+
+
+@pytest.fixture
+def link_falls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways carry 100 kbit/s from request 30 on."""
+    real = api.deploy
+
+    def deploy(*arguments: Any, **options: Any) -> Deployed:
+        deployed = real(*arguments, **options)
+        submit, count = deployed.submit, 0
+
+        def counted(
+            feeds: Mapping[str, Array], deadline_s: float | None = None
+        ) -> Future[dict[str, Array]]:
+            nonlocal count
+            count += 1
+            if count == 30:
+                for way in (("pi", "server"), ("server", "pi")):
+                    deployed.coordinator.set_link(*way, 100e3)
+            return submit(feeds, deadline_s)
+
+        monkeypatch.setattr(deployed, "submit", counted)
+        return deployed
+
+    monkeypatch.setattr(api, "deploy", deploy)
+
+
+def by_contract() -> dict[str, Any]:
+    """The example document of `run --adapt --json`."""
+    text = (ROOT / "docs" / "formats.md").read_text("utf-8")
+    section = text.partition("## What `run --adapt --json` reports")[2]
+    found = re.search(r"```json\n(.*?)```", section, re.S)
+    assert found is not None
+    document: dict[str, Any] = json.loads(found[1])
+    return document
+
+
+def check_keys(found: object, example: object, where: str = "") -> None:
+    """The same fields, in all that stands inside too; an empty list or null has none."""
+    if isinstance(example, dict) and isinstance(found, dict):
+        free = where in (".errors", ".dropped", ".ignored")  # keys are what happened
+        if not free:
+            assert set(found) == set(example), where
+            for key, value in example.items():
+                check_keys(found[key], value, f"{where}.{key}")
+    elif isinstance(example, list) and isinstance(found, list):
+        for value in found:
+            check_keys(value, example[0], f"{where}[]")
+    elif found is not None and example is not None:
+        kinds = (int, float) if isinstance(example, int | float) else type(example)
+        assert isinstance(found, kinds), where
+
+
+def test_a_link_that_falls_moves_the_cut_and_no_output_changes(
+    here: Path, link_falls: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", "m.onnx", "--adapt", "--requests", "90", "--verify", "--record", "r.jsonl"]
+    assert main.run([*command, "--json"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert (found["requests"], found["answered"], found["failed"]) == (90, 90, 0)
+    assert found["verify"]["equal"] is True
+    assert (found["policy"], found["device"], found["server"]) == ("load-aware", "pi", "server")
+    assert found["epochs"] == len(found["cuts"]) >= 2
+    # It left the server's cut for this device alone, because of the link.
+    switches = found["switches"]
+    assert switches
+    assert {switch["to"] for switch in switches} & {"local"}
+    assert any("bandwidth" in switch["reason"] for switch in switches)
+    used = {cut["name"]: cut["requests"] for cut in found["cuts"] if cut["requests"]}
+    assert len(used) >= 2
+    assert sum(used.values()) >= 90
+    statics = {static["name"]: static for static in found["saved"]["statics"]}
+    assert set(statics) == {"local", "offload", "best at the start", "best static"}
+    assert statics["best static"]["mean_s"] <= statics["local"]["mean_s"]
+    for switch in switches:  # each was said when it happened
+        assert f"{switch['from']} -> {switch['to']}" in captured.err
+    check_keys(found, by_contract())
+    record = read_record("r.jsonl")
+    assert record.note == ""
+    told = [(s.at_s, s.source, s.target, s.reason) for x in record.lines for s in x.switches]
+    assert told == [(s["at_s"], s["from"], s["to"], s["reason"]) for s in switches]
+    assert sum(x.requests for x in record.lines) == found["saved"]["requests"] == 90
+    assert [cut.name for cut in record.header.cuts] == [cut["name"] for cut in found["cuts"]]
+    assert (record.header.emulated, record.header.graph_digest) == (
+        found["emulated"],
+        api.load("m.onnx").graph.digest,
+    )
+
+
+def test_a_static_policy_stays_and_saves_nothing_over_itself(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main.run(["record", "m.onnx", "-o", "r.jsonl", "--policy", "local", "--requests", "6"]) == 0
+    )
+    text = capsys.readouterr().out
+    assert "policy static local" in text
+    assert "no switch" in text
+    assert re.search(r"adapting saved nothing over: .*local", text)
+    assert [x.cut for x in read_record("r.jsonl").lines][-1] == "local"
+    Path("r.jsonl").unlink()
+    argv = ["run", "m.onnx", "--adapt", "--policy", "cut:4000", "--record", "r.jsonl", "--json"]
+    assert main.run(argv) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["field"], error["value"]) == ("--policy", "cut:4000")
+    assert not Path("r.jsonl").exists()
+
+
+def test_json_lines_are_a_record_and_the_report_stands_beside_them(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["run", "m.onnx", "--adapt", "--requests", "5", "--json-lines"]) == 0
+    captured = capsys.readouterr()
+    Path("piped.jsonl").write_text(captured.out)
+    record = read_record("piped.jsonl")
+    assert sum(x.requests for x in record.lines) == 5
+    assert "what adapting saved" in captured.err
+
+
+@needs_pidfd
+def test_ctrl_c_ends_a_record_cleanly(here: Path) -> None:
+    command = ("record", "m.onnx", "-o", "r.jsonl", "--duration", "600", "--json")
+    with started(command, "serving") as process, gone_afterwards(children(process.pid)):
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    record = read_record("r.jsonl")
+    assert record.note == ""  # every line is whole
+    found = json.loads(out)
+    if "error" in found:  # before the first answer
+        assert found["error"]["code"] == "interrupted"
+    else:
+        assert found["answered"] >= 1
+        assert sum(x.requests for x in record.lines) >= 1
+
+
+@needs_pidfd
+def test_a_killed_server_loses_nothing(here: Path) -> None:
+    command = ("run", "m.onnx", "--adapt", "--requests", "60", "--in-flight", "4")
+    more = ("--fallback", "local", "--verify", "--record", "r.jsonl", "--json")
+    with started((*command, *more), "serving") as process:
+        for child in children(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    found = json.loads(out)
+    assert (found["answered"], found["failed"]) == (60, 0)
+    assert found["verify"]["equal"] is True
+    assert "requests go on without it" in err
+    assert read_record("r.jsonl").note == ""

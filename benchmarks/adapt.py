@@ -68,6 +68,7 @@ def assembled(parts: dict[str, Any]) -> dict[str, Any]:
     }
     points = [p for name, rows in parts.items() if name.startswith(GRID) for p in rows]
     if points:
+        found["cuts"] = {p["model"]: p.pop("cuts") for p in points if "cuts" in p}
         found["points"] = adapt_grid.result(points)
     for name in ("trace", "steps", "steady"):
         if name in parts:

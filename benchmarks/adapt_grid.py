@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import fields
 from typing import Any
 
 from adapt_lab import AWARE, LOADS, OBLIVIOUS, Bench, bench, say
 from adapt_math import cross_fitted, grid_summary, median
 
+from cutset.adaptation.cuts import Cut, Cuts
 from cutset.adaptation.observations import ServerRun
 
 MODELS = (
@@ -25,7 +27,7 @@ SETTLE_S, SETTLE_REQUESTS = 3.0, 4
 CANDIDATES = 0.15
 LEAST_ROUNDS, MOST_ROUNDS = 3, 6
 #: After so long no further round begins, if there are LEAST_ROUNDS.
-ROUNDS_S = 9.0
+ROUNDS_S = 7.0
 SLOW_S, SLOW_ROUNDS = 4.0, 2  # a cut that takes so long has so many rounds
 
 
@@ -42,7 +44,14 @@ def model_grid(name: str, quick: bool) -> list[dict[str, Any]]:
             points.append(found)
             say(_line(found))
         points[-1]["count"] = b.count.row()
+        points[-1]["cuts"] = cut_rows(b.cuts)
     return points
+
+
+def cut_rows(cuts: Cuts) -> list[dict[str, Any]]:
+    """The held cuts' costs as timed where they are loaded; their operators are left out."""
+    names = [f.name for f in fields(Cut) if f.name not in ("plan", "memory_bytes")]
+    return [{name: getattr(cut, name) for name in names} for cut in cuts.cuts]
 
 
 def point(b: Bench, rate_bps: float, competing: int, swapped: bool) -> dict[str, Any]:

@@ -48,7 +48,8 @@ def border_bps(cuts: Cuts) -> float:
 
     def apart(rate: float) -> float:
         values = np.sort(cuts.values_s(Conditions(rate, rate, 1e-3, 1e-3)))
-        return float(values[1] / values[0])
+        nearest: float = values[1] / values[0]
+        return nearest
 
     return min(rates, key=apart)
 

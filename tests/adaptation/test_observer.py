@@ -142,6 +142,18 @@ def test_the_load_of_a_server_that_is_not_seen_comes_back_to_one_by_itself():
     assert (late.load, late.queue_s) == (1, 0)
 
 
+def test_a_device_that_computed_nothing_for_a_while_recovers_too():
+    """One stall must not keep it from ever computing again."""
+    seen = seen_after(*[DeviceRun(0.1 * i, LOCAL, 7 * 0.23) for i in range(3)])
+    slow = believed(seen, 0.3).slowdown
+    assert slow > 5
+    assert believed(seen, 2.0).slowdown == pytest.approx(slow)
+    assert believed(seen, 0.2 + 4.0).slowdown == pytest.approx(1 + (slow - 1) / 2)
+    assert believed(seen, 60.0).slowdown == pytest.approx(1, abs=0.01)
+    again = OBSERVER.see(seen, DeviceRun(60.0, LOCAL, 0.23))
+    assert believed(again, 60.0).slowdown == pytest.approx(1, abs=0.05)
+
+
 def test_a_server_faster_than_its_profile_stays_so():
     assert believed(seen_after(*[ran(1.0, 0.5)] * 3), 100).load == pytest.approx(0.5)
 

@@ -28,7 +28,7 @@ RUNS_DIFFER_S = 1e-3
 LOOKS_DIFFER_S = 0.25e-3
 #: Segments that are expected to take less say nothing about load.
 LEAST_RUN_S = 1e-3
-#: After so long without a run, the server is believed to recover ...
+#: After so long without a run, a server (or the device) is believed to recover ...
 IDLE_S = 2.0
 #: ... and what its load exceeds 1 by, and its queue, halve in each such time.
 HALF_LIFE_S = 2.0
@@ -49,8 +49,8 @@ class Seen:
     """What is remembered of all observations up to `at_s`; bounded.
 
     `up` and `down` are in seconds per bit, `load` and `slowdown` in seconds per expected second.
-    `up_at_s`, `down_at_s`, `server_at_s` and `ping_at_s` say when something was last learnt (at
-    the start: then). `ignored` counts the observations that cannot be, by reason.
+    `up_at_s`, `down_at_s`, `server_at_s`, `device_at_s` and `ping_at_s` say when something was last
+    learnt (at the start: then). `ignored` counts the observations that cannot be, by reason.
     """
 
     stated: Conditions
@@ -62,6 +62,7 @@ class Seen:
     up_at_s: float
     down_at_s: float
     server_at_s: float
+    device_at_s: float
     ping_at_s: float
     pings: tuple[float, ...] = ()
     waits: tuple[float, ...] = (0.0,)
@@ -93,6 +94,7 @@ class Observer:
             up_at_s=start_s,
             down_at_s=start_s,
             server_at_s=start_s,
+            device_at_s=start_s,
             ping_at_s=start_s,
             waits=(stated.queue_s,),
             lost=stated.lost,
@@ -117,7 +119,10 @@ class Observer:
                 if expected_s < LEAST_RUN_S:
                     return seen
                 sample = Sample(expected_s, compute_s, at_s, dead_band_s=RUNS_DIFFER_S)
-                return replace(seen, slowdown=seen.slowdown.add(sample))
+                slowdown = seen.slowdown
+                if _left(seen.device_at_s, at_s) < 1:
+                    slowdown = slowdown.restated(_recovered(slowdown, seen.device_at_s, at_s))
+                return replace(seen, slowdown=slowdown.add(sample), device_at_s=at_s)
             case RoundTrip(took_s=took_s):
                 return replace(seen, pings=with_ping(seen.pings, took_s), ping_at_s=at_s)
             case Lost():
@@ -175,7 +180,8 @@ def believed(seen: Seen, at_s: float) -> Conditions:
     """What is believed to hold at `at_s`; a time before the last observation is taken as that.
 
     All is finite and none negative. A server that was not seen for some time is believed to
-    recover: else a device that left it would never return. Links are believed to stay as they
+    recover: else a device that left it would never return, nor would one that was slow for a moment
+    ever compute again. Links are believed to stay as they
     were.
     """
     at_s = max(seen.at_s, at_s) if math.isfinite(at_s) else seen.at_s
@@ -185,9 +191,9 @@ def believed(seen: Seen, at_s: float) -> Conditions:
         down_bps=_bps(seen.down.value),
         up_latency_s=seen.stated.up_latency_s if half_s is None else half_s,
         down_latency_s=seen.stated.down_latency_s if half_s is None else half_s,
-        load=_load(seen, at_s),
-        queue_s=mean_wait_s(seen.waits) * _left(seen, at_s),
-        slowdown=seen.slowdown.value,
+        load=_recovered(seen.load, seen.server_at_s, at_s),
+        queue_s=mean_wait_s(seen.waits) * _left(seen.server_at_s, at_s),
+        slowdown=_recovered(seen.slowdown, seen.device_at_s, at_s),
         lost=seen.lost,
     )
 
@@ -225,9 +231,9 @@ def _with_transfer(seen: Seen, transfer: Transfer) -> Seen:
 
 def _with_server_run(seen: Seen, run: ServerRun, expected_s: float) -> Seen:
     load, waits = seen.load, seen.waits
-    left = _left(seen, seen.at_s)
+    left = _left(seen.server_at_s, seen.at_s)
     if left < 1:  # what is new is compared with what is believed by now, not with what was seen
-        load = load.restated(_load(seen, seen.at_s))
+        load = load.restated(_recovered(load, seen.server_at_s, seen.at_s))
         waits = tuple(wait_s * left for wait_s in waits)
     if not run.unfinished or run.queue_s > mean_wait_s(waits):
         waits = with_wait(waits, run.queue_s)
@@ -247,15 +253,16 @@ def _with_server_run(seen: Seen, run: ServerRun, expected_s: float) -> Seen:
     )
 
 
-def _left(seen: Seen, at_s: float) -> float:
-    """What is left of load and queue, 0 to 1, by how long the server was not seen."""
-    return float(0.5 ** (max(0.0, at_s - seen.server_at_s - IDLE_S) / HALF_LIFE_S))
+def _left(seen_at_s: float, at_s: float) -> float:
+    """What is left of load and queue, 0 to 1, by how long a machine was not seen."""
+    return float(0.5 ** (max(0.0, at_s - seen_at_s - IDLE_S) / HALF_LIFE_S))
 
 
-def _load(seen: Seen, at_s: float) -> float:
-    value = seen.load.value
-    # Below 1 it is no load that could go away: the server is faster than its profile says.
-    return value if value <= 1 else 1 + (value - 1) * _left(seen, at_s)
+def _recovered(window: Window, seen_at_s: float, at_s: float) -> float:
+    """The factor that a window has, as it is believed after a machine was not seen for a while."""
+    value = window.value
+    # Below 1 it is no load that could go away: the machine is faster than its profile says.
+    return value if value <= 1 else 1 + (value - 1) * _left(seen_at_s, at_s)
 
 
 def _wrong_time(seconds: float) -> str:

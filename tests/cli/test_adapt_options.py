@@ -25,7 +25,7 @@ from cutset.adaptation.cuts import Cut, Cuts
 from cutset.adaptation.live import Line
 from cutset.adaptation.live import Switch as LiveSwitch
 from cutset.adaptation.records import RecordWriter, Switch, header_of, read_record
-from cutset.cli import adapt_text, adapt_watch, main, output
+from cutset.cli import adapt_text, main, output
 from cutset.cli.adapt_watch import Screen, Watch
 from cutset.errors import InvalidFileError
 from cutset.plan import Plan, Stage
@@ -178,13 +178,6 @@ def test_a_switch_is_a_line_that_stays_and_lines_before_the_start_are_not_lost(
     watch.begin(CUTS, header_of(CUTS, "d", "process"), None)
     assert said == ["12.4 s  cut 1 -> local  bandwidth up 20 -> 4.8 Mbit/s"]
     assert watch.tally.beside.requests == 3
-
-
-def test_a_lost_server_is_said_in_place_of_its_load() -> None:
-    lost = Line(3.0, Conditions(1e6, 1e6, lost=True), 0, 0, None, ())
-    assert adapt_watch.line_text(lost, "local") == (
-        "3 s  up 1 Mbit/s  down 1 Mbit/s  server lost  local  p50 –  0 requests"
-    )
 
 
 def test_the_record_is_written_line_by_line(tmp_path: Path, said: list[str]) -> None:

@@ -8,13 +8,9 @@ import onnx
 import pytest
 
 from cutset import api, zoo
-from cutset.adaptation.conditions import Conditions
-from cutset.adaptation.cuts import Cut, Cuts
-from cutset.adaptation.live import Line
 from cutset.adaptation.words import line_in_words
 from cutset.demo import following, main_job
 from cutset.feeds import random_feeds
-from cutset.plan import Plan, Stage
 from cutset.runtime.coordinator import Coordinator
 from cutset.serde import read_cluster
 
@@ -51,20 +47,3 @@ def test_the_cut_follows_the_link_with_right_answers(
     assert slow.kept_s > slow.best_s
     assert any(after == "local" for _, _, after, _ in found.switches)
     assert any("Mbit/s" in line for line in lines)
-
-
-def test_a_line_says_what_is_known() -> None:
-    plan = Plan((Stage("a", "pi", ("x",)),))
-    cut = Cut("cut 3", plan, 1.0, 0.0, 10, 10, 1.0, True, True, True)
-    cuts = Cuts("pi", "server", (cut,))
-    line = Line(3.0, Conditions(2.04e7, float("inf"), load=1.26), 0, 4, 0.1, ())
-    assert line_in_words(line, cuts).strip().split("  ") == [
-        "3 s",
-        "up 20 Mbit/s",
-        "down unlimited",
-        "k 1.3",
-        "cut 3",
-        "100 ms",
-    ]
-    lost = Line(3.0, Conditions(1e6, 1e6, lost=True, slowdown=2.0), 0, 0, None, ())
-    assert "server lost  device 2.0x slower  cut 3  no answer yet" in line_in_words(lost, cuts)

@@ -10,24 +10,29 @@ from cutset.units import format_rate, format_time
 
 
 def line_in_words(line: Line, cuts: Cuts) -> str:
-    """Time, links as believed, load, the cut in use and the mean latency since the last line."""
+    """Links and load as believed, the cut in use, and the requests of that second."""
     believed = line.believed
-    parts = [f"{line.at_s:5.0f} s"]
+    parts = [f"{line.at_s:.0f} s"]
     if believed.lost:
         parts.append("server lost")
     else:
-        up, down = (
-            "unlimited" if math.isinf(rate) else format_rate(_rounded(rate))
-            for rate in (believed.up_bps, believed.down_bps)
-        )
-        parts += [f"up {up}", f"down {down}", f"k {believed.load:.1f}"]
-    if believed.slowdown > 1.2:
+        parts += [
+            f"up {_rate(believed.up_bps)}",
+            f"down {_rate(believed.down_bps)}",
+            f"load {believed.load:.1f}",
+        ]
+    if believed.slowdown > SLOW:
         parts.append(f"device {believed.slowdown:.1f}x slower")
     parts.append(cuts.cuts[line.cut].name)
-    parts.append("no answer yet" if line.latency_s is None else format_time(line.latency_s))
+    parts.append(f"p50 {'–' if line.p50_s is None else format_time(line.p50_s)}")
+    parts.append(f"{line.requests} request{'' if line.requests == 1 else 's'}")
     return "  ".join(parts)
 
 
-def _rounded(rate_bps: float) -> float:
+#: A device that is slower than it was measured by more than this is worth a word.
+SLOW = 1.2
+
+
+def _rate(rate_bps: float) -> str:
     """Two digits: an estimate has no more."""
-    return float(f"{rate_bps:.2g}")
+    return "unlimited" if math.isinf(rate_bps) else format_rate(float(f"{rate_bps:.2g}"))

@@ -135,6 +135,7 @@ class Watch:
     def _told(self, run: _Run, line: Line) -> None:
         from cutset import adapt_report
         from cutset.adaptation.records import line_of
+        from cutset.adaptation.words import line_in_words
         from cutset.serde.record_file import encode
 
         assert self._tally is not None
@@ -151,7 +152,7 @@ class Watch:
         )
         for switch in switches:
             self._screen.stays(switch_text(switch))
-        self._screen.now(line.at_s, line_text(line, names[line.cut]))
+        self._screen.now(line.at_s, line_in_words(line, run.cuts))
         if run.writer is not None:
             try:
                 run.writer.write(written)
@@ -179,20 +180,3 @@ def recorded(cuts: Cuts, switches: tuple[LiveSwitch, ...]) -> tuple[Switch, ...]
 
 def switch_text(switch: Switch) -> str:
     return f"{switch.at_s:.1f} s  {switch.source} -> {switch.target}  {switch.reason}"
-
-
-def line_text(line: Line, cut: str) -> str:
-    """A second in one line: links, load, cut, latency, requests."""
-    from cutset.units import format_rate, format_time
-
-    now = line.believed
-    parts = [
-        f"{line.at_s:.0f} s",
-        f"up {format_rate(now.up_bps)}",
-        f"down {format_rate(now.down_bps)}",
-        "server lost" if now.lost else f"load {now.load:.1f}",
-        cut,
-        f"p50 {'–' if line.p50_s is None else format_time(line.p50_s)}",
-        f"{line.requests} requests",
-    ]
-    return "  ".join(parts)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import fields
 from typing import Any
 
 from adapt_lab import AWARE, LOADS, OBLIVIOUS, Bench, bench, say
-from adapt_math import cross_fitted, grid_summary, median
+from adapt_math import cross_fitted, median
 
+from cutset.adaptation.cuts import Cut, Cuts
 from cutset.adaptation.observations import ServerRun
 
 MODELS = (
@@ -28,13 +30,13 @@ SETTLE_TRANSFERS, SETTLE_MOST_S = 2, 6.0
 CANDIDATES = 0.15
 LEAST_ROUNDS, MOST_ROUNDS = 3, 6
 #: After so long no further round begins, if there are LEAST_ROUNDS.
-ROUNDS_S = 9.0
+ROUNDS_S = 7.0
 #: A cut that takes so long has so many rounds; one that is a baseline only, one of them.
 SLOW_S, SLOW_ROUNDS = 4.0, 2
 
 
-def model_grid(name: str, quick: bool) -> list[dict[str, Any]]:
-    """All points of a model, on one deployment."""
+def model_grid(name: str, quick: bool) -> dict[str, Any]:
+    """All points of a model, on one deployment; and the cuts that it held."""
     rates = RATES_BPS[::3] if quick else RATES_BPS
     loads = LOADS[::2] if quick else LOADS
     with bench(name) as b:
@@ -46,7 +48,14 @@ def model_grid(name: str, quick: bool) -> list[dict[str, Any]]:
             points.append(found)
             say(_line(found))
         points[-1]["count"] = b.count.row()
+        points[-1]["cuts"] = cut_rows(b.cuts)
     return points
+
+
+def cut_rows(cuts: Cuts) -> list[dict[str, Any]]:
+    """The held cuts' costs as timed where they are loaded; their operators are left out."""
+    names = [f.name for f in fields(Cut) if f.name not in ("plan", "memory_bytes")]
+    return [{name: getattr(cut, name) for name in names} for cut in cuts.cuts]
 
 
 def point(b: Bench, rate_bps: float, competing: int, swapped: bool) -> dict[str, Any]:
@@ -147,12 +156,3 @@ def _line(p: dict[str, Any]) -> str:
         f" {p['believed_load']:.2f} measured {p['measured_load']:.2f}, {len(took)} arms,"
         f" {p['took_s']:.0f} s"
     )
-
-
-def result(points: list[dict[str, Any]]) -> dict[str, Any]:
-    names = list(dict.fromkeys(p["model"] for p in points))
-    return {
-        "summary": grid_summary(points),
-        "models": {n: grid_summary([p for p in points if p["model"] == n]) for n in names},
-        "points": points,
-    }

@@ -65,7 +65,7 @@ def schedule(duration_s: float, seed: int = SEED) -> tuple[Change, ...]:
 def best_statics(
     b: Bench, changes: tuple[Change, ...], duration_s: float, factors: dict[int, float]
 ) -> list[int]:
-    """The two best cuts, beside local and offload, by the mean latency that is predicted for
+    """The best cut, beside local and offload, by the mean latency that is predicted for
     requests one after another over the trace."""
     ends_s = [*(c.at_s for c in changes[1:]), duration_s]
     requests = np.zeros(len(b.cuts.cuts))
@@ -73,7 +73,7 @@ def best_statics(
         truth = b.truth(change.up_bps, change.down_bps, factors[change.competing])
         requests += (end_s - change.at_s) / b.cuts.values_s(truth)
     others = [i for i in range(len(requests)) if i not in (b.cuts.local, b.cuts.offload)]
-    return sorted(others, key=lambda i: -requests[i])[:2]
+    return sorted(others, key=lambda i: -requests[i])[:1]
 
 
 class Player(threading.Thread):

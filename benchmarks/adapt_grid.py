@@ -47,9 +47,7 @@ def model_grid(name: str, quick: bool) -> dict[str, Any]:
             found = {"model": name, **found, "took_s": time.perf_counter() - start_s}
             points.append(found)
             say(_line(found))
-        points[-1]["count"] = b.count.row()
-        points[-1]["cuts"] = cut_rows(b.cuts)
-    return points
+        return {"points": points, "cuts": cut_rows(b.cuts), "count": b.count.row()}
 
 
 def cut_rows(cuts: Cuts) -> list[dict[str, Any]]:

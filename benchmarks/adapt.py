@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ import adapt_lab
 import adapt_steady
 import adapt_steps
 import adapt_trace
-from adapt_math import grid_summary
 from common import text, write_result
 
 GRID = "grid:"
@@ -68,25 +66,24 @@ def assembled(parts: dict[str, Any]) -> dict[str, Any]:
             "step_requests": adapt_steps.GOAL_REQUESTS,
         },
     }
-    models = {n.removeprefix(GRID): p for n, p in parts.items() if n.startswith(GRID)}
-    if models:
-        points = [p for grid in models.values() for p in grid["points"]]
-        found["summary"] = grid_summary(points)
-        found["models"] = {name: grid_summary(grid["points"]) for name, grid in models.items()}
-        found["points"] = points
-        found["cuts"] = {name: grid["cuts"] for name, grid in models.items()}
+    points = [p for name, rows in parts.items() if name.startswith(GRID) for p in rows]
+    if points:
+        found["cuts"] = {p["model"]: p.pop("cuts") for p in points if "cuts" in p}
+        found["points"] = adapt_grid.result(points)
     for name in ("trace", "steps", "steady"):
         if name in parts:
             found[name] = parts[name]
-    found["count"] = total([p["count"] for p in parts.values()])
+    found["count"] = total_count(found)
     return found
 
 
-def total(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def total_count(found: dict[str, Any]) -> dict[str, Any]:
     """Requests of all parts: answered, lost, wrong."""
+    counts = [p["count"] for p in found.get("points", {}).get("points", ()) if "count" in p]
+    counts += [found[name]["count"] for name in ("trace", "steps", "steady") if name in found]
     return {
         **{key: sum(c[key] for c in counts) for key in ("answered", "lost", "wrong")},
-        "max_rel": max(c["max_rel"] for c in counts),
+        "max_rel": max((c["max_rel"] for c in counts), default=0.0),
     }
 
 
@@ -100,7 +97,7 @@ def main(quick: bool, folder: Path) -> None:
         parts[name] = run_part(name, quick, folder)
         print(f"{name} done at {time.perf_counter() - start_s:.0f} s", flush=True)
     found = assembled(parts)
-    print(text({"summary": found["summary"], "count": found["count"]}), flush=True)
+    print(text(found["points"]["summary"]), found["count"], flush=True)
     if not quick:
         write_result("adapt", "lab", found)
 

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from adapt_lab import AWARE, LOADS, OBLIVIOUS, Bench, bench, say
-from adapt_math import cross_fitted, median
+from adapt_math import cross_fitted, grid_summary, median
 
 from cutset.adaptation.cuts import Cut, Cuts
 from cutset.adaptation.observations import ServerRun
@@ -35,8 +35,8 @@ ROUNDS_S = 7.0
 SLOW_S, SLOW_ROUNDS = 4.0, 2
 
 
-def model_grid(name: str, quick: bool) -> dict[str, Any]:
-    """All points of a model, on one deployment; and the cuts that it held."""
+def model_grid(name: str, quick: bool) -> list[dict[str, Any]]:
+    """All points of a model, on one deployment; the last one has its cuts and counts too."""
     rates = RATES_BPS[::3] if quick else RATES_BPS
     loads = LOADS[::2] if quick else LOADS
     with bench(name) as b:
@@ -47,7 +47,9 @@ def model_grid(name: str, quick: bool) -> dict[str, Any]:
             found = {"model": name, **found, "took_s": time.perf_counter() - start_s}
             points.append(found)
             say(_line(found))
-        return {"points": points, "cuts": cut_rows(b.cuts), "count": b.count.row()}
+        points[-1]["count"] = b.count.row()
+        points[-1]["cuts"] = cut_rows(b.cuts)
+    return points
 
 
 def cut_rows(cuts: Cuts) -> list[dict[str, Any]]:
@@ -154,3 +156,12 @@ def _line(p: dict[str, Any]) -> str:
         f" {p['believed_load']:.2f} measured {p['measured_load']:.2f}, {len(took)} arms,"
         f" {p['took_s']:.0f} s"
     )
+
+
+def result(points: list[dict[str, Any]]) -> dict[str, Any]:
+    names = list(dict.fromkeys(p["model"] for p in points))
+    return {
+        "summary": grid_summary(points),
+        "models": {n: grid_summary([p for p in points if p["model"] == n]) for n in names},
+        "points": points,
+    }

@@ -44,11 +44,12 @@ def traces(cuts: Cuts, quick: bool) -> dict[str, list[Trace]]:
 
 def border_bps(cuts: Cuts) -> float:
     """The rate from 1 to 64 Mbit/s at which the two cheapest cuts are nearest to each other."""
-    rates = [1e6 * 64.0 ** (i / 600) for i in range(601)]
+    rates = [float(1e6 * 64 ** (i / 600)) for i in range(601)]
 
     def apart(rate: float) -> float:
         values = np.sort(cuts.values_s(Conditions(rate, rate, 1e-3, 1e-3)))
-        return float(values[1] / values[0])
+        nearest: float = values[1] / values[0]
+        return nearest
 
     return min(rates, key=apart)
 

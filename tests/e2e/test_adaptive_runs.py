@@ -36,12 +36,26 @@ ROOT = Path(__file__).parent.parent.parent
 needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's pidfd")
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model, cluster and what was measured, once for all tests."""
+    made = tmp_path_factory.mktemp("adaptive")
+    onnx.save(zoo.build("squeezenet", side=64, width=0.25), str(made / "m.onnx"))
+    (made / "cluster.yaml").write_text(CLUSTER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(made / "cache"))
+        patch.chdir(made)
+        profile = ["profile", "m.onnx", "--cluster", "cluster.yaml", "-o", "p.json"]
+        assert main.run(profile) == 0
+    return made
+
+
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    onnx.save(zoo.build("squeezenet", side=64, width=0.25), "m.onnx")
-    Path("cluster.yaml").write_text(CLUSTER)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    for name in ("m.onnx", "cluster.yaml", "p.json"):
+        Path(name).write_bytes((folder / name).read_bytes())
     return tmp_path
 
 
@@ -136,16 +150,16 @@ def test_a_link_that_falls_moves_the_cut_and_no_output_changes(
 def test_a_static_policy_stays_and_saves_nothing_over_itself(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        main.run(["record", "m.onnx", "-o", "r.jsonl", "--policy", "local", "--requests", "6"]) == 0
-    )
+    command = ["record", "m.onnx", "--profile", "p.json", "-o", "r.jsonl", "--policy", "local"]
+    assert main.run([*command, "--requests", "6"]) == 0
     text = capsys.readouterr().out
     assert "policy static local" in text
     assert "no switch" in text
     assert re.search(r"adapting saved nothing over: .*local", text)
     assert [x.cut for x in read_record("r.jsonl").lines][-1] == "local"
     Path("r.jsonl").unlink()
-    argv = ["run", "m.onnx", "--adapt", "--policy", "cut:4000", "--record", "r.jsonl", "--json"]
+    more = ["--policy", "cut:4000", "--record", "r.jsonl", "--json"]
+    argv = ["run", "m.onnx", "--profile", "p.json", "--adapt", *more]
     assert main.run(argv) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert (error["field"], error["value"]) == ("--policy", "cut:4000")
@@ -155,7 +169,12 @@ def test_a_static_policy_stays_and_saves_nothing_over_itself(
 def test_json_lines_are_a_record_and_the_report_stands_beside_them(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main.run(["run", "m.onnx", "--adapt", "--requests", "5", "--json-lines"]) == 0
+    assert (
+        main.run(
+            ["run", "m.onnx", "--profile", "p.json", "--adapt", "--requests", "5", "--json-lines"]
+        )
+        == 0
+    )
     captured = capsys.readouterr()
     Path("piped.jsonl").write_text(captured.out)
     record = read_record("piped.jsonl")
@@ -165,7 +184,17 @@ def test_json_lines_are_a_record_and_the_report_stands_beside_them(
 
 @needs_pidfd
 def test_ctrl_c_ends_a_record_cleanly(here: Path) -> None:
-    command = ("record", "m.onnx", "-o", "r.jsonl", "--duration", "600", "--json")
+    command = (
+        "record",
+        "m.onnx",
+        "--profile",
+        "p.json",
+        "-o",
+        "r.jsonl",
+        "--duration",
+        "600",
+        "--json",
+    )
     with started(command, "serving") as process, gone_afterwards(children(process.pid)):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
@@ -183,7 +212,17 @@ def test_ctrl_c_ends_a_record_cleanly(here: Path) -> None:
 
 @needs_pidfd
 def test_a_killed_server_loses_nothing(here: Path) -> None:
-    command = ("run", "m.onnx", "--adapt", "--requests", "60", "--in-flight", "4")
+    command = (
+        "run",
+        "m.onnx",
+        "--profile",
+        "p.json",
+        "--adapt",
+        "--requests",
+        "60",
+        "--in-flight",
+        "4",
+    )
     more = ("--fallback", "local", "--verify", "--record", "r.jsonl", "--json")
     with started((*command, *more), "serving") as process:
         for child in children(process.pid):

@@ -32,6 +32,7 @@ from cutset.report import percentile
 WATCH_S: Final = 0.05  # how often what is late is looked for
 LINE_S: Final = 1.0
 MOST_SWITCHES: Final = 100_000
+MOST_BEGUN: Final = 4096  # requests whose beginning is known; those given up are forgotten in time
 LEAST_S: Final = 1e-6  # what one clock shows as no time at all
 
 
@@ -65,8 +66,8 @@ class Switch:
 class Line:
     """What was believed at `at_s` (seconds from the start), and the interval since the last line.
 
-    `latency_s` is the mean of the requests that ended in it, `p50_s` their median (nearest rank);
-    None without any. `beside` is what other cuts would have taken for those that were answered.
+    `requests` are those that the devices answered in it. `latency_s` is their mean, `p50_s` their
+    median (nearest rank), None without any; `beside` is what other cuts would have taken for them.
     """
 
     at_s: float
@@ -111,6 +112,7 @@ class Adapter:
         self._cut: int | None = None
         self._switches: list[Switch] = []
         self._told = 0  # how many of them lines have told
+        self._first_s: dict[int, float] = {}
         self._ended_s: list[float] = []
         self._beside = nothing(cuts)
         self._line_at_s = now_s
@@ -189,8 +191,12 @@ class Adapter:
 
     def began(self, request: int, plan: int) -> None:
         with self._lock:
-            self._passages.began(request, plan, self._clock())
+            now_s = self._clock()
+            self._passages.began(request, plan, now_s)
             self._counts[plan] += 1
+            self._first_s.setdefault(request, now_s)
+            if len(self._first_s) > MOST_BEGUN:
+                del self._first_s[next(iter(self._first_s))]
 
     def ran(self, request: int, plan: int, queue_s: float, compute_s: float) -> None:
         with self._lock:
@@ -217,10 +223,10 @@ class Adapter:
             took_s, told = self._passages.ended(
                 request, answered=answered, believed=believed(self._seen, now_s), at_s=now_s
             )
-            if took_s is not None:
-                self._ended_s.append(took_s)
             self._fold(told)
-            if answered and cut is not None:
+            # One that was begun anew ends twice: its first way unanswered.
+            if answered and took_s is not None and cut is not None:
+                self._ended_s.append(now_s - self._first_s.pop(request, now_s - took_s))
                 self._beside += of_request(self.cuts, believed(self._seen, now_s), cut)
 
     def lost(self, error: CutsetError) -> None:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help venv demo test test-lab check bench bench-runtime bench-planner clean
+.PHONY: help venv demo test test-lab check bench bench-runtime bench-planner bench-adapt clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench-runtime: $(READY)  ## those of the runtime: lab (as root), data path, many
 
 bench-planner: $(READY)  ## those of the planner: proofs, published methods, sizes; one in the lab (as root)
 	$(BIN)/python benchmarks/run_all.py envelope s1 s2 s3 p2 p3 dag curves ranking
+
+bench-adapt: $(READY)  ## cuts that follow the network and the load, in the lab (as root)
+	$(BIN)/python benchmarks/run_all.py adapt
 
 clean:           ## remove what make made here
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,18 +21,22 @@ MODELS = (
     "resnet50 224",
     "xception 299",
 )
-RATES_BPS = (1e6, 4e6, 16e6, 64e6)
+#: Downwards: what a link carries is seen sooner where it gets slower, as looks at a slow one are
+#: far apart, and both policies share them.
+RATES_BPS = (64e6, 16e6, 4e6, 1e6)
 SETTLE_S, SETTLE_REQUESTS = 3.0, 4
+SETTLE_TRANSFERS, SETTLE_MOST_S = 2, 6.0
 #: Held cuts that may be the oracle's: those predicted to cost at most so much more than the best.
 CANDIDATES = 0.15
 LEAST_ROUNDS, MOST_ROUNDS = 3, 6
 #: After so long no further round begins, if there are LEAST_ROUNDS.
 ROUNDS_S = 7.0
-SLOW_S, SLOW_ROUNDS = 4.0, 2  # a cut that takes so long has so many rounds
+#: A cut that takes so long has so many rounds; one that is a baseline only, one of them.
+SLOW_S, SLOW_ROUNDS = 4.0, 2
 
 
 def model_grid(name: str, quick: bool) -> list[dict[str, Any]]:
-    """All points of a model, on one deployment."""
+    """All points of a model, on one deployment; the last one has its cuts and counts too."""
     rates = RATES_BPS[::3] if quick else RATES_BPS
     loads = LOADS[::2] if quick else LOADS
     with bench(name) as b:
@@ -61,7 +65,9 @@ def point(b: Bench, rate_bps: float, competing: int, swapped: bool) -> dict[str,
     settled: dict[str, int] = {}
     believed_load = 1.0
     for policy in (OBLIVIOUS, AWARE) if swapped else (AWARE, OBLIVIOUS):
-        settled[policy] = b.settle(policy, SETTLE_S, SETTLE_REQUESTS)
+        settled[policy] = b.settle(
+            policy, SETTLE_S, SETTLE_REQUESTS, SETTLE_TRANSFERS, SETTLE_MOST_S
+        )
         if policy == AWARE:
             believed_load = b.script.sent[-1].decision.believed.load
     load = b.measured_load(b.script.runs) or b.adapter.believed().load
@@ -72,8 +78,9 @@ def point(b: Bench, rate_bps: float, competing: int, swapped: bool) -> dict[str,
         {settled[AWARE], settled[OBLIVIOUS], *candidates}
         | {cut for cut in (b.cuts.local, b.cuts.offload) if cut is not None}
     )
+    compared = {settled[AWARE], settled[OBLIVIOUS], *candidates}
     b.script.forget()
-    latencies_s = rounds(b, arms)
+    latencies_s = rounds(b, arms, compared)
     return {
         "rate_bps": rate_bps,
         "competing": competing,
@@ -91,8 +98,11 @@ def point(b: Bench, rate_bps: float, competing: int, swapped: bool) -> dict[str,
     }
 
 
-def rounds(b: Bench, arms: list[int]) -> dict[int, list[float | None]]:
-    """Each round runs one request by each arm, in an order that rotates."""
+def rounds(b: Bench, arms: list[int], compared: set[int]) -> dict[int, list[float | None]]:
+    """Each round runs one request by each arm, in an order that rotates.
+
+    Slow arms have fewer rounds, those that are not `compared` one.
+    """
     took: dict[int, list[float | None]] = {arm: [] for arm in arms}
     start_s = time.perf_counter()
     for i in range(MOST_ROUNDS):
@@ -100,7 +110,8 @@ def rounds(b: Bench, arms: list[int]) -> dict[int, list[float | None]]:
             break
         turn = i % len(arms)
         for arm in arms[turn:] + arms[:turn]:
-            if i >= SLOW_ROUNDS and max(_answered(took[arm]), default=0.0) > SLOW_S:
+            slow = max(_answered(took[arm]), default=0.0) > SLOW_S
+            if slow and i >= (SLOW_ROUNDS if arm in compared else 1):
                 continue
             found = b.request(arm)
             took[arm].append(None if found is None else found.latency_s)

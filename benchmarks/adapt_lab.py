@@ -149,16 +149,25 @@ class Bench:
         sent = self.script.sent[before]
         return Request(sent.at_s, sent.decision.cut, took_s)
 
-    def settle(self, name: str, least_s: float, requests: int) -> int:
-        """The active policy's requests for so long and so many; the cut of the last one."""
+    def settle(
+        self, name: str, least_s: float, requests: int, transfers: int = 0, most_s: float = 0.0
+    ) -> int:
+        """The active policy's requests for so long and so many; the cut of the last one.
+
+        Until `most_s` it goes on while fewer than `transfers` were seen each way: a device that
+        answers alone learns of the links by looks, which have to wait on slow ones.
+        """
         self.ask(name)
-        end_s, done = time.perf_counter() + least_s, 0
-        cut = 0
-        while done < requests or time.perf_counter() < end_s:
+        self.script.transfers.clear()
+        start_s, done, cut = time.perf_counter(), 0, 0
+        while True:
+            ran_s = time.perf_counter() - start_s
+            blind = self.script.fewest_transfers < transfers and ran_s < most_s
+            if done >= requests and ran_s >= least_s and not blind:
+                return cut
             found = self.request()
             cut = cut if found is None else found.cut
             done += 1
-        return cut
 
     def measured_load(self, runs: list[ServerRun]) -> float | None:
         """k by what the server's segments took, those of MEASURED_S and more; None without any."""

@@ -43,6 +43,7 @@ class Script:
     states: dict[str, Any] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
     runs: list[ServerRun] = field(default_factory=list)
+    transfers: list[Transfer] = field(default_factory=list)
     latest: deque[Observation] = field(default_factory=lambda: deque(maxlen=LATEST))
 
     def begin(self, cuts: Cuts, stated: Conditions, at_s: float) -> None:
@@ -72,13 +73,23 @@ class Script:
             case ServerRun(unfinished=False):
                 self.runs.append(observation)
                 self.latest.append(observation)
-            case DeviceRun() | Transfer():
+            case DeviceRun():
                 self.latest.append(observation)
+            case Transfer():
+                self.latest.append(observation)
+                self.transfers.append(observation)
 
     def forget(self) -> None:
         """Drop what was noted so far."""
         self.sent.clear()
         self.runs.clear()
+        self.transfers.clear()
+
+    @property
+    def fewest_transfers(self) -> int:
+        """How many whole transfers were noted, of the way with fewer."""
+        ways = [t.up for t in self.transfers if not t.unfinished]
+        return min(ways.count(True), ways.count(False))
 
 
 @dataclass(frozen=True)

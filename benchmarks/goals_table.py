@@ -18,6 +18,65 @@ def section(results: Mapping[str, Result]) -> str:
     return table(HEADS, rows)
 
 
+def adaptive(result: Result) -> str:
+    """The same of adaptation, which was measured in the lab: a table of its own."""
+    return table(HEADS, [*_grid(result), *_costs(result)])
+
+
+def _grid(result: Result) -> Iterator[Row]:
+    s, goals = result["points"]["summary"], result["goals"]
+    yield _at_most("regret against the oracle, mean", s["regret"], goals["regret"])
+    there = s["reduction_where_they_differ"]
+    found = "no point" if there is None else f"{_interval(there)}, up to {there['largest']:.1%}"
+    yield _row(
+        "reduction against load-oblivious where the cuts differ, mean",
+        f"≥ {goals['reduction']:.1%}",
+        f"{found} ({s['differ']} of {s['points']} points)",
+        there is not None and there["mean"] >= goals["reduction"],
+    )
+    error = s["load_error_under_load"]
+    yield _row(
+        "server's time under load as predicted with k, mean error",
+        f"≤ {goals['load_error']:.0%}",
+        "no segment" if error is None else f"{error:.1%}",
+        error is not None and error <= goals["load_error"],
+    )
+
+
+def _costs(result: Result) -> Iterator[Row]:
+    goals, rows = result["goals"], result["steps"]["rows"]
+    reached = sum(row["reached"] for row in rows)
+    yield _row(
+        "a good cut after a step",
+        f"{goals['step_requests']} requests or {goals['step_s']:g} s",
+        f"{reached} of {len(rows)} steps",
+        reached == len(rows),
+    )
+    steady = result["steady"]["rows"]
+    share = max(max(row["up_share"], row["down_share"]) for row in steady)
+    yield _row(
+        "looks, of a link's bits",
+        f"≤ {goals['looks']:.0%}",
+        f"{share:.2%}",
+        share <= goals["looks"],
+    )
+    switches = sum(row["switches"] for row in steady)
+    yield _row("switches where nothing changes", "0", str(switches), switches == 0)
+    count = result["count"]
+    for what in ("lost", "wrong"):
+        yield _row(f"requests {what}", "0", str(count[what]), count[what] == 0)
+
+
+def _at_most(what: str, found: Mapping[str, float] | None, goal: float) -> Row:
+    if found is None:
+        return _row(what, f"≤ {goal:.0%}", "no point", False)
+    return _row(what, f"≤ {goal:.0%}", _interval(found), found["mean"] <= goal)
+
+
+def _interval(found: Mapping[str, float]) -> str:
+    return f"{found['mean']:.1%} [{found['low']:.1%}, {found['high']:.1%}]"
+
+
 def _row(what: str, goal: str, found: str, reached: bool) -> Row:
     return what, goal, found, "yes" if reached else "**no**"
 

@@ -31,8 +31,10 @@ def run(names: list[str], quick: bool) -> list[str]:
 
 
 def document(text: str, results: Path) -> tuple[str, dict[str, str]]:
-    """docs/benchmarks.md with every section made anew, and the plots by file name."""
-    found = {name: json.loads((results / f"{name}.json").read_text()) for name in sections.TABLES}
+    """docs/benchmarks.md with every section made anew whose benchmark has a result, and the plots
+    by file name."""
+    paths = {name: results / f"{name}.json" for name in sections.TABLES}
+    found = {name: json.loads(p.read_text()) for name, p in paths.items() if p.exists()}
     drawn = {}
     for name, result in found.items():
         text = sections.fill(text, name, result)

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import adapt_plot
+import adapt_table
 import curves_table
 import dag_table
 import goals_table
@@ -38,6 +40,7 @@ TABLES: Mapping[str, Callable[[tables.Result], str]] = {
     "p3": p3_table.section,
     "curves": curves_table.section,
     "ranking": ranking_table.section,
+    "adapt": adapt_table.section,
 }
 PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "segments": plots.segments,
@@ -46,6 +49,7 @@ PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "s2": s2_table.plot,
     "s1": s1_table.plot,
     "curves": curves_table.plot,
+    "adapt": adapt_plot.plot,
 }
 
 

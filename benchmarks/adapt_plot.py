@@ -22,11 +22,13 @@ LABELS = {
     "local": "local",
     "oblivious": "load-oblivious",
     "aware": "load-aware",
-    "oracle": "oracle (fastest held cut)",
+    "oracle": "oracle: the fastest held cut, with what it took",
 }
 TRACED = {"load-oblivious": COLOURS[1], "oracle": COLOURS[2], "load-aware": COLOURS[0]}
 LEFT, TOP = 64.0, 74.0
-PANEL_WIDTH, PANEL_HEIGHT, GAP_X, GAP_Y = 200.0, 120.0, 34.0, 46.0
+PANEL_WIDTH, PANEL_HEIGHT, GAP_X, GAP_Y = 216.0, 96.0, 26.0, 56.0
+#: Arms are shown by their latency over the fastest held cut's; what is beyond stands at the edge.
+RATIOS = (1.0, 1.5, 2.0, 3.0, 4.0)
 TRACE_HEIGHT, RATE_HEIGHT = 170.0, 80.0
 
 Y = Callable[[float], float]
@@ -38,18 +40,24 @@ def plot(result: Mapping[str, Any]) -> str:
     models = list(dict.fromkeys(p["model"] for p in points))
     loads = sorted({p["competing"] for p in points})
     width = LEFT + len(loads) * (PANEL_WIDTH + GAP_X)
-    parts = [text(LEFT, 22, "Median latency of a request by links' rate (lab)", size=14)]
+    parts = [
+        text(
+            LEFT,
+            22,
+            "Median latency over that of the fastest held cut, by links' rate (lab)",
+            size=14,
+        )
+    ]
     parts += _legend(LEFT, 44)
     for i, model in enumerate(models):
         own = [p for p in points if p["model"] == model]
         top = TOP + i * (PANEL_HEIGHT + GAP_Y)
-        ticks = _ticks([s for p in own for s in _shown(p).values()])
-        y = _log(ticks[0], ticks[-1], top, PANEL_HEIGHT)
+        y = _log(0.95, RATIOS[-1], top, PANEL_HEIGHT)
         for k, load in enumerate(loads):
             left = LEFT + k * (PANEL_WIDTH + GAP_X)
             parts.append(text(left, top - 6, f"{model}, {load} competing", size=11))
             row = sorted((p for p in own if p["competing"] == load), key=lambda p: p["rate_bps"])
-            parts += _panel(row, left, y, ticks, first=k == 0)
+            parts += _panel(row, left, y, first=k == 0)
     top = TOP + len(models) * (PANEL_HEIGHT + GAP_Y) + 20
     parts += _trace(result["trace"], top, width - LEFT - GAP_X)
     return document(width, top + RATE_HEIGHT + TRACE_HEIGHT + 90, parts)
@@ -62,28 +70,31 @@ def _shown(point: Mapping[str, Any]) -> dict[str, float]:
     return {**found, "oracle": min(medians.values())}
 
 
-def _panel(
-    row: Sequence[Mapping[str, Any]], left: float, y: Y, ticks: Sequence[float], first: bool
-) -> list[str]:
+def _panel(row: Sequence[Mapping[str, Any]], left: float, y: Y, first: bool) -> list[str]:
     parts = []
-    for tick in ticks:
+    for tick in RATIOS:
         parts.append(line(left, y(tick), left + PANEL_WIDTH, y(tick), FAINT))
         if first:
-            parts.append(text(left - 6, y(tick) + 4, _seconds(tick), anchor="end", size=10))
+            said = f"≥ {tick:g}×" if tick == RATIOS[-1] else f"{tick:g}×"
+            parts.append(text(left - 6, y(tick) + 4, said, anchor="end", size=10))
     xs = [left + (i + 0.5) / len(row) * PANEL_WIDTH for i in range(len(row))]
-    bottom = y(ticks[0])
-    for x, point in zip(xs, row, strict=True):
-        label = f"{point['rate_bps'] / 1e6:g} Mbit/s"
-        parts.append(text(x, bottom + 14, label, anchor="middle", size=9))
     shown = [_shown(point) for point in row]
-    for arm, colour in ARMS.items():
-        known = [(x, y(s[arm])) for x, s in zip(xs, shown, strict=True) if arm in s]
-        parts += [line(*a, *b, colour, 1.8 if arm == "aware" else 1.2) for a, b in pairwise(known)]
     for x, point, s in zip(xs, row, shown, strict=True):
-        parts.append(_ring(x, y(s["oracle"]), f"fastest held cut: {_seconds(s['oracle'])}"))
+        label = f"{point['rate_bps'] / 1e6:g} Mbit/s"
+        parts.append(text(x, y(0.95) + 13, label, anchor="middle", size=9))
+        parts.append(text(x, y(0.95) + 25, _seconds(s["oracle"]), COLOURS[2], "middle", 9))
+
+    def at(s: Mapping[str, float], arm: str) -> float:
+        return y(min(s[arm] / s["oracle"], RATIOS[-1]))
+
+    for arm, colour in ARMS.items():
+        known = [(x, at(s, arm)) for x, s in zip(xs, shown, strict=True) if arm in s]
+        parts += [line(*a, *b, colour, 2 if arm == "aware" else 1.2) for a, b in pairwise(known)]
+    for x, point, s in zip(xs, row, shown, strict=True):
+        parts.append(_ring(x, y(1), f"fastest held cut: {_seconds(s['oracle'])}"))
         where = f"{point['rate_bps'] / 1e6:g} Mbit/s, {point['competing']} competing"
         parts += [
-            dot(x, y(s[arm]), colour, f"{LABELS[arm]} at {where}: {_seconds(s[arm])}")
+            dot(x, at(s, arm), colour, f"{LABELS[arm]} at {where}: {_seconds(s[arm])}")
             for arm, colour in ARMS.items()
             if arm in s
         ]

@@ -120,8 +120,8 @@ def _steps(steps: Mapping[str, Any]) -> str:
         f"Steps from steady state, {steps['model']}, {steps['repeats']} times each: from the moment"
         " that the step holds until a request is sent by a cut that is the best for the new"
         f" conditions, or within 3% of it, and the next {steps['stays']} too; and how many were"
-        f" sent by others before. In time: within {goal['requests']} requests or {goal['seconds']:g} s,"
-        " whichever is later.\n\n" + table(heads, rows)
+        f" sent by others before. In time: within {goal['requests']} requests or"
+        f" {goal['seconds']:g} s, whichever is later.\n\n" + table(heads, rows)
     )
 
 

@@ -88,11 +88,21 @@ def _trace(trace: Mapping[str, Any]) -> str:
             f"{1e3 * row['time_mean_s']:.0f} ms",
             str(row["requests"]),
             str(row["switches"]),
+            str(row["begun_anew"]),
             f"{row['lost']} / {row['wrong']}",
         )
         for row in trace["rows"]
     ]
-    heads = ("policy", "mean", "p95", "mean over time", "requests", "switches", "lost / wrong")
+    heads = (
+        "policy",
+        "mean",
+        "p95",
+        "mean over time",
+        "requests",
+        "switches",
+        "begun anew",
+        "lost / wrong",
+    )
     return (
         f"A trace: {trace['model']}, {trace['duration_s']:.0f} s a policy, seed {trace['seed']};"
         f" bandwidth 1 to 64 Mbit/s and load 0, 2 or 4 processes, each level {trace['dwell_s']:g} s"
@@ -101,7 +111,9 @@ def _trace(trace: Mapping[str, Any]) -> str:
         " is fast sends more of them. The mean over time weighs each by how long it is under way."
         " The oracle is told the rates that were set and the k measured for the number of"
         " processes, and takes the cut that is predicted to be the best; so it is no bound. The two"
-        " numbered cuts are the best of the others by simulation.\n\n" + table(heads, rows)
+        " numbered cuts are the best of the others by simulation. Begun anew: requests that were stuck"
+        " and that the device then answered alone, which belongs to load-aware only.\n\n"
+        + table(heads, rows)
     )
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from cutset.adaptation import lab_moments
 from cutset.adaptation.conditions import Conditions
@@ -25,8 +25,9 @@ from cutset.lab.state import LabSpec
 from cutset.ports import Array
 from cutset.runner import Feeds, Results, RunRecord, run_requests
 
-#: Runs of a segment from which the load of so many competitors is known.
-LOAD_RUNS: Final = 7
+#: Runs of a segment from which the load of so many competitors is known: at least so many, and for
+#: so long, as the scheduler's turns are a few milliseconds; but not more than that.
+LEAST_RUNS, RUNS_S, MOST_RUNS = 7, 1.0, 200
 
 
 class SetsLinks(Protocol):
@@ -92,7 +93,10 @@ class Emulation:
         server's work. Nothing is learnt of a number with which a run fails."""
 
         def usual_s() -> float:
-            return statistics.median(run() for _ in range(LOAD_RUNS))
+            found: list[float] = []
+            while len(found) < LEAST_RUNS or (sum(found) < RUNS_S and len(found) < MOST_RUNS):
+                found.append(run())
+            return statistics.fmean(found)
 
         try:
             self._competitors.set(0)

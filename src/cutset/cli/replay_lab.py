@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -229,12 +231,18 @@ def _play_all(
     played: list[Played] = []
     records: list[RunRecord] = []
     interrupted = False
-    with competitors(counts[-1], lab.place(cuts.server).cgroups) as load:
+    with contextlib.ExitStack() as last:
+        core = _own_core(lab, cuts.server, last) if counts[-1] else None
+        load = last.enter_context(competitors(counts[-1], lab.place(cuts.server).cgroups, core))
         stated = adaptive.adapter.seen.stated
         emulation = Emulation(lab, spec, (cuts.device, cuts.server), load, stated=stated)
         join_cpu()
         try:
             _measure(adaptive, emulation, load, counts)
+            output.note(
+                f"playing {trace.name} with {len(policies)} policies,"
+                f" {trace.duration_s:g} s each: {len(cuts.cuts)} cuts are loaded"
+            )
             with output.progress("in the lab", trace.duration_s * len(policies)) as done:
                 for i, policy in enumerate(policies):
                     _wait_whole(adaptive)
@@ -267,6 +275,21 @@ def _play_all(
         r.comparison.max_rel if r.comparison is not None and r.answered else None for r in records
     )
     return InLab(loaded, tuple(with_best(played, trace)), worst, loads, interrupted)
+
+
+def _own_core(lab: Lab, server: str, last: contextlib.ExitStack) -> int | None:
+    """Have the server's worker run on one core and this process on the others, so that what
+    competes with the server competes with nothing else; that core. None where there is one only,
+    or no worker is known."""
+    from cutset.lab.competitors import pinned
+
+    cores = sorted(os.sched_getaffinity(0))
+    pid = lab.place(server).pid
+    if len(cores) < 2 or pid is None:
+        return None
+    last.enter_context(pinned(os.getpid(), cores[:-1]))
+    last.enter_context(pinned(pid, cores[-1:]))
+    return cores[-1]
 
 
 def _progress(done: Callable[[float], None], before_s: float, at_s: float) -> None:

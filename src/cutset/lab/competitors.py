@@ -15,7 +15,8 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -69,14 +70,40 @@ class Competitors:
 
 
 @contextlib.contextmanager
-def competitors(most: int, cgroups: Sequence[str]) -> Iterator[Competitors]:
+def pinned(pid: int, cores: Collection[int]) -> Iterator[None]:
+    """All threads of a process, and those that they start, run on these cores until the end.
+
+    A group's guard alone shares a core poorly: the kernel hands its quota to a whole core at a
+    time, so that what runs on another one waits for it or not, by chance.
+    """
+    before = os.sched_getaffinity(pid)
+    _move(pid, cores)
+    try:
+        yield
+    finally:
+        _move(pid, before)
+
+
+def _move(pid: int, cores: Collection[int]) -> None:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(task.name), cores)
+
+
+@contextlib.contextmanager
+def competitors(
+    most: int, cgroups: Sequence[str], core: int | None = None
+) -> Iterator[Competitors]:
     """So many processes at rest in a device's group of the processor; ended at the end.
 
+    With a `core` they run on that one only, which the device's worker should do too (pinned).
     `cgroups` are the device's folders (state.Place); the first is the processor's, which they join.
     Under cgroup v2 that is the one for memory too, so that they count there (about 40 MB each).
     Raises RuntimeFault where one does not start.
     """
     command = [*joining(cgroups[:1]), sys.executable, "-m", "cutset.lab.competitors"]
+    command += [] if core is None else [str(core)]
     one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     processes: list[subprocess.Popen[bytes]] = []
     try:
@@ -138,7 +165,10 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def main() -> int:
-    """One competitor: works or rests as standard input says, and ends with it."""
+    """One competitor: works or rests as standard input says, and ends with it. The argument is
+    the core to run on, if any."""
+    if len(sys.argv) > 1:
+        os.sched_setaffinity(0, {int(sys.argv[1])})
     weights = np.full((SIDE, SIDE), 1 / SIDE, np.float32)
     features = np.ones((SIDE, CHANNELS), np.float32)
     work = threading.Event()

@@ -24,15 +24,15 @@ TWO: dict[str, Any] = {
     "schema": "cutset/cluster/1",
     "source": "pi",
     "devices": {"pi": {}, "server": {}},
-    "links": [{"from": "pi", "to": "server", "bandwidth": "100Mbit/s", "both": True}],
+    "links": [{"from": "pi", "to": "server", "bandwidth": "400Mbit/s", "both": True}],
     "lab": {"pi": {"cpu": 0.1}, "server": {"cpu": 1.0}},
 }
-#: Offloading pays at first; then the link is too slow, the server loaded, and gone.
+#: Offloading pays four times over at first; then the link is too slow, and the server loaded.
 TABLE = """\
 time,bandwidth,load,lost
-0,100Mbit/s,1,0
+0,400Mbit/s,1,0
 2,100kbit/s,,
-4,100Mbit/s,3,
+4,400Mbit/s,3,
 5,,1,
 6,,,
 """
@@ -40,7 +40,7 @@ time,bandwidth,load,lost
 
 @pytest.fixture(autouse=True)
 def files(folder: Path) -> None:
-    onnx.save(zoo.build("squeezenet", side=64), "m.onnx")
+    onnx.save(zoo.build("squeezenet", side=128), "m.onnx")
     Path("cluster.yaml").write_text(json.dumps(TWO))
     Path("t.csv").write_text(TABLE)
 
@@ -71,9 +71,12 @@ def test_two_policies_in_a_lab_of_their_own(folder: Path) -> None:
         assert policy["unanswered"] == 0
         assert policy["max_rel"] <= 1e-5
         assert policy["regret"] is not None
-        assert len(policy["switches"]) >= 2
         assert all(switch["reason"] for switch in policy["switches"])
         assert {s["from"] for s in policy["switches"]} <= set(found["cuts"])
+    # Who observes may be misled by a busy machine; who is told is not.
+    aware, oracle = found["policies"]
+    assert len(aware["switches"]) >= 1
+    assert len(oracle["switches"]) >= 2
     assert [entry["processes"] for entry in found["competitors"]] == [0, 2]
     assert found["competitors"][1]["load"] > 1
     assert lab.find() is None
@@ -82,7 +85,11 @@ def test_two_policies_in_a_lab_of_their_own(folder: Path) -> None:
 
 
 def test_a_lab_that_is_up_has_its_links_back(folder: Path) -> None:
-    three = {**TWO, "devices": {"pi": {}, "server": {}, "mid": {}}}
+    three = {
+        **TWO,
+        "devices": {"pi": {}, "server": {}, "mid": {}},
+        "lab": {**TWO["lab"], "mid": {"cpu": 0.2}},
+    }
     Path("cluster.yaml").write_text(json.dumps(three))
     with lab.up(parse_cluster(three), tied=True) as made:
         made.set("link:pi>server=40Mbit/s")

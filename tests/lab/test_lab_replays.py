@@ -78,7 +78,7 @@ def test_two_policies_in_a_lab_of_their_own(folder: Path) -> None:
     assert len(aware["switches"]) >= 1
     assert len(oracle["switches"]) >= 2
     assert [entry["processes"] for entry in found["competitors"]] == [0, 2]
-    assert found["competitors"][1]["load"] > 1
+    assert found["competitors"][1]["load"] >= 1  # what runs for a few ms may not be interrupted
     assert lab.find() is None
     assert not (folder / "lab.json").exists()
     assert competing() == []

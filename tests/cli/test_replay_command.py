@@ -238,3 +238,28 @@ def test_a_fallback_needs_a_cut_of_the_device_alone(capsys: pytest.CaptureFixtur
     assert "--fallback: no loaded cut runs all on pi" in said
     _, found = document(capsys, *STEPS)
     assert "static local" not in [policy["policy"] for policy in found["policies"]]
+
+
+@pytest.mark.parametrize("option", [("--noise", "0.1"), ("--seed", "0"), ("--interval", "1")])
+def test_a_lab_refuses_what_is_of_simulated_time(
+    capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    assert option[0] in refused(capsys, "t.csv", "m.onnx", "--lab", *option)
+
+
+def test_a_lab_needs_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    write_record()
+    assert "which a record does not hold" in refused(capsys, "r.jsonl", "--lab")
+    assert "which a trace does not hold" in refused(capsys, "t.csv", "--lab")
+    assert "which a workload file does not hold" in refused(capsys, "t.csv", "w.json", "--lab")
+
+
+def test_a_lab_is_not_made_for_a_trace_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no.csv" in refused(capsys, "no.csv", "m.onnx", "--lab")
+    assert "markov:" in refused(capsys, "markov:sed=3", "m.onnx", "--lab")
+
+
+def test_a_simulation_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    _, found = document(capsys, "t.csv", "w.json", "--policies", "oracle")
+    assert (found["kind"], found["competitors"], found["interrupted"]) == ("simulated", [], False)
+    assert found["policies"][0]["max_rel"] is None

@@ -54,7 +54,7 @@ class Adaptive:
 
     def __init__(self, held: HeldPlans, adapter: Adapter, chosen: Chosen, looks: RuntimeLooks):
         self.held, self.adapter, self.chosen = held, adapter, chosen
-        self._looks = looks
+        self.looks = looks
 
     @property
     def cuts(self) -> Cuts:
@@ -65,7 +65,7 @@ class Adaptive:
         self, *, fallback: Fallback | None, fallback_s: float, deadline_s: float
     ) -> Session:
         found = self.held.session(fallback=fallback, fallback_s=fallback_s, deadline_s=deadline_s)
-        self.adapter.start(self._looks, self.held.reroute)
+        self.adapter.start(self.looks, self.held.reroute)
         return found
 
     def close(self, *, drain_s: float = 5.0) -> None:

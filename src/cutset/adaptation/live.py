@@ -103,20 +103,16 @@ class Adapter:
         self._clock = clock
         self._on_line = on_line
         self._lock = threading.Lock()
-        self._start_s = now_s = clock()
         self._observer = Observer(cuts)
-        self._seen = self._observer.start(stated, now_s)
-        self._state = policy.start(cuts, stated, now_s)
-        self._probing = probing.start(now_s)
-        self._passages = Passages(cuts, overhead_s, answer_delay_s)
-        self._cut: int | None = None
-        self._switches: list[Switch] = []
-        self._told = 0  # how many of them lines have told
-        self._first_s: dict[int, float] = {}
-        self._ended_s: list[float] = []
-        self._beside = nothing(cuts)
-        self._line_at_s = now_s
-        self._counts = dict.fromkeys(range(len(cuts.cuts)), 0)
+        self._stated = stated
+        self._delays_s = overhead_s, answer_delay_s
+        self._state: Any
+        self._cut: int | None
+        self._switches: list[Switch]
+        self._ended_s: list[float]
+        self._beginnings = 0
+        self._first_s: dict[int, float]
+        self._begin(policy)
         self._reroute: Callable[[int, int], None] = lambda request, plan: None
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -144,6 +140,22 @@ class Adapter:
         if self._threads:
             self._threads.clear()
             self._tell()
+
+    def renew(self, policy: Policy[Any]) -> float:
+        """From now on ask `policy`, as if nothing had been seen but that the server is lost, if it
+        is. Times count from now, which is returned (on this adapter's clock). For between
+        requests: what is under way is forgotten."""
+        with self._lock:
+            lost = self._seen.lost
+            self._begin(policy)
+            if lost:
+                self._fold((Lost(self._start_s),))
+            return self._start_s
+
+    def told(self, observation: Observation) -> None:
+        """What somebody else knows, such as a replay that makes the conditions (Truth)."""
+        with self._lock:
+            self._fold((observation,))
 
     @property
     def switches(self) -> tuple[Switch, ...]:
@@ -239,6 +251,24 @@ class Adapter:
 
     # --- inside
 
+    def _begin(self, policy: Policy[Any]) -> None:
+        """Everything as it is before anything was seen."""
+        now_s = self._clock()
+        self.policy = policy
+        self._beginnings += 1
+        self._start_s = self._line_at_s = now_s
+        self._seen = self._observer.start(self._stated, now_s)
+        self._state = policy.start(self.cuts, self._stated, now_s)
+        self._probing = probing.start(now_s)
+        self._passages = Passages(self.cuts, *self._delays_s)
+        self._cut = None
+        self._switches = []
+        self._lines_told = 0  # how many of them lines have told
+        self._ended_s = []
+        self._first_s = {}
+        self._beside = nothing(self.cuts)
+        self._counts = dict.fromkeys(range(len(self.cuts.cuts)), 0)
+
     def _fold(self, told: Iterable[Observation]) -> None:
         for observation in told:
             self._seen = self._observer.see(self._seen, observation)
@@ -265,8 +295,9 @@ class Adapter:
         with self._lock:
             now_s = self._clock()
             ended_s, self._ended_s = self._ended_s, []
-            new, self._told = tuple(self._switches[self._told :]), len(self._switches)
             beside, self._beside = self._beside, nothing(self.cuts)
+            new = tuple(self._switches[self._lines_told :])
+            self._lines_told = len(self._switches)
             self._line_at_s = now_s
             line = Line(
                 now_s - self._start_s,
@@ -287,10 +318,11 @@ class Adapter:
                 self._probing, action = probing.next_action(
                     self._probing, self._seen, self.cuts, now_s, busy=self._passages.uses_links
                 )
+                beginning = self._beginnings
             if action is not None:
-                self._act(looks, action)
+                self._act(looks, action, beginning)
 
-    def _act(self, looks: Looks, action: probing.Action) -> None:
+    def _act(self, looks: Looks, action: probing.Action, beginning: int) -> None:
         start_s = self._clock()
         found: Observation | None = None
         answered, took_s = False, 0.0
@@ -311,6 +343,8 @@ class Adapter:
                     found = RoundTrip(self._clock(), took_s)
             answered = True
         with self._lock:
+            if beginning != self._beginnings:
+                return  # it shows what held before
             now_s = self._clock()
             if answered:
                 self._probing = probing.looked(

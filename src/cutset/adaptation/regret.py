@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from cutset.adaptation.simulated import Played, Request
+from cutset.adaptation.simulated import Played
 from cutset.report import summarise
 
 _RESAMPLES: Final = 2000
@@ -22,9 +22,9 @@ class Score:
     """A policy over one trace. Latencies are seconds, of the requests that were answered; None
     where none was.
 
-    `regret` is the mean of latency/best − 1 over the answered requests, `regret_low` and
-    `regret_high` its 95% interval. `fallback_share` is the part of all requests that the device
-    answered alone because the other answer would have come too late.
+    `regret` is the mean of latency/best − 1 over the answered requests whose best is known,
+    `regret_low` and `regret_high` its 95% interval. `fallback_share` is the part of all requests
+    that the device answered alone because the other answer would have come too late.
     """
 
     policy: str
@@ -48,7 +48,8 @@ def score(played: Played, seed: int = 0) -> Score:
     """`seed` is the resampling's: the same one gives the same interval."""
     answered = [request for request in played.requests if request.answered]
     summary = summarise([request.latency_s for request in answered])
-    regrets = np.array([_regret(request) for request in answered])
+    known = [(r.latency_s, r.best_s) for r in answered if r.best_s is not None]
+    regrets = np.array([_regret(*each) for each in known])
     low, high = interval(regrets, seed)
     return Score(
         played.policy,
@@ -59,7 +60,7 @@ def score(played: Played, seed: int = 0) -> Score:
         None if summary is None else summary.mean,
         None if summary is None else summary.p50,
         None if summary is None else summary.p95,
-        float(regrets.mean()) if answered else None,
+        float(regrets.mean()) if known else None,
         low,
         high,
     )
@@ -83,8 +84,8 @@ def interval(values: np.ndarray, seed: int) -> tuple[float | None, float | None]
     return float(low), float(high)
 
 
-def _regret(request: Request) -> float:
+def _regret(latency_s: float, best_s: float) -> float:
     """latency/best − 1. What takes no time at all is regretted by nobody, or without limit."""
-    if request.best_s > 0:
-        return request.latency_s / request.best_s - 1
-    return math.inf if request.latency_s > 0 else 0.0
+    if best_s > 0:
+        return latency_s / best_s - 1
+    return math.inf if latency_s > 0 else 0.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -23,7 +24,7 @@ class SwitchDocument(msgspec.Struct, frozen=True):
 
 class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     """One policy over the trace: seconds and bytes; None where nothing was answered. A regret
-    without limit is null too."""
+    without limit is null too, and `max_rel` where no answer was compared."""
 
     policy: str
     requests: int
@@ -39,12 +40,22 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     looked_up_bytes: int
     looked_down_bytes: int
     looked_server_s: float
+    max_rel: float | None
     switches: tuple[SwitchDocument, ...]
 
 
-class ReplayDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """Policies compared over one trace. `simulated`: no request was really sent."""
+class LoadDocument(msgspec.Struct, frozen=True):
+    """With so many competing processes the server takes `load` times as long, as measured."""
 
+    processes: int
+    load: float
+
+
+class ReplayDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Policies compared over one trace. `simulated`: no request was really sent; in a lab all
+    were, beside the `competitors`."""
+
+    kind: Literal["simulated", "lab"]
     trace: str
     duration_s: float
     simulated: bool
@@ -60,10 +71,14 @@ class ReplayDocument(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     policies: tuple[PolicyDocument, ...]
     picture: str | None
+    competitors: tuple[LoadDocument, ...] = ()
+    interrupted: bool = False
 
 
-def policy_document(played: Played, found: Score, names: Sequence[str]) -> PolicyDocument:
-    """`names` are those of the cuts."""
+def policy_document(
+    played: Played, found: Score, names: Sequence[str], max_rel: float | None = None
+) -> PolicyDocument:
+    """`names` are those of the cuts; `max_rel` is how much answers differed (verify.py)."""
     return PolicyDocument(
         policy=found.policy,
         requests=found.requests,
@@ -79,6 +94,7 @@ def policy_document(played: Played, found: Score, names: Sequence[str]) -> Polic
         looked_up_bytes=played.looked_up_bytes,
         looked_down_bytes=played.looked_down_bytes,
         looked_server_s=played.looked_server_s,
+        max_rel=_finite(max_rel),
         switches=tuple(_switch(switch, names) for switch in played.switches),
     )
 
@@ -92,11 +108,17 @@ def replay_document(
     setting: Setting,
     policies: tuple[PolicyDocument, ...],
     picture: str | None,
+    *,
+    loads: Mapping[int, float] | None = None,
+    interrupted: bool = False,
 ) -> ReplayDocument:
+    """`loads` is k by the number of competing processes where the replay ran in a lab, else
+    None."""
     return ReplayDocument(
+        kind="simulated" if loads is None else "lab",
         trace=trace,
         duration_s=duration_s,
-        simulated=True,
+        simulated=loads is None,
         graph_digest=graph_digest,
         device=cuts.device,
         server=cuts.server,
@@ -109,6 +131,8 @@ def replay_document(
         seed=setting.seed,
         policies=policies,
         picture=picture,
+        competitors=tuple(LoadDocument(n, load) for n, load in sorted((loads or {}).items())),
+        interrupted=interrupted,
     )
 
 

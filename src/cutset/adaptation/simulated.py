@@ -59,14 +59,15 @@ class Setting:
 class Request:
     """A request that started at `at_s` by `cut`. `latency_s` is inf where no answer came in time.
 
-    `best_s` is what the best cut would have taken from the same moment (inf: none ever answers).
+    `best_s` is what the best cut would have taken from the same moment (inf: none ever answers;
+    None: nobody knows).
     `fallback`: the device alone answered. `believed` is what the policy went by.
     """
 
     at_s: float
     cut: int
     latency_s: float
-    best_s: float
+    best_s: float | None
     fallback: bool
     believed: Conditions
 

@@ -1,4 +1,5 @@
-"""`cutset replay`: what policies would have done over a record or a trace, by simulation."""
+"""`cutset replay`: what policies would have done over a record or a trace, by simulation; with
+`--lab`, what they do on real processes."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from cutset.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cutset.adaptation.cuts import Cuts
     from cutset.adaptation.policy import Policy
     from cutset.adaptation.replay_document import PolicyDocument, ReplayDocument
     from cutset.adaptation.replays import Replay
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 
 def replay(
+    context: typer.Context,
     trace: Annotated[
         str,
         typer.Argument(
@@ -72,10 +75,14 @@ def replay(
     out: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write a timeline (SVG) here.")
     ] = None,
+    lab: Annotated[
+        bool,
+        typer.Option("--lab", help="Play it on real processes in the lab; each policy takes all."),
+    ] = False,
     input_shape: targets.ShapeOption = None,
     insecure: targets.InsecureOption = False,
     json: output.JsonFlag = False,
-) -> None:
+) -> int:
     """Compare policies over a record or a trace, by simulation: latency, switches, regret."""
     from dataclasses import replace
 
@@ -83,6 +90,7 @@ def replay(
     from cutset.adaptation.replay_document import policy_document, replay_document
     from cutset.adaptation.replays import policies_of
     from cutset.adaptation.simulated import Setting
+    from cutset.cli.replay_lab import InLab, Wanted, check_options, play_in_lab
 
     _check_number(duration, "--duration", "s", more=True)
     _check_number(deadline, "--deadline", "s", more=True)
@@ -95,23 +103,39 @@ def replay(
     output.check_writable(
         out, (Path(trace) if os.path.exists(trace) else None, target, cluster, profile)
     )
-    with output.working("reading") as note:
-        loaded = _loaded(trace, target, cluster, profile, server, input_shape, insecure, note)
-    if duration is not None:
-        loaded = replace(loaded, trace=loaded.trace.cut_to(duration))
-    if loaded.note:
-        output.note(loaded.note)
-    if fallback is not None and loaded.cuts.local is None:
-        raise UsageError(
-            f"no loaded cut runs all on {loaded.cuts.device}",
-            field="--fallback",
-            remedy="leave it out, or let the device have more memory",
-        )
     setting = Setting(interval, deadline, fallback is not None, noise, seed)
-    played = _play(loaded, policies_of(policies, loaded.cuts, "--policies"), setting)
+    real: InLab | None = None
+    if lab:
+        check_options(context)
+        real = play_in_lab(
+            Wanted(
+                trace,
+                target,
+                cluster,
+                profile,
+                policies,
+                server,
+                duration,
+                deadline,
+                fallback is not None,
+                tuple(input_shape or ()),
+                insecure,
+            )
+        )
+        loaded, played = real.loaded, list(real.played)
+    else:
+        with output.working("reading") as note:
+            loaded = _loaded(trace, target, cluster, profile, server, input_shape, insecure, note)
+        if duration is not None:
+            loaded = replace(loaded, trace=loaded.trace.cut_to(duration))
+        if loaded.note:
+            output.note(loaded.note)
+        check_fallback(fallback is not None, loaded.cuts)
+        played = _play(loaded, policies_of(policies, loaded.cuts, "--policies"), setting)
     names = [cut.name for cut in loaded.cuts.cuts]
     if out is not None:
-        _draw(out, loaded, played, names)
+        _draw(out, loaded, played, names, "simulated" if real is None else "lab")
+    worst = [None] * len(played) if real is None else real.max_rel
     document = replay_document(
         loaded.trace.name,
         loaded.trace.duration_s,
@@ -119,8 +143,13 @@ def replay(
         loaded.left_out,
         loaded.graph_digest,
         setting,
-        tuple(policy_document(each, score(each, seed), names) for each in played),
+        tuple(
+            policy_document(each, score(each, seed), names, rel)
+            for each, rel in zip(played, worst, strict=True)
+        ),
         None if out is None else str(out),
+        loads=None if real is None else real.loads,
+        interrupted=real is not None and real.interrupted,
     )
     given: list[tuple[str, object]] = [
         ("--profile", profile),
@@ -132,10 +161,12 @@ def replay(
         ("--fallback", fallback and fallback.value),
         ("--seed", seed or None),
         ("--noise", noise or None),
+        *([("--lab", "")] if lab else []),
         *(("--input-shape", shape) for shape in input_shape or ()),
     ]
     again = _again(trace, target, cluster, given)
     output.emit(json, document, lambda console: _show(console, document, again))
+    return 0 if real is None else real.status()
 
 
 _HEAD = (
@@ -149,6 +180,7 @@ _HEAD = (
     "fallbacks",
     "unanswered",
 )
+_ORACLES_RUN = "the oracle's run in that moment (an approximation: two runs differ by themselves)"
 _MOST_NOISE = 3.0
 _MOST_S = 1e9
 
@@ -166,6 +198,16 @@ def _check_number(
         value=f"{value:g} {unit}".rstrip(),
         remedy="write such as 0.5",
     )
+
+
+def check_fallback(fallback: bool, cuts: Cuts) -> None:
+    """Raise UsageError where no loaded cut could answer instead."""
+    if fallback and cuts.local is None:
+        raise UsageError(
+            f"no loaded cut runs all on {cuts.device}",
+            field="--fallback",
+            remedy="leave it out, or let the device have more memory",
+        )
 
 
 def _loaded(
@@ -234,12 +276,14 @@ def _progress(done: Callable[[float], None], before_s: float, at_s: float) -> No
     done(before_s + at_s)
 
 
-def _draw(out: Path, loaded: Replay, played: Sequence[Played], names: Sequence[str]) -> None:
+def _draw(
+    out: Path, loaded: Replay, played: Sequence[Played], names: Sequence[str], kind: str
+) -> None:
     from cutset.page.adaptation_drawing import draw_adaptation, track_of
     from cutset.serde.common import write_text
 
     tracks = [track_of(each, names) for each in played]
-    heading = f"simulated: {loaded.trace.name}"
+    heading = f"{kind}: {loaded.trace.name}"
     trace = loaded.trace
     write_text(out, draw_adaptation(heading, names, tracks, trace.duration_s, trace))
 
@@ -252,7 +296,7 @@ def _again(
     if target is not None:
         words += [str(target), "--cluster", str(cluster)]
     for option, value in options:
-        words += [option, str(value)] if value is not None else []
+        words += [option, *([str(value)] if value != "" else [])] if value is not None else []
     return f"{output.program()} {shlex.join([*words, '-o', 'timeline.svg'])}"
 
 
@@ -260,8 +304,12 @@ def _show(console: Console, document: ReplayDocument, again: str) -> None:
     from cutset.units import format_time
 
     count = len(document.cuts)
+    simulated = document.kind == "simulated"
+    how = "simulated, nothing was run" if simulated else "in the lab on this machine"
+    if document.interrupted:
+        how += ", interrupted"
     console.print(
-        f"simulated, nothing was run: {document.trace}, {format_time(document.duration_s)},"
+        f"{how}: {document.trace}, {format_time(document.duration_s)},"
         f" {count} cut{'s' * (count != 1)} of {document.device} and {document.server}"
     )
     if document.left_out:
@@ -269,9 +317,13 @@ def _show(console: Console, document: ReplayDocument, again: str) -> None:
     console.print()
     output.table(console, _HEAD, [_row(policy) for policy in document.policies])
     console.print()
+    beside = "the best cut of that moment, known in hindsight"
     console.print(
-        "regret: how much longer than the best cut of that moment, known in hindsight, on average"
+        f"regret: how much longer than {beside if simulated else _ORACLES_RUN}, on average"
     )
+    if document.competitors:
+        loads = ", ".join(f"{x.processes}: {x.load:.2f}" for x in document.competitors)
+        console.print(f"server's load by competing processes, as measured: {loads}")
     if document.picture is not None:
         console.print(f"timeline: {document.picture} (open it in a browser)")
     else:

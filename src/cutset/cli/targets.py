@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cutset.cluster import Cluster
     from cutset.cost import TableCost
     from cutset.graph import Graph
+    from cutset.lab import Lab
     from cutset.onnx_io import Model
     from cutset.problem import Objective, Problem
     from cutset.profiles import Profile
@@ -141,7 +142,7 @@ def load_target(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -
 
 @dataclass(frozen=True)
 class Reached:
-    """A cluster as it is reached.
+    """A cluster as it is reached; `lab` is where, None outside one.
 
     `join_cpu` puts this process on the source's share of a core where the lab emulates it; what is
     not the device's work, such as planning, comes before.
@@ -149,6 +150,7 @@ class Reached:
 
     cluster: Cluster
     join_cpu: Callable[[], None] = lambda: None
+    lab: Lab | None = None
 
 
 def emulation(cluster: Cluster) -> Literal["no", "process", "lab"]:
@@ -189,7 +191,7 @@ def in_lab(cluster: Cluster, wanted: bool) -> Iterator[Reached]:
         for text in used.state.notes:
             output.note(text)
         used.enter()
-        yield Reached(attached, used.join_cpu)
+        yield Reached(attached, used.join_cpu, used)
     finally:
         used.leave()
         if own is not None:

@@ -197,6 +197,12 @@ class Session:
                 devices=devices,
             )
 
+    @property
+    def fallbacks(self) -> int:
+        """How many requests the local fallback has answered."""
+        with self._condition:
+            return self._counts["fallbacks"]
+
     def close(self) -> None:
         """End the session: what is under way fails."""
         with self._condition:

@@ -103,17 +103,6 @@ class Bench:
         self._feeds, self._expected = feeds, expected
         self._next = 0
         self._rates: tuple[float, float] | None = None
-        self.begun_anew = 0
-        # What is forced, and what a baseline chooses, must be measured as it is: that a stuck
-        # request is begun anew on the device belongs to the policy that adapts.
-        reroute = self.adapter._reroute
-
-        def only_of_aware(request: int, plan: int) -> None:
-            if script.forced is None and script.active == AWARE:
-                self.begun_anew += 1
-                reroute(request, plan)
-
-        self.adapter._reroute = only_of_aware
 
     @property
     def cuts(self) -> Cuts:

@@ -115,7 +115,7 @@ def play(
     b.set(first.up_bps, first.down_bps, first.competing)
     b.script.truth = b.truth(first.up_bps, first.down_bps, factors[first.competing])
     b.begin(name)
-    before, anew = b.count.row(), b.begun_anew
+    before, anew = b.count.row(), b.adapter.begun_anew
     player = Player(b, changes, factors)
     start_s = time.monotonic()
     player.start()
@@ -140,7 +140,7 @@ def play(
         "p95_s": percentile(latencies_s, 0.95),
         "time_mean_s": time_mean_s(latencies_s),
         "switches": sum(a.cut != c.cut for a, c in itertools.pairwise(took)),
-        "begun_anew": b.begun_anew - anew,
+        "begun_anew": b.adapter.begun_anew - anew,
         "lost": after["lost"] - before["lost"],
         "wrong": after["wrong"] - before["wrong"],
         "late_s": player.latest_s,

@@ -17,6 +17,7 @@ from cutset.adaptation.probing import (
     LookServer,
     LookUp,
     Ping,
+    look_bytes,
     looked,
     next_action,
     server_look,
@@ -42,9 +43,9 @@ def answered(state, seen, action, at_s, truth, cuts=CUTS):
         observation = RoundTrip(at_s, 0.004)
     else:
         up = isinstance(action, LookUp)
-        rate, sent = truth.up_bps if up else truth.down_bps, LOOK_BYTES
+        rate, sent = truth.up_bps if up else truth.down_bps, look_bytes(action)
         took_s = 8 * sent / rate
-        observation = Transfer(at_s, up, 3000, took_s / 2, look=True)
+        observation = Transfer(at_s, up, sent // 2, took_s / 2, look=True)
     return (
         looked(state, action, at_s, sent, took_s),
         Observer(cuts).see(seen, observation),
@@ -75,7 +76,8 @@ def test_looks_take_at_most_a_hundredth_of_a_link(mbps):
     # The last look's time is not over at the end, so that there may be one more.
     for sent in (state.up_bytes, state.down_bytes):
         assert sent > 0
-        assert share(sent - LOOK_BYTES, mbps * 1e6, 40) <= 0.01
+        last = max(LOOK_BYTES, sent / 100)  # of 40 s, a look each 0.4 s at most
+        assert share(sent - last, mbps * 1e6, 40) <= 0.01
 
 
 def test_looks_are_as_frequent_as_is_useful():
@@ -105,7 +107,7 @@ def test_small_transfers_that_show_nothing_do_not_replace_looks():
     seen = OBSERVER.see(seen, Transfer(5.0, True, 1000, 1e-5))
     seen = OBSERVER.see(seen, Transfer(5.0, False, 100_000, 0.04))
     seen = OBSERVER.see(OBSERVER.see(seen, ServerRun(5.0, OFFLOAD, 0.05)), RoundTrip(5.0, 0.004))
-    assert next_action(state, seen, CUTS, 5.1, False)[1] == LookUp()
+    assert isinstance(next_action(state, seen, CUTS, 5.1, False)[1], LookUp)
 
 
 def test_while_a_request_is_under_way_links_are_left_alone():
@@ -163,18 +165,18 @@ def test_what_was_sent_ahead_of_the_budget_is_waited_for():
 
 
 def test_a_suspect_is_confirmed_ahead_of_the_budget_once():
-    slow = Conditions(1e6, 20e6)  # 4.8 s between looks up
+    slow = Conditions(1e6, 20e6)  # 5.3 s between looks up
     state, seen = start(0.0), replace(seen_from(slow), server_at_s=1e9, ping_at_s=1e9)
     seen = replace(seen, down_at_s=1e9)
     looks = []
     for i in range(1200):
         state, action = next_action(state, seen, CUTS, i / 100, False)
         if action is not None:
-            state = looked(state, action, i / 100, LOOK_BYTES, 0.05)
+            state = looked(state, action, i / 100, look_bytes(action), 0.05)
             looks.append(i / 100)
         if len(looks) == 1 and seen.up.suspect is None:  # and it stays one: no answer is observed
             seen = OBSERVER.see(seen, Transfer(i / 100, True, 3000, 0.001, look=True))
-    assert looks == pytest.approx([0.4, 0.41, 10.0], abs=0.02)
+    assert looks == pytest.approx([0.4, 0.41, 11.07], abs=0.02)
 
 
 def test_what_got_worse_is_looked_at_again_soon_and_then_more_rarely():
@@ -189,9 +191,9 @@ def test_what_got_worse_is_looked_at_again_soon_and_then_more_rarely():
         seen = replace(seen, **fresh)
         state, action = next_action(state, seen, CUTS, at_s, False)
         if action is not None:
-            assert action == LookUp()
+            assert isinstance(action, LookUp)
             looks.append(at_s)
-            state = looked(state, action, at_s, LOOK_BYTES, 0.0)
+            state = looked(state, action, at_s, look_bytes(action), 0.0)
     gaps = [b - a for a, b in pairwise(looks)]
     assert gaps == pytest.approx([0.3, 0.6, 1.2, 2.4, 4.8], abs=0.03)
 
@@ -203,7 +205,7 @@ def test_looks_that_nobody_answers_get_rarer():
     sent = []
     for i in range(6000):
         state, action = next_action(state, seen, cuts, i / 100, False)
-        if action == LookUp():
+        if isinstance(action, LookUp):
             sent.append(i / 100)
         elif action is not None:
             state = looked(state, action, i / 100, 0, 0.0)
@@ -241,11 +243,23 @@ def test_bytes_beyond_the_planned_ones_count_and_are_waited_for():
     state = replace(start(0.0), server=start(1e9).server)
     seen = replace(seen_from(), server_at_s=1e9)
     state, action = next_action(state, seen, CUTS, 0.5, False)
-    assert action == LookUp()
-    plain = looked(state, action, 0.6, LOOK_BYTES, 0.01)
-    more = looked(state, action, 0.6, 2 * LOOK_BYTES, 0.01)
-    assert more.up_bytes == 2 * plain.up_bytes == 2 * LOOK_BYTES
-    assert more.up.free_at_s - plain.up.free_at_s == pytest.approx(0.24)
+    assert isinstance(action, LookUp)
+    size = look_bytes(action)
+    plain = looked(state, action, 0.6, size, 0.01)
+    more = looked(state, action, 0.6, 2 * size, 0.01)
+    assert more.up_bytes == 2 * plain.up_bytes == 2 * size
+    assert more.up.free_at_s - plain.up.free_at_s == pytest.approx(0.4)
+
+
+def test_a_fast_link_is_looked_at_with_more_bytes():
+    """3000 bytes take less than half a millisecond at 64 Mbit/s: that tells of threads only."""
+    for mbps, expected in ((1, LOOK_BYTES), (64, 28_800), (10_000, 60_000)):
+        seen = seen_from(Conditions(mbps * 1e6, mbps * 1e6))
+        state = replace(start(0.0), server=start(1e9).server)
+        _, action = next_action(state, replace(seen, server_at_s=1e9), CUTS, 0.5, False)
+        assert isinstance(action, LookUp)
+        assert look_bytes(action) == expected
+    assert look_bytes(Ping()) == 0
 
 
 def test_share_of_nothing():

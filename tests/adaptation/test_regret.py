@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cutset.adaptation.conditions import Conditions
+from cutset.adaptation.policy import Switch
 from cutset.adaptation.regret import interval, score
-from cutset.adaptation.simulated import Played, Request, Switch
+from cutset.adaptation.simulated import Played, Request
 
 SEEN = Conditions(1e6, 1e6)
 

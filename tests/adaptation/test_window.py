@@ -120,8 +120,8 @@ def test_error_is_the_ratios_standard_error():
 
 
 def test_noise_is_known_from_the_jumps_and_widens_the_tolerance():
-    noisy = after(Window(1.0), *[0.8, 1.25] * 6)
-    assert noisy.noise == pytest.approx(math.log(1.25 / 0.8) / (0.6745 * math.sqrt(2)))
+    noisy = after(Window(1.0), *[0.86, 1.16] * 6)
+    assert noisy.noise == pytest.approx(math.log(1.16 / 0.86) / (0.6745 * math.sqrt(2)))
     assert after(noisy, 1.6, start_s=12).suspect is None
     assert after(noisy, 2.2, start_s=12).suspect is not None
     assert after(Window(1.0), *[1.0] * 12, 1.6).suspect is not None

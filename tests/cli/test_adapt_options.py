@@ -23,7 +23,7 @@ from cutset.adaptation.beside import of_request
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cut, Cuts
 from cutset.adaptation.live import Line
-from cutset.adaptation.live import Switch as LiveSwitch
+from cutset.adaptation.policy import Switch as LiveSwitch
 from cutset.adaptation.records import RecordWriter, Switch, header_of, read_record
 from cutset.cli import adapt_text, main, output
 from cutset.cli.adapt_watch import Screen, Watch

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cutset.adaptation.conditions import Conditions
+from cutset.adaptation.policy import Switch
 from cutset.adaptation.records import Record, RecordedCut, RecordHeader, line_of
 from cutset.adaptation.records import Switch as RecordedSwitch
-from cutset.adaptation.simulated import Played, Request, Switch
+from cutset.adaptation.simulated import Played, Request
 from cutset.adaptation.traces import Moment, Trace
 from cutset.page.adaptation_drawing import Dot, Track, draw_adaptation, track_of, track_of_record
 from cutset.page.strips import log_of

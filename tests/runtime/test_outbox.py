@@ -103,3 +103,19 @@ def test_what_is_given_up_takes_no_turn(outbox: Outbox) -> None:
     sent(outbox)
     assert [p.key and p.key[2] for p, _ in outbox._due()] == []
     assert len(outbox) == 1
+
+
+def test_what_a_slow_link_still_carries_is_not_sent_again(outbox: Outbox, clock: Clock) -> None:
+    """Stated 8 Mbit/s, 100 bytes are late after 2 s; on a link seen at 100 bit/s after 34 s."""
+    outbox.describe("b", "a>b", 8e6)
+    outbox.post(parcel(1))
+    sent(outbox)
+    key = parcel(1).key
+    assert key is not None
+    clock.now_s += 1
+    outbox.expect_rate("b", 100.0)
+    for at_s, attempts in ((102.5, 0), (133.0, 0), (135.0, 1)):
+        clock.now_s = at_s
+        sent(outbox)
+        sent(outbox)
+        assert outbox._unacknowledged[key].attempt == attempts

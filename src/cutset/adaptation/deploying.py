@@ -13,6 +13,7 @@ from cutset.adaptation import calibrating
 from cutset.adaptation.choosing import Chosen, choose_cuts, expected_range, hull_cuts
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
+from cutset.adaptation.hull_cuts import stated_conditions
 from cutset.adaptation.live import Adapter, Line
 from cutset.adaptation.policies import LoadAware
 from cutset.adaptation.policy import Policy
@@ -171,18 +172,6 @@ def deploy_adaptive(
     return Adaptive(held, adapter, replace(chosen, cuts=chosen.cuts), looks)
 
 
-def stated_conditions(problem: Problem, cuts: Cuts) -> Conditions:
-    """The links as the problem has them, nothing loaded."""
-
-    def numbers(start: str, end: str) -> tuple[float, float]:
-        link = problem.cluster.link(start, end)
-        return (0.0, 0.0) if link is None else (problem.bandwidth_bps(link), link.latency_s or 0.0)
-
-    up_bps, up_latency_s = numbers(cuts.device, cuts.server)
-    down_bps, down_latency_s = numbers(cuts.server, cuts.device)
-    return Conditions(up_bps, down_bps, up_latency_s, down_latency_s)
-
-
 class RuntimeLooks:
     """Looks through a coordinator's workers (live.Looks), and the timing of loaded segments.
 
@@ -247,6 +236,9 @@ class RuntimeLooks:
         if self._base_s is None:
             self._base_s = took_s  # nothing was known of it: what it is now counts as none
         return max(0.0, took_s - self._base_s)
+
+    def expect(self, up_bps: float) -> None:
+        self._coordinator.expect_rate(self._server, up_bps)
 
     def _ask(self, body: Look | TimeStage) -> Any:
         return self._coordinator.ask(self._server, body, timeout_s=LOOK_TIMEOUT_S)

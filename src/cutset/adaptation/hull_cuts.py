@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cut, Cuts
 from cutset.adaptation.never_best import sometimes_best
 from cutset.graph import Graph
@@ -56,6 +57,20 @@ def hull_cuts(problem: Problem, server: str | None = None) -> Cuts:
     always = [i for i, cut in enumerate(cuts) if len(cut.plan.devices) == 1]
     kept = sometimes_best(np.array([cut.amounts for cut in cuts], dtype=np.float64), always)
     return Cuts(device, server, tuple(_named([cuts[i] for i in kept], device, server)))
+
+
+def stated_conditions(problem: Problem, cuts: Cuts) -> Conditions:
+    """What the cluster and the profile say holds between the cuts' device and server."""
+
+    def link(source: str, target: str) -> tuple[float, float]:
+        found = problem.cluster.link(source, target)
+        if found is None:
+            return 0.0, 0.0
+        return problem.bandwidth_bps(found), found.latency_s or 0.0
+
+    up_bps, up_latency_s = link(cuts.device, cuts.server)
+    down_bps, down_latency_s = link(cuts.server, cuts.device)
+    return Conditions(up_bps, down_bps, up_latency_s, down_latency_s)
 
 
 def stage_memory_bytes(graph: Graph, plan: Plan) -> dict[str, int]:

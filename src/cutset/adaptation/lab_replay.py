@@ -16,8 +16,8 @@ from cutset.adaptation import lab_moments
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.live import Adapter
 from cutset.adaptation.observations import Truth
-from cutset.adaptation.policy import Policy
-from cutset.adaptation.simulated import Played, Request, Switch
+from cutset.adaptation.policy import Policy, Switch
+from cutset.adaptation.simulated import Played, Request
 from cutset.adaptation.traces import Trace
 from cutset.errors import CutsetError
 from cutset.lab.competitors import count_for

@@ -25,7 +25,7 @@ from cutset.adaptation.observations import (
 )
 from cutset.adaptation.observer import Observer, Seen, believed
 from cutset.adaptation.passages import Passages
-from cutset.adaptation.policy import Policy
+from cutset.adaptation.policy import Policy, Switch
 from cutset.errors import CutsetError
 from cutset.report import percentile
 
@@ -51,15 +51,8 @@ class Looks(Protocol):
     def ping(self) -> float:
         """Seconds of an empty round trip, beside what it takes without any latency."""
 
-
-@dataclass(frozen=True)
-class Switch:
-    """A change of cut; `at_s` counts from the start."""
-
-    at_s: float
-    before: int
-    after: int
-    reason: str
+    def expect(self, up_bps: float) -> None:
+        """What the link to the server is believed to carry, bits per second."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +119,10 @@ class Adapter:
         with self._lock:
             self._reroute = reroute
             self._start_s = self._line_at_s = self._clock()
-        for name, work in (("watch", self._watch), ("look", lambda: self._look(looks))):
-            thread = threading.Thread(target=work, name=f"cutset-{name}", daemon=True)
+        for name, loop in (("watch", self._watch), ("look", self._look)):
+            thread = threading.Thread(
+                target=loop, args=(looks,), name=f"cutset-{name}", daemon=True
+            )
             self._threads.append(thread)
             thread.start()
 
@@ -163,6 +158,12 @@ class Adapter:
             return tuple(self._switches)
 
     @property
+    def begun_anew(self) -> int:
+        """How many requests were stuck and begun anew on this device."""
+        with self._lock:
+            return self._begun_anew
+
+    @property
     def cut(self) -> int | None:
         """The cut of the last request; None before the first."""
         with self._lock:
@@ -193,13 +194,7 @@ class Adapter:
 
     def select(self) -> int:
         with self._lock:
-            now_s = self._clock()
-            self._state, decision = self.policy.step(self._state, Asked(now_s))
-            if self._cut not in (None, decision.cut) and len(self._switches) < MOST_SWITCHES:
-                at_s = now_s - self._start_s
-                self._switches.append(Switch(at_s, self._cut, decision.cut, decision.reason))
-            self._cut = decision.cut
-            return decision.cut
+            return self._decide(self._clock())
 
     def began(self, request: int, plan: int) -> None:
         with self._lock:
@@ -266,6 +261,7 @@ class Adapter:
         self._lines_told = 0  # how many of them lines have told
         self._ended_s = []
         self._first_s = {}
+        self._begun_anew = 0
         self._beside = nothing(self.cuts)
         self._counts = dict.fromkeys(range(len(self.cuts.cuts)), 0)
 
@@ -274,22 +270,37 @@ class Adapter:
             self._seen = self._observer.see(self._seen, observation)
             self._state, _ = self.policy.step(self._state, observation)
 
-    def _watch(self) -> None:
+    def _watch(self, looks: Looks) -> None:
         while not self._stopping.wait(WATCH_S):
             with self._lock:
                 now_s = self._clock()
                 stuck = self._late(now_s) if len(self._passages) else []
                 due = now_s >= self._line_at_s + LINE_S
+                up_bps = believed(self._seen, now_s).up_bps
             for request in stuck:
                 assert self.cuts.local is not None
                 self._reroute(request, self.cuts.local)
+            looks.expect(up_bps)
             if due:
                 self._tell()
 
+    def _decide(self, now_s: float) -> int:
+        self._state, decision = self.policy.step(self._state, Asked(now_s))
+        if self._cut not in (None, decision.cut) and len(self._switches) < MOST_SWITCHES:
+            at_s = now_s - self._start_s
+            self._switches.append(Switch(at_s, self._cut, decision.cut, decision.reason))
+        self._cut = decision.cut
+        return decision.cut
+
     def _late(self, now_s: float) -> list[int]:
-        """Fold what is late; the requests that this device alone should answer."""
+        """Fold what is late; the requests that this device alone should answer, also by the
+        policy: one that stays on its way stays there."""
         self._fold(self._passages.overdue(believed(self._seen, now_s), now_s))
-        return self._passages.stuck(believed(self._seen, now_s), now_s)
+        stuck = self._passages.stuck(believed(self._seen, now_s), now_s)
+        if not stuck or self._decide(now_s) != self.cuts.local:
+            return []
+        self._begun_anew += len(stuck)
+        return stuck
 
     def _tell(self) -> None:
         with self._lock:
@@ -326,15 +337,14 @@ class Adapter:
         start_s = self._clock()
         found: Observation | None = None
         answered, took_s = False, 0.0
-        size = probing.LOOK_BYTES // 2  # of the two that a look sends, the second is timed
         with contextlib.suppress(CutsetError):
             match action:
-                case probing.LookUp():
-                    took_s = max(LEAST_S, looks.up(size))
-                    found = Transfer(self._clock(), True, size, took_s, look=True)
-                case probing.LookDown():
-                    took_s = max(LEAST_S, looks.down(size))
-                    found = Transfer(self._clock(), False, size, took_s, look=True)
+                case probing.LookUp(both):  # of the two that a look sends, the second is timed
+                    took_s = max(LEAST_S, looks.up(both // 2))
+                    found = Transfer(self._clock(), True, both // 2, took_s, look=True)
+                case probing.LookDown(both):
+                    took_s = max(LEAST_S, looks.down(both // 2))
+                    found = Transfer(self._clock(), False, both // 2, took_s, look=True)
                 case probing.LookServer(cut):
                     queue_s, took_s = looks.run(cut)
                     found = ServerRun(self._clock(), cut, took_s, queue_s, look=True)
@@ -348,7 +358,7 @@ class Adapter:
             now_s = self._clock()
             if answered:
                 self._probing = probing.looked(
-                    self._probing, action, now_s, probing.LOOK_BYTES, took_s
+                    self._probing, action, now_s, probing.look_bytes(action), took_s
                 )
             else:
                 found = _unanswered(action, now_s, now_s - start_s)
@@ -359,10 +369,10 @@ class Adapter:
 def _unanswered(action: probing.Action, at_s: float, waited_s: float) -> Observation | None:
     """What a look that found no answer says: of a lost ping nothing."""
     match action:
-        case probing.LookUp():
-            return Transfer(at_s, True, probing.LOOK_BYTES, waited_s, True, True)
-        case probing.LookDown():
-            return Transfer(at_s, False, probing.LOOK_BYTES, waited_s, True, True)
+        case probing.LookUp(size):
+            return Transfer(at_s, True, size, waited_s, True, True)
+        case probing.LookDown(size):
+            return Transfer(at_s, False, size, waited_s, True, True)
         case probing.LookServer(cut):
             return ServerRun(at_s, cut, waited_s, unfinished=True, look=True)
     return None

@@ -9,7 +9,7 @@ from typing import Final, assert_never
 
 from cutset.adaptation.journeys import Course, Part
 from cutset.adaptation.observations import Observation, RoundTrip, ServerRun, Transfer
-from cutset.adaptation.probing import LOOK_BYTES, Action, LookDown, LookServer, LookUp, Ping
+from cutset.adaptation.probing import Action, LookDown, LookServer, LookUp, Ping
 
 #: A look that has no answer by then is given up, as by a live run.
 LOOK_TIMEOUT_S: Final = 3.0
@@ -53,10 +53,14 @@ def answer(course: Course, action: Action, at_s: float, noisy: Callable[[float],
 
 
 def _link(
-    course: Course, action: Action, at_s: float, part: Part, noisy: Callable[[float], float]
+    course: Course,
+    action: LookUp | LookDown,
+    at_s: float,
+    part: Part,
+    noisy: Callable[[float], float],
 ) -> Answer:
     """Two transfers of half a look each, of which the second is timed."""
-    up, half = part is Part.UP, LOOK_BYTES // 2
+    up, half = part is Part.UP, action.bytes // 2
     start_s = at_s if up else _there_s(course, at_s)
     first_s = course.work_end_s(part, 8 * half, start_s)
     second_s = course.work_end_s(part, 8 * half, first_s)
@@ -84,9 +88,9 @@ def _given_up(action: Action, at_s: float) -> Answer:
     end_s, took_s = at_s + LOOK_TIMEOUT_S, LOOK_TIMEOUT_S
     seen: Observation | None = None
     match action:
-        case LookUp() | LookDown():
+        case LookUp(size) | LookDown(size):
             up = isinstance(action, LookUp)
-            seen = Transfer(end_s, up, LOOK_BYTES, took_s, unfinished=True, look=True)
+            seen = Transfer(end_s, up, size, took_s, unfinished=True, look=True)
         case LookServer(cut):
             seen = ServerRun(end_s, cut, took_s, unfinished=True, look=True)
     return Answer(action, end_s, seen, took_s, False)

@@ -24,6 +24,16 @@ class Decision:
     believed: Conditions
 
 
+@dataclass(frozen=True)
+class Switch:
+    """A change from one cut to another (indices into Cuts); `at_s` counts from the start."""
+
+    at_s: float
+    before: int
+    after: int
+    reason: str
+
+
 class Policy(Protocol, Generic[S]):
     """A frozen dataclass whose fields are its options; its states are frozen too."""
 

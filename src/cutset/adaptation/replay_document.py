@@ -9,8 +9,9 @@ from typing import Literal
 import msgspec
 
 from cutset.adaptation.cuts import Cuts
+from cutset.adaptation.policy import Switch
 from cutset.adaptation.regret import Score
-from cutset.adaptation.simulated import Played, Setting, Switch
+from cutset.adaptation.simulated import Played, Setting
 
 
 class SwitchDocument(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import Any, Final
 from cutset.adaptation.choosing import choose_cuts
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
-from cutset.adaptation.hull_cuts import hull_cuts
+from cutset.adaptation.hull_cuts import hull_cuts, stated_conditions
 from cutset.adaptation.policies import by_name
 from cutset.adaptation.policy import Policy
 from cutset.adaptation.ranges import expected_range
@@ -118,20 +118,6 @@ def check_same(replay: Replay, path: Path, graph: Graph, devices: Sequence[str])
                 value=name,
                 remedy=choices(name, devices, "devices"),
             )
-
-
-def stated_conditions(problem: Problem, cuts: Cuts) -> Conditions:
-    """What the cluster and the profile say holds between the cuts' device and server."""
-
-    def link(source: str, target: str) -> tuple[float, float]:
-        found = problem.cluster.link(source, target)
-        if found is None:
-            return 0.0, 0.0
-        return problem.bandwidth_bps(found), found.latency_s or 0.0
-
-    up_bps, up_latency_s = link(cuts.device, cuts.server)
-    down_bps, down_latency_s = link(cuts.server, cuts.device)
-    return Conditions(up_bps, down_bps, up_latency_s, down_latency_s)
 
 
 def policies_of(text: str | None, cuts: Cuts, field: str) -> list[Policy[Any]]:

@@ -18,7 +18,7 @@ from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.journeys import Course, Journey, course_of
 from cutset.adaptation.observations import Back, Lost
-from cutset.adaptation.policy import Policy
+from cutset.adaptation.policy import Policy, Switch
 from cutset.adaptation.traces import Trace
 from cutset.adaptation.watching import Watcher
 from cutset.errors import UsageError
@@ -74,14 +74,6 @@ class Request:
     @property
     def answered(self) -> bool:
         return math.isfinite(self.latency_s)
-
-
-@dataclass(frozen=True)
-class Switch:
-    at_s: float
-    before: int
-    after: int
-    reason: str
 
 
 @dataclass(frozen=True)

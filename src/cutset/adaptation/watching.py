@@ -30,7 +30,7 @@ from cutset.adaptation.observations import (
 from cutset.adaptation.observer import Observer, believed
 from cutset.adaptation.passages import Passages
 from cutset.adaptation.policy import Decision, Policy
-from cutset.adaptation.probing import LOOK_BYTES, Probing, looked, next_action, start, when_next
+from cutset.adaptation.probing import Probing, look_bytes, looked, next_action, start, when_next
 
 S = TypeVar("S")
 
@@ -190,7 +190,7 @@ class Watcher(Generic[S]):
                 self._looking = False
                 if event.answered:
                     self._probing = looked(
-                        self._probing, event.action, at_s, LOOK_BYTES, event.took_s
+                        self._probing, event.action, at_s, look_bytes(event.action), event.took_s
                     )
                 # Its noise is in it already.
                 self._fold(() if event.seen is None else (event.seen,))

@@ -18,6 +18,9 @@ QUIET_FACTOR = 1.3
 NOISY_FACTOR = 2.0
 #: In between, a sample deviates beyond so many standard deviations of the samples' noise.
 NOISE_DEVIATIONS = 2.5
+#: More noise than this (a standard deviation of ln(sample)) is not believed: it is what a few odd
+#: samples make of a link that was looked at, and would keep a step of any size from counting.
+MOST_NOISE = 0.35
 #: From how many latest changes between consecutive samples the noise is known.
 LEAST_JUMPS, MOST_JUMPS = 4, 31
 #: Samples until a step is followed.
@@ -75,10 +78,10 @@ class Window:
     @property
     def noise(self) -> float:
         """The standard deviation of ln(sample), by the median change between consecutive ones;
-        0 while these are too few."""
+        0 while these are too few, MOST_NOISE at most."""
         if len(self.jumps) < LEAST_JUMPS:
             return 0.0
-        return statistics.median(self.jumps) / _MEDIAN_JUMP
+        return min(MOST_NOISE, statistics.median(self.jumps) / _MEDIAN_JUMP)
 
     @property
     def error(self) -> float | None:

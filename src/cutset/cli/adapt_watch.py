@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cutset.adapt_report import Tally
     from cutset.adaptation.cuts import Cuts
     from cutset.adaptation.live import Line
-    from cutset.adaptation.live import Switch as LiveSwitch
+    from cutset.adaptation.policy import Switch as LiveSwitch
     from cutset.adaptation.records import RecordHeader, RecordWriter, Switch
 
 #: How often a line is printed where there is no terminal to write over it.

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from cutset import api
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
-from cutset.adaptation.live import Adapter, Line, Switch
+from cutset.adaptation.live import Adapter, Line
+from cutset.adaptation.policy import Switch
 from cutset.cluster import Cluster
 from cutset.deployed import Deployed
 from cutset.onnx_io import Model

@@ -259,6 +259,13 @@ class Coordinator:
         """Seconds of an empty round trip over the link. Raises as `look`."""
         return self._local.ping(self.connected(device))
 
+    def expect_rate(self, device: str, bandwidth_bps: float) -> None:
+        """What the link to a device was seen to carry (bits per second), for knowing what is late;
+        nothing where the device is lost."""
+        address = self._addresses.get(device)
+        if address is not None:
+            self._local.outbox.expect_rate(address, bandwidth_bps)
+
     def connected(self, device: str) -> str:
         """The address of a connected device. Raises WorkerLostError where it is lost."""
         address = self._addresses.get(device)

@@ -37,6 +37,7 @@ class Parcel:
     shaped: bool = True
     attempt: int = 0
     start_s: float = 0.0
+    sent_s: float = 0.0  # when it was last handed to the transport
     retry_at_s: float = 0.0
 
     @property
@@ -53,6 +54,7 @@ class Parcel:
 class _Link:
     name: str
     bandwidth_bps: float | None = None
+    seen_bps: float | None = None
     delay_s: float = 0.0  # what of a transfer's time to its acknowledgement occupies nothing
     stats: dict[tuple[str, int], LinkStats] = field(default_factory=dict)  # by (session, epoch)
     free_s: float = 0.0  # until when the acknowledged transfers held it
@@ -194,6 +196,12 @@ class Outbox:
             link.name, link.bandwidth_bps, link.delay_s = name, bandwidth_bps, delay_s
             self._turns.set_rate(target, bandwidth_bps)
 
+    def expect_rate(self, target: str, bandwidth_bps: float) -> None:
+        """What the link was seen to carry, where that differs from what was stated: a transfer that
+        is still on its way is no lost one."""
+        with self._condition:
+            self._link(target).seen_bps = bandwidth_bps
+
     def stats(self, session: str, epoch: int) -> tuple[LinkStats, ...]:
         """Sums over the epoch's acknowledged tensors, by link."""
         with self._condition:
@@ -266,8 +274,11 @@ class Outbox:
     def _late(self, now_s: float) -> Iterable[Parcel]:
         for key, parcel in list(self._unacknowledged.items()):
             if parcel.retry_at_s <= now_s:
+                patient_s = parcel.sent_s + self._patience_s(parcel)
                 if parcel.expires_s <= now_s:
                     del self._unacknowledged[key]
+                elif patient_s > now_s:  # the link was seen to be slower since
+                    parcel.retry_at_s = patient_s
                 else:
                     yield parcel
 
@@ -304,7 +315,8 @@ class Outbox:
             with self._condition:
                 held = self._unacknowledged.get(key)
                 if held is not None:
-                    held.retry_at_s = self._clock() + self._patience_s(held)
+                    held.sent_s = self._clock()
+                    held.retry_at_s = held.sent_s + self._patience_s(held)
 
     def _wanted(self, parcel: Parcel) -> Wanted:
         """Until it is acknowledged or given up, or sent again: of those only the last."""
@@ -323,7 +335,8 @@ class Outbox:
         under_way = sum(
             p.size_bytes for p in self._unacknowledged.values() if p.target == parcel.target
         )
-        known = self._link(parcel.target).bandwidth_bps
+        link = self._link(parcel.target)
+        known = min((bps for bps in (link.bandwidth_bps, link.seen_bps) if bps), default=None)
         transfer_s = 8 * under_way / known if known else 0.0
         return float((RETRY_S + 4 * transfer_s) * 2 ** min(parcel.attempt, 6))
 

@@ -43,7 +43,7 @@ bench-planner: $(READY)  ## those of the planner: proofs, published methods, siz
 	$(BIN)/python benchmarks/run_all.py envelope s1 s2 s3 p2 p3 dag curves ranking
 
 bench-adapt: $(READY)  ## cuts that follow the network and the load, in the lab (as root)
-	$(BIN)/python benchmarks/run_all.py adapt
+	$(BIN)/python benchmarks/run_all.py adapt hysteresis
 
 clean:           ## remove what make made here
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

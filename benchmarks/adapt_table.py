@@ -110,9 +110,9 @@ def _trace(trace: Mapping[str, Any]) -> str:
         " follows another, so that requests of two policies cannot be paired by time: a policy that"
         " is fast sends more of them. The mean over time weighs each by how long it is under way."
         " The oracle is told the rates that were set and the k measured for the number of"
-        " processes, and takes the cut that is predicted to be the best; so it is no bound. The two"
-        " numbered cuts are the best of the others by simulation. Begun anew: requests that were"
-        " stuck and that the device then answered alone, which belongs to load-aware only.\n\n"
+        " processes, and takes the cut that is predicted to be the best; so it is no bound. The"
+        " numbered cut is the best of the others by its predicted costs. Begun anew: requests that"
+        " were stuck and that the device then answered alone, where the policy says so too.\n\n"
         + table(heads, rows)
     )
 

@@ -40,6 +40,9 @@ def document(text: str, results: Path) -> tuple[str, dict[str, str]]:
         text = sections.fill(text, name, result)
         if name in sections.PLOTS:
             drawn[f"benchmark-{name}.svg"] = sections.PLOTS[name](result)
+    for file, (name, draw) in sections.PICTURES.items():
+        if name in found:
+            drawn[file] = draw(found[name])
     return sections.fill_goals(text, found), drawn
 
 

@@ -9,11 +9,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import adapt_map
 import adapt_plot
 import adapt_table
 import curves_table
 import dag_table
 import goals_table
+import hysteresis_table
 import p2_table
 import p3_table
 import plots
@@ -41,6 +43,7 @@ TABLES: Mapping[str, Callable[[tables.Result], str]] = {
     "curves": curves_table.section,
     "ranking": ranking_table.section,
     "adapt": adapt_table.section,
+    "hysteresis": hysteresis_table.section,
 }
 PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "segments": plots.segments,
@@ -50,6 +53,10 @@ PLOTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "s1": s1_table.plot,
     "curves": curves_table.plot,
     "adapt": adapt_plot.plot,
+}
+#: Pictures of other pages, by file: of which result, and how it is drawn.
+PICTURES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "adaptation-map.svg": ("adapt", adapt_map.plot),
 }
 
 

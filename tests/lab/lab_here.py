@@ -18,7 +18,13 @@ from cutset.lab import Lab, traffic
 from cutset.lab.state import LabState
 from cutset.serde.cluster_file import parse_cluster
 
-CUTSET = (sys.executable, "-c", "from cutset.cli.main import main; main()")
+CUTSET = (
+    sys.executable,
+    "-c",
+    # As from a shell: what starts tests may have Ctrl-C ignored.
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from cutset.cli.main import main; main()",
+)
 CLUSTER: dict[str, Any] = {
     "schema": "cutset/cluster/1",
     "source": "pi",

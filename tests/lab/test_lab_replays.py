@@ -115,11 +115,14 @@ def test_ctrl_c_reports_what_was_measured(folder: Path) -> None:
         for line in process.stderr:
             if line.startswith("playing"):
                 break
-        # Some requests are answered within any second.
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(3)
-        process.send_signal(signal.SIGINT)
-        out, rest = process.communicate(timeout=60)
+        try:
+            # Some requests are answered within any second.
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(3)
+            process.send_signal(signal.SIGINT)
+            out, rest = process.communicate(timeout=60)
+        finally:
+            process.kill()  # the lab it brought up ends with it
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
     found = json.loads(out)

@@ -253,6 +253,7 @@ def deploy(
                 remedy="leave `plan` out" if plan is not None else "give the model's profile",
             )
         stated = problem(model, devices, profile)
+        _check_kinds(devices, server, profile)
         own = coordinator or Coordinator(devices, insecure=insecure)
         try:
             answer, takes_s = _local(model, devices) if fallback == "local" else (None, 0.0)
@@ -336,6 +337,21 @@ def _local(
     runnable = load_engine(whole(model), engine_spec(source))
     feeds = random_feeds(model.ports, 1)[0]
     return runnable.run, max(engine.whole_times(runnable, feeds, 2))
+
+
+def _check_kinds(cluster: Cluster, server: str | None, profile: Profile | str | Path) -> None:
+    """Raise InvalidFileError where the profile has no times of the device or of the server."""
+    measured = as_profile(profile).compute_s
+    for device in cluster.devices:
+        taken = server in (None, device.name) or device.name == cluster.source
+        if taken and device.kind not in measured:
+            raise InvalidFileError(
+                f"the profile has no times of device {device.name!r}",
+                file=str(profile) if isinstance(profile, str | Path) else None,
+                field="measurements",
+                value=", ".join(sorted(measured)) or "none",
+                remedy=f"measure its kind, {device.kind!r}: `cutset profile … --cluster …`",
+            )
 
 
 def _memory_cost(cluster: Cluster, profile: Profile | None) -> MemoryCost:

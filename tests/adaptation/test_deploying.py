@@ -36,7 +36,7 @@ def profile(model: api.Model, *kinds: str) -> Profile:
 
 
 def test_a_profile_of_another_kind_is_named(model: api.Model) -> None:
-    with pytest.raises(InvalidFileError, match="no times of device 'server'.*board.*'big'"):
+    with pytest.raises(InvalidFileError, match=r"no times of device 'server'.*board.*'big'"):
         api.deploy(model, CLUSTER, profile=profile(model, "board"), adapt=True)
 
 

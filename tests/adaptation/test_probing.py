@@ -164,6 +164,20 @@ def test_what_was_sent_ahead_of_the_budget_is_waited_for():
     assert share(sent, 2e6, 50) <= 0.01
 
 
+def test_a_link_that_is_fast_again_is_looked_at_as_one():
+    """Looks that found it out were charged by the slow rate: that wait is over with it."""
+    fast, slow = Conditions(200e6, 200e6), Conditions(1e6, 1e6)
+    holds = lambda at_s: slow if 5 <= at_s < 20 else fast  # noqa: E731
+    actions, _, seen = idle(holds, 40, stated=fast)
+    assert believed(seen, 40).up_bps == pytest.approx(200e6)
+    for kind in (LookUp, LookDown):
+        found = next(at_s for at_s in times(actions, kind) if at_s >= 20)
+        assert found <= 26  # a look each 5.3 s
+        later = [at_s for at_s in times(actions, kind) if at_s >= found]
+        assert later[1] - later[0] <= 0.05
+        assert max(b - a for a, b in pairwise([*later, 40])) <= 0.5
+
+
 def test_a_suspect_is_confirmed_ahead_of_the_budget_once():
     slow = Conditions(1e6, 20e6)  # 5.3 s between looks up
     state, seen = start(0.0), replace(seen_from(slow), server_at_s=1e9, ping_at_s=1e9)

@@ -80,7 +80,8 @@ class Pace:
     The budget allows a look from `free_at_s`, `gap_s` after the one before. `held` is the least
     value seen since the last change for the worse, `doubts` the looks since then (more than
     _MOST_DOUBTS: no doubt is left), `confirmed_s` when the last suspect was seen that a look was
-    sent ahead of its budget for.
+    sent ahead of its budget for. `per_bit_s` is what the budget is counted by: a link that is
+    faster than when its looks were charged has earned them sooner.
     """
 
     free_at_s: float
@@ -91,6 +92,7 @@ class Pace:
     held: float = math.inf
     doubts: int = _MOST_DOUBTS + 1
     confirmed_s: float = -math.inf
+    per_bit_s: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def next_action(
     `busy`: a request is under way; nothing is sent over the links then. A lost server is not
     looked at: that it is back is not for looks to find out.
     """
-    state = _noticed(_given_up(state, at_s), seen)
+    state = _noticed(_given_up(state, at_s), seen, at_s)
     due = _due(state, seen, cuts, busy)
     if seen.lost or state.pending is not None or not due:
         return state, None
@@ -142,7 +144,7 @@ def when_next(state: Probing, seen: Seen, cuts: Cuts, at_s: float, busy: bool = 
     then; from 0 to one second, two while a look is under way."""
     if state.pending is not None:
         return min(max(0.0, state.pending_since_s + UNANSWERED_S - at_s), UNANSWERED_S)
-    due = {} if seen.lost else _due(_noticed(state, seen), seen, cuts, busy)
+    due = {} if seen.lost else _due(_noticed(state, seen, at_s), seen, cuts, busy)
     return min(max(0.0, min(due.values(), default=math.inf) - at_s), _IDLE_S)
 
 
@@ -280,13 +282,28 @@ def _given_up(state: Probing, at_s: float) -> Probing:
     return replace(_with_pace(state, action, pace), pending=None)
 
 
-def _noticed(state: Probing, seen: Seen) -> Probing:
-    """With doubt about what got worse."""
+def _noticed(state: Probing, seen: Seen, at_s: float) -> Probing:
+    """With doubt about what got worse, and budgets by what links are believed to carry now."""
     return replace(
         state,
-        up=_doubting(state.up, seen.up.value),
-        down=_doubting(state.down, seen.down.value),
+        up=_repriced(_doubting(state.up, seen.up.value), seen.up.value, at_s),
+        down=_repriced(_doubting(state.down, seen.down.value), seen.down.value, at_s),
         server=_doubting(state.server, seen.load.value),
+    )
+
+
+def _repriced(pace: Pace, per_bit_s: float, at_s: float) -> Pace:
+    """What is still to be waited for, as the link is now; it is not lengthened by a slower one, as
+    the bytes were sent over the faster."""
+    if not 0 < per_bit_s < pace.per_bit_s < math.inf:
+        return replace(pace, per_bit_s=per_bit_s)
+    shorter = per_bit_s / pace.per_bit_s
+    left_s = max(0.0, pace.free_at_s - at_s)
+    return replace(
+        pace,
+        free_at_s=pace.free_at_s - left_s * (1 - shorter),
+        gap_s=pace.gap_s * shorter,
+        per_bit_s=per_bit_s,
     )
 
 

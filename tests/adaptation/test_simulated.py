@@ -319,3 +319,10 @@ def test_policies_of_every_name_are_played(name: str) -> None:
     assert all(r.answered for r in played.requests)
     assert all(r.latency_s >= r.best_s * (1 - 1e-9) for r in played.requests)
     assert played.requests[-1].at_s > 9.0
+
+
+def test_what_is_far_too_long_is_refused_at_once() -> None:
+    """Not after a minute in which 200 000 requests are played."""
+    long = Trace("long", (Moment(0.0, STEADY),), 1e9)
+    with pytest.raises(UsageError, match="requests in 1e\\+09 s"):
+        play(long, CUTS, LoadAware(), Setting(), progress=lambda at_s: pytest.fail("it is played"))

@@ -103,8 +103,30 @@ def play(
 
     Raises UsageError beyond MOST_REQUESTS requests.
     """
+    _check_length(trace, cuts, setting)
     course = course_of(trace, cuts)
     return _Player(course, policy, setting, stated or course.at(0.0)).play(progress)
+
+
+def _too_long(time: str) -> UsageError:
+    return UsageError(
+        f"more than {MOST_REQUESTS} requests in {time}",
+        remedy="play a shorter --duration, or state a longer --interval",
+    )
+
+
+def _check_length(trace: Trace, cuts: Cuts, setting: Setting) -> None:
+    """Raise UsageError where it is far too long, at once: a minute's computing would say the same.
+
+    Whoever waits for a link sends fewer requests than the device alone would answer, so that only
+    what is ten times too long is refused by that number.
+    """
+    if cuts.local is None:
+        return
+    local = cuts.cuts[cuts.local]
+    slowest_s = local.device_s * max(m.conditions.slowdown for m in trace.moments) + local.other_s
+    if trace.duration_s > 10 * MOST_REQUESTS * max(slowest_s, setting.interval_s):
+        raise _too_long(f"{trace.duration_s:.3g} s")
 
 
 class _Player(Generic[S]):
@@ -131,10 +153,7 @@ class _Player(Generic[S]):
         at_s = 0.0
         while at_s < trace.duration_s:
             if len(requests) == MOST_REQUESTS:
-                raise UsageError(
-                    f"more than {MOST_REQUESTS} requests in {at_s:.3g} of {trace.duration_s:.3g} s",
-                    remedy="play a shorter --duration, or state a longer --interval",
-                )
+                raise _too_long(f"{at_s:.3g} of {trace.duration_s:.3g} s")
             request, end_s = self._request(at_s)
             requests.append(request)
             if not math.isfinite(end_s):

@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.policy import Switch
-from cutset.adaptation.records import Record, RecordedCut, RecordHeader, line_of
-from cutset.adaptation.records import Switch as RecordedSwitch
 from cutset.adaptation.simulated import Played, Request
 from cutset.adaptation.traces import Moment, Trace
-from cutset.page.adaptation_drawing import Dot, Track, draw_adaptation, track_of, track_of_record
+from cutset.page.adaptation_drawing import Dot, Track, draw_adaptation, track_of
 from cutset.page.strips import log_of
 
 HOSTILE = "</title><script>alert('x')</script>&\"\u202e\x1b[31m"
@@ -83,21 +81,6 @@ def test_a_played_policy_becomes_a_track() -> None:
     )
     assert found.dots == (Dot(0.0, "a", 0.1), Dot(0.1, "b", None))
     assert found.switches == ((0.1, "a → b: load 1.0 -> 2.0"),)
-
-
-def test_a_record_becomes_a_track() -> None:
-    cut = RecordedCut("a", 0.1, 0.0, 0, 0, 0.0, False, False, False, "pi", 1)
-    header = RecordHeader(graph_digest="", device="pi", server="s", emulated="no", cuts=(cut, cut))
-    change = RecordedSwitch(0.5, "b", "a", "load 1.0 -> 2.0")
-    lines = (
-        line_of(0.0, SEEN, "b", requests=3, latency_s=0.2),
-        line_of(1.0, SEEN, "a", switches=(change,)),
-    )
-    found = track_of_record(Record("r", header, lines))
-    assert found.dots == (Dot(0.0, "b", 0.2),)
-    assert found.believed == ((0.0, SEEN), (1.0, SEEN))
-    assert found.switches == ((0.5, "b → a: load 1.0 -> 2.0"),)
-    assert "×" not in texts(draw_adaptation("run", ("a", "b"), (found,), 2.0))
 
 
 numbers = st.sampled_from((0.0, 1e-3, 1.0, 3e6, 1e12, float("inf")))

@@ -169,7 +169,7 @@ def deploy_adaptive(
         note=note,
     )
     looks.held = held
-    return Adaptive(held, adapter, replace(chosen, cuts=chosen.cuts), looks)
+    return Adaptive(held, adapter, chosen, looks)
 
 
 class RuntimeLooks:

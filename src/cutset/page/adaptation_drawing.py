@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from cutset.adaptation.conditions import Conditions
-from cutset.adaptation.records import Record, conditions_of
 from cutset.adaptation.simulated import Played
 from cutset.adaptation.traces import Trace
 from cutset.page.colours import colour, ink
@@ -82,24 +81,6 @@ def track_of(played: Played, names: Sequence[str]) -> Track:
         tuple(
             (s.at_s, _change_in_words(names[s.before], names[s.after], s.reason))
             for s in played.switches
-        ),
-    )
-
-
-def track_of_record(record: Record, policy: str = "load-aware") -> Track:
-    """A live run as its record tells it; intervals without a request have no dot."""
-    return Track(
-        policy,
-        tuple(
-            Dot(line.at_s, line.cut, line.latency_s)
-            for line in record.lines
-            if line.requests > 0 or line.latency_s is not None
-        ),
-        tuple((line.at_s, conditions_of(line)) for line in record.lines),
-        tuple(
-            (switch.at_s, _change_in_words(switch.source, switch.target, switch.reason))
-            for line in record.lines
-            for switch in line.switches
         ),
     )
 

@@ -54,13 +54,15 @@ def steps(load_rate_bps: float) -> tuple[Step, ...]:
 
 
 def load_rate_bps(b: Bench, factors: dict[int, float]) -> float:
-    """The rate at which keeping the unloaded server's best cut under full load loses most."""
+    """The rate at which keeping the cut loses most: in the direction in which that loses less, as
+    both are measured."""
 
     def loss(rate_bps: float) -> float:
         idle, full = (
             b.cuts.values_s(b.truth(rate_bps, rate_bps, factors[n])) for n in (0, MOST_LOAD)
         )
-        return float(full[idle.argmin()] / full.min())
+        loaded, recovered = full[idle.argmin()] / full.min(), idle[full.argmin()] / idle.min()
+        return float(min(loaded, recovered))
 
     return max(LOAD_RATES_BPS, key=loss)
 

@@ -192,3 +192,21 @@ def test_truth_is_for_the_oracle_only() -> None:
     adapter.told(Truth(0.0, SLOW))
     assert adapter.select() == LOCAL
     adapter.told(Lost(0.0))
+
+
+@pytest.mark.parametrize("crosses", [True, False])
+def test_a_look_that_an_answer_crossed_says_nothing(crosses: bool) -> None:
+    """What came between its two transfers took time on the link that is not theirs."""
+    adapter = Adapter(LoadAware(), CUTS, STATED)
+    adapter.began(1, OFFLOAD)
+
+    class Crosses:
+        def down(self, lead_bytes: int, size_bytes: int) -> float:
+            if crosses:
+                adapter.arrived(1, OFFLOAD, 10, 0.0, 1e-9)
+            return 8 * size_bytes / 1e5
+
+    for _ in range(2):
+        adapter._act(Crosses(), probing.LookDown(3000), adapter._beginnings)  # type: ignore[arg-type]
+    expected = STATED.down_bps if crosses else 1e5
+    assert adapter.believed().down_bps == pytest.approx(expected)

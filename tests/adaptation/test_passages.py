@@ -9,7 +9,7 @@ import pytest
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cut, Cuts
 from cutset.adaptation.observations import DeviceRun, ServerRun, Transfer
-from cutset.adaptation.passages import Passages
+from cutset.adaptation.passages import NO_USE, Passages, Use
 from cutset.plan import Plan, Stage
 
 
@@ -101,7 +101,7 @@ def test_a_request_given_up_counts_as_a_step() -> None:
 def test_requests_of_the_device_alone_are_never_late() -> None:
     passages = Passages(CUTS)
     passages.began(7, 0, 100.0)
-    assert not passages.uses_links
+    assert passages.use == NO_USE
     assert passages.overdue(BELIEVED, 1000.0) == []
 
 
@@ -122,3 +122,16 @@ def test_who_waited_as_long_as_the_device_takes_is_stuck() -> None:
     list(passages.sent(7, 1, 1_000_000, 1.0, 101.1))
     list(passages.arrived(7, 1, 1000, 0.0, 0.1, 101.3))
     assert passages.stuck(slow, 101.4) == []  # what is left runs here
+
+
+def test_what_requests_under_way_use() -> None:
+    passages = Passages(CUTS)
+    assert passages.use == NO_USE
+    sizes = [(cut.up_bytes >= 8000, cut.down_bytes >= 8000) for cut in CUTS.cuts]
+    passages.began(7, 1, 100.0)
+    assert passages.use == Use(True, *sizes[1])
+    assert (passages.crossed(True), passages.crossed(False)) == (0, 0)
+    list(passages.sent(7, 1, 10, 0.1, 100.1))
+    list(passages.arrived(7, 1, 10, 0.0, 0.01, 100.2))
+    list(passages.arrived(8, 1, 10, 0.0, 0.01, 100.2))  # of an unknown request
+    assert (passages.crossed(True), passages.crossed(False)) == (1, 1)

@@ -11,8 +11,11 @@ from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.observations import Lost, RoundTrip, ServerRun, Transfer
 from cutset.adaptation.observer import Observer, believed
+from cutset.adaptation.passages import NO_USE, Use
 from cutset.adaptation.probing import (
-    LOOK_BYTES,
+    KEPT_BYTES,
+    LEAD_BYTES,
+    LINK_SHARE,
     LookDown,
     LookServer,
     LookUp,
@@ -27,6 +30,7 @@ from cutset.adaptation.probing import (
 )
 
 OBSERVER = Observer(CUTS)
+SLOW_LOOK = LEAD_BYTES + 3000  # at several Mbit/s
 
 
 def seen_from(stated=STATED):
@@ -44,21 +48,21 @@ def answered(state, seen, action, at_s, truth, cuts=CUTS):
     else:
         up = isinstance(action, LookUp)
         rate, sent = truth.up_bps if up else truth.down_bps, look_bytes(action)
-        took_s = 8 * sent / rate
-        observation = Transfer(at_s, up, sent // 2, took_s / 2, look=True)
+        took_s = 8 * action.bytes / rate
+        observation = Transfer(at_s, up, action.bytes, took_s, look=True)
     return (
         looked(state, action, at_s, sent, took_s),
         Observer(cuts).see(seen, observation),
     )
 
 
-def idle(holds, seconds, *, cuts=CUTS, stated=STATED, busy=False, step_s=0.01):
+def idle(holds, seconds, *, cuts=CUTS, stated=STATED, use=NO_USE, step_s=0.01):
     """What is looked at by (time, action) on links and a server that no request uses."""
     state, seen = start(0.0), Observer(cuts).start(stated, 0.0)
     actions = []
     for i in range(round(seconds / step_s)):
         at_s = i * step_s
-        state, action = next_action(state, seen, cuts, at_s, busy)
+        state, action = next_action(state, seen, cuts, at_s, use)
         if action is not None:
             actions.append((at_s, action))
             state, seen = answered(state, seen, action, at_s, holds(at_s), cuts)
@@ -76,8 +80,30 @@ def test_looks_take_at_most_a_hundredth_of_a_link(mbps):
     # The last look's time is not over at the end, so that there may be one more.
     for sent in (state.up_bytes, state.down_bytes):
         assert sent > 0
-        last = max(LOOK_BYTES, sent / 100)  # of 40 s, a look each 0.4 s at most
+        last = max(SLOW_LOOK, sent / 100)  # of 40 s, a look each 0.4 s at most
         assert share(sent - last, mbps * 1e6, 40) <= 0.01
+
+
+def test_an_unused_allowance_is_kept_for_when_the_link_is_slow():
+    """Traffic showed a fast link for long; then none shows the slow one, nor its recovery."""
+    fast, slow = Conditions(16e6, 16e6), Conditions(1e6, 1e6)
+    state, seen = start(0.0), replace(seen_from(fast), server_at_s=1e9, ping_at_s=1e9)
+    looks = []
+    for i in range(9000):
+        at_s = i / 100
+        if at_s < 30:
+            seen = replace(seen, up_at_s=at_s, down_at_s=at_s)
+        state, action = next_action(state, seen, CUTS, at_s)
+        if action is not None:
+            state, seen = answered(state, seen, action, at_s, slow)
+            looks.append((at_s, action))
+    for kind in (LookUp, LookDown):
+        gaps = [b - a for a, b in pairwise(times(looks, kind))]
+        kept = [gap for gap in gaps[2:] if gap <= 0.85]
+        assert len(kept) >= 0.9 * KEPT_BYTES / (LEAD_BYTES + 1000)
+        assert gaps[-3:] == pytest.approx([3.6] * 3, abs=0.1)
+    earned = LINK_SHARE / 8 * (30 * 16e6 + 60 * 1e6)
+    assert max(state.up_bytes, state.down_bytes) <= earned
 
 
 def test_looks_are_as_frequent_as_is_useful():
@@ -97,7 +123,7 @@ def test_traffic_makes_looks_needless():
             seen = OBSERVER.see(seen, Transfer(at_s, up, 100_000, 0.04))
         seen = OBSERVER.see(seen, ServerRun(at_s, OFFLOAD, 0.05))
         seen = OBSERVER.see(seen, RoundTrip(at_s, 0.004))
-        state, action = next_action(state, seen, CUTS, at_s + 0.05, False)
+        state, action = next_action(state, seen, CUTS, at_s + 0.05)
         assert action is None
     assert (state.up_bytes, state.down_bytes, state.server_s) == (0, 0, 0)
 
@@ -107,13 +133,26 @@ def test_small_transfers_that_show_nothing_do_not_replace_looks():
     seen = OBSERVER.see(seen, Transfer(5.0, True, 1000, 1e-5))
     seen = OBSERVER.see(seen, Transfer(5.0, False, 100_000, 0.04))
     seen = OBSERVER.see(OBSERVER.see(seen, ServerRun(5.0, OFFLOAD, 0.05)), RoundTrip(5.0, 0.004))
-    assert isinstance(next_action(state, seen, CUTS, 5.1, False)[1], LookUp)
+    assert isinstance(next_action(state, seen, CUTS, 5.1)[1], LookUp)
 
 
-def test_while_a_request_is_under_way_links_are_left_alone():
-    actions, state, _ = idle(lambda at_s: STATED, 5, busy=True)
+def test_what_requests_fill_is_left_alone():
+    actions, state, _ = idle(lambda at_s: STATED, 5, use=Use(True, True, True))
     assert {type(action) for _, action in actions} == {LookServer}
     assert (state.up_bytes, state.down_bytes) == (0, 0)
+
+
+def test_the_way_of_small_answers_is_looked_at_between_them():
+    """They show slowness only: what was believed of it once would be believed for ever."""
+    truth = Conditions(20e6, 20e6)
+    actions, state, seen = idle(
+        lambda at_s: truth, 9, stated=replace(truth, down_bps=1e6), use=Use(True, True, False)
+    )
+    assert {type(action) for _, action in actions} == {LookServer, LookDown}
+    assert state.up_bytes == 0
+    assert believed(seen, 9).down_bps == pytest.approx(20e6)
+    gaps = [b - a for a, b in pairwise(times(actions, LookDown))]
+    assert gaps[-5:] == pytest.approx([0.8] * 5, abs=0.02)
 
 
 def test_what_no_cut_uses_is_not_looked_at():
@@ -135,7 +174,8 @@ def test_the_server_runs_the_cheapest_segment_that_shows_its_load():
 
 def test_looks_at_the_server_take_at_most_a_twenty_fifth_of_its_time():
     for load in (1.0, 6.0, 40.0):
-        actions, state, _ = idle(lambda at_s, k=load: Conditions(1e9, 1e9, load=k), 60)
+        holds = Conditions(1e9, 1e9, load=load)
+        actions, state, _ = idle(lambda at_s, holds=holds: holds, 60, stated=holds)
         looks = times(actions, LookServer)
         assert state.server_s == pytest.approx(len(looks) * 0.012 * load)
         assert 0.012 * load * (len(looks) - 1) <= 0.04 * 60
@@ -155,12 +195,12 @@ def test_a_suspect_look_is_confirmed_at_once(before, after):
     assert believed(seen, 40).up_bps == pytest.approx(after)
 
 
-def test_what_was_sent_ahead_of_the_budget_is_waited_for():
+def test_what_was_sent_ahead_of_the_allowance_is_waited_for():
     slow = Conditions(2e6, 2e6)
     actions, _, _ = idle(step_at_ten(Conditions(20e6, 20e6), slow), 60)
-    looks = [at_s for at_s in times(actions, LookUp) if at_s >= 10]
+    looks = [look for at_s, look in actions if at_s >= 10 and isinstance(look, LookUp)]
     # But for the two that saw the change, by the rate before, and the last, whose time is not over.
-    sent = LOOK_BYTES * (len(looks) - 3)
+    sent = sum(map(look_bytes, looks[2:-1]))
     assert share(sent, 2e6, 50) <= 0.01
 
 
@@ -172,25 +212,25 @@ def test_a_link_that_is_fast_again_is_looked_at_as_one():
     assert believed(seen, 40).up_bps == pytest.approx(200e6)
     for kind in (LookUp, LookDown):
         found = next(at_s for at_s in times(actions, kind) if at_s >= 20)
-        assert found <= 26  # a look each 5.3 s
+        assert found <= 24.5  # a look each 3.6 s
         later = [at_s for at_s in times(actions, kind) if at_s >= found]
         assert later[1] - later[0] <= 0.05
         assert max(b - a for a, b in pairwise([*later, 40])) <= 0.5
 
 
-def test_a_suspect_is_confirmed_ahead_of_the_budget_once():
-    slow = Conditions(1e6, 20e6)  # 5.3 s between looks up
+def test_a_suspect_is_confirmed_ahead_of_the_allowance_once():
+    slow = Conditions(1e6, 20e6)  # 3.6 s between looks up
     state, seen = start(0.0), replace(seen_from(slow), server_at_s=1e9, ping_at_s=1e9)
     seen = replace(seen, down_at_s=1e9)
     looks = []
     for i in range(1200):
-        state, action = next_action(state, seen, CUTS, i / 100, False)
+        state, action = next_action(state, seen, CUTS, i / 100)
         if action is not None:
             state = looked(state, action, i / 100, look_bytes(action), 0.05)
             looks.append(i / 100)
         if len(looks) == 1 and seen.up.suspect is None:  # and it stays one: no answer is observed
             seen = OBSERVER.see(seen, Transfer(i / 100, True, 3000, 0.001, look=True))
-    assert looks == pytest.approx([0.4, 0.41, 11.07], abs=0.02)
+    assert looks == pytest.approx([0.8, 0.81, 5.34, 8.9], abs=0.02)
 
 
 def test_what_got_worse_is_looked_at_again_soon_and_then_more_rarely():
@@ -203,7 +243,7 @@ def test_what_got_worse_is_looked_at_again_soon_and_then_more_rarely():
         # Traffic shows all else, and of this that it is slow: no look is due for being stale.
         fresh = dict.fromkeys(("up_at_s", "down_at_s", "server_at_s", "ping_at_s"), at_s)
         seen = replace(seen, **fresh)
-        state, action = next_action(state, seen, CUTS, at_s, False)
+        state, action = next_action(state, seen, CUTS, at_s)
         if action is not None:
             assert isinstance(action, LookUp)
             looks.append(at_s)
@@ -218,7 +258,7 @@ def test_looks_that_nobody_answers_get_rarer():
     state, seen = start(0.0), seen_from()
     sent = []
     for i in range(6000):
-        state, action = next_action(state, seen, cuts, i / 100, False)
+        state, action = next_action(state, seen, cuts, i / 100)
         if isinstance(action, LookUp):
             sent.append(i / 100)
         elif action is not None:
@@ -227,22 +267,22 @@ def test_looks_that_nobody_answers_get_rarer():
     gaps = [b - a for a, b in pairwise(sent)]
     assert gaps[:2] == pytest.approx([3, 4], abs=0.1)
     assert gaps[2:] == pytest.approx([6] * len(gaps[2:]), abs=0.1)
-    late = looked(state, LookUp(), 60.0, LOOK_BYTES, 0.1)
+    late = looked(state, LookUp(), 60.0, LEAD_BYTES, 0.1)
     assert late.up.unanswered == 0
     assert late.pending is None
 
 
 def test_one_look_at_a_time():
-    state, action = next_action(start(0.0), seen_from(), CUTS, 5.0, False)
+    state, action = next_action(start(0.0), seen_from(), CUTS, 5.0)
     assert action is not None
-    assert next_action(state, seen_from(), CUTS, 6.9, False)[1] is None
+    assert next_action(state, seen_from(), CUTS, 6.9)[1] is None
     assert when_next(state, seen_from(), CUTS, 6.5) == pytest.approx(0.5)
-    assert next_action(state, seen_from(), CUTS, 7.0, False)[1] is not None
+    assert next_action(state, seen_from(), CUTS, 7.0)[1] is not None
 
 
 def test_a_lost_server_is_not_looked_at():
     seen = OBSERVER.see(seen_from(), Lost(1.0))
-    assert next_action(start(0.0), seen, CUTS, 9.0, False)[1] is None
+    assert next_action(start(0.0), seen, CUTS, 9.0)[1] is None
     assert when_next(start(0.0), seen, CUTS, 9.0) == 1.0
 
 
@@ -256,23 +296,24 @@ def test_an_unknown_link_is_looked_at():
 def test_bytes_beyond_the_planned_ones_count_and_are_waited_for():
     state = replace(start(0.0), server=start(1e9).server)
     seen = replace(seen_from(), server_at_s=1e9)
-    state, action = next_action(state, seen, CUTS, 0.5, False)
+    state, action = next_action(state, seen, CUTS, 0.5)
     assert isinstance(action, LookUp)
     size = look_bytes(action)
     plain = looked(state, action, 0.6, size, 0.01)
     more = looked(state, action, 0.6, 2 * size, 0.01)
     assert more.up_bytes == 2 * plain.up_bytes == 2 * size
-    assert more.up.free_at_s - plain.up.free_at_s == pytest.approx(0.4)
+    assert plain.up.allowance.left - more.up.allowance.left == size
 
 
 def test_a_fast_link_is_looked_at_with_more_bytes():
     """3000 bytes take less than half a millisecond at 64 Mbit/s: that tells of threads only."""
-    for mbps, expected in ((1, LOOK_BYTES), (64, 28_800), (10_000, 60_000)):
+    for mbps, expected in ((1, 1000), (2, 1500), (5, 3000), (64, 25_800), (10_000, 60_000)):
         seen = seen_from(Conditions(mbps * 1e6, mbps * 1e6))
         state = replace(start(0.0), server=start(1e9).server)
-        _, action = next_action(state, replace(seen, server_at_s=1e9), CUTS, 0.5, False)
+        _, action = next_action(state, replace(seen, server_at_s=1e9), CUTS, 1.0)
         assert isinstance(action, LookUp)
-        assert look_bytes(action) == expected
+        assert action.bytes == expected
+        assert look_bytes(action) == LEAD_BYTES + expected
     assert look_bytes(Ping()) == 0
 
 
@@ -299,7 +340,7 @@ def test_it_is_pure_bounded_and_wakes_when_something_is_due(steps):
     for after_s, what, action, number in steps:
         at_s += after_s
         if what == "answer":
-            state = looked(state, action, at_s, LOOK_BYTES, number)
+            state = looked(state, action, at_s, LEAD_BYTES, number)
         elif what in ("slow", "fast"):
             took_s = 8.0 if what == "slow" else 0.004
             seen = OBSERVER.see(seen, Transfer(at_s, True, 100_000, took_s))
@@ -308,7 +349,7 @@ def test_it_is_pure_bounded_and_wakes_when_something_is_due(steps):
         elif what == "lost":
             seen = OBSERVER.see(seen, Lost(at_s))
         else:
-            busy = what == "busy"
+            busy = Use(True, True, True) if what == "busy" else NO_USE
             wait_s = when_next(state, seen, CUTS, at_s, busy)
             assert 0 <= wait_s <= 2
             after, taken = next_action(state, seen, CUTS, at_s, busy)
@@ -319,4 +360,5 @@ def test_it_is_pure_bounded_and_wakes_when_something_is_due(steps):
                 assert when_next(after, seen, CUTS, at_s, busy) > 0
             state = after
         for pace in (state.up, state.down, state.server, state.ping):
-            assert math.isfinite(pace.free_at_s)
+            assert math.isfinite(pace.allowance.left)
+            assert pace.allowance.left <= KEPT_BYTES

@@ -14,8 +14,8 @@ BEFORE = Conditions(20e6, 20e6, 0.003, 0.003)
     [
         (EARLY, LATE, {"up_bps": 4.8e6}, "bandwidth up 20 -> 4.8 Mbit/s"),
         (EARLY, LOCAL, {"up_bps": 150e3}, "bandwidth up 20 -> 0.15 Mbit/s"),
-        (EARLY, LOCAL, {"up_bps": 50e3}, "bandwidth up 20000 -> 50 kbit/s"),
-        (EARLY, OFFLOAD, {"up_bps": 1.5e9}, "bandwidth up 20 -> 1500 Mbit/s"),
+        (EARLY, LOCAL, {"up_bps": 50e3}, "bandwidth up 20 Mbit/s -> 50 kbit/s"),
+        (EARLY, OFFLOAD, {"up_bps": 1.5e9}, "bandwidth up 20 Mbit/s -> 1.5 Gbit/s"),
         (EARLY, LOCAL, {"up_bps": 0}, "bandwidth up 20 -> 0 Mbit/s"),
         (EARLY, LOCAL, {"down_bps": 0.1e6}, "bandwidth down 20 -> 0.1 Mbit/s"),
         (EARLY, LOCAL, {"load": 2.6}, "load 1.0 -> 2.6"),

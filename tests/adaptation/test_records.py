@@ -131,7 +131,7 @@ def test_what_is_written_is_read_back(
     with RecordWriter(path, header) as writer:
         for item in lines:
             writer.write(item)
-    assert read_record(path) == Record("r", header, lines)
+    assert read_record(path) == Record(str(path), header, lines)
 
 
 @given(records(), st.data())
@@ -331,7 +331,8 @@ def test_a_record_is_a_trace_in_its_own_time() -> None:
     times = [0.5, 2.0, 2.0, 5.0]
     seen = [Conditions(i + 1.0, 1.0, lost=i == 3) for i in range(4)]
     lines = tuple(line_of(t, c, "half") for t, c in zip(times, seen, strict=True))
-    trace = trace_of(Record("r", HEADER, lines))
+    trace = trace_of(Record("there/r", HEADER, lines))
+    assert trace.name == "r"
     assert [(m.at_s, m.conditions) for m in trace.moments] == [
         (0, seen[0]),
         (2, seen[2]),
@@ -342,8 +343,9 @@ def test_a_record_is_a_trace_in_its_own_time() -> None:
 
 
 def test_a_record_without_lines_is_no_trace() -> None:
-    with pytest.raises(InvalidFileError, match="0 lines"):
-        trace_of(Record("r", HEADER, ()))
+    with pytest.raises(InvalidFileError, match="0 lines") as caught:
+        trace_of(Record("there/r", HEADER, ()))
+    assert caught.value.file == "there/r"
 
 
 def test_cuts_of_a_record_cost_what_they_did() -> None:

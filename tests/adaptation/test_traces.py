@@ -271,14 +271,17 @@ def test_bad_tables(tmp_path: Path, text: str | bytes, field: str, words: str) -
 
 def test_a_table_has_not_too_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_traces, "MAX_MOMENTS", 3)
-    error = complaint(tmp_path, "time,load\n1,1\n2,1\n3,1\n")
-    assert error.field == "line 4"
+    error = complaint(tmp_path, "time,load\n1,1\n2,1\n3,1\n4,1\n")
+    assert error.field == "line 5"
+    assert "at most 3" in error.message
 
 
 # which of them it is
 
 
-@pytest.mark.parametrize("content", [b"", b"  \n", b"\0\1", b"\xff\xfe", b"[1]", b"?"], ids=repr)
+@pytest.mark.parametrize(
+    "content", [b"", b"  \n", b"\0\1", b"\xff\xfe", b"[1]", b"[1,2]", b"?"], ids=repr
+)
 def test_what_is_no_trace_file(tmp_path: Path, content: bytes) -> None:
     error = complaint(tmp_path, content)
     assert "no trace" in error.message or "empty" in error.message

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -25,7 +26,7 @@ from cutset.adaptation.cuts import Cut, Cuts
 from cutset.adaptation.live import Line
 from cutset.adaptation.policy import Switch as LiveSwitch
 from cutset.adaptation.records import RecordWriter, Switch, header_of, read_record
-from cutset.cli import adapt_text, main, output
+from cutset.cli import adapt, adapt_text, main, output
 from cutset.cli.adapt_watch import Screen, Watch
 from cutset.errors import InvalidFileError
 from cutset.plan import Plan, Stage
@@ -323,6 +324,25 @@ def shown(found: AdaptDocument) -> str:
     return out.getvalue()
 
 
+def test_short_segments_are_said_to_show_load_poorly() -> None:
+    found = document()
+    assert "show" not in shown(found).partition("at the end")[2]
+    changed = {"server_s": 2e-3}
+    short = [msgspec.structs.replace(cut, **changed) for cut in found.cuts]
+    text = shown(document(cuts=short))
+    assert "the server's longest segment takes 2 ms: so short a time shows load poorly" in text
+
+
+def test_a_deadline_that_the_device_cannot_meet_is_named() -> None:
+    local = Cut("local", Plan(()), 0.05, 0.001, 0, 0, 0, False, False, False)
+    cuts = Cuts("pi", "server", (local,))
+    assert adapt.too_slow(cuts, 1.0) == ""
+    assert adapt.too_slow(Cuts("pi", "server", ()), 1e-9) == ""
+    assert adapt.too_slow(cuts, 0.03).startswith(
+        "pi alone takes 51 ms, longer than the --deadline of 30 ms"
+    )
+
+
 def test_the_report_says_which_cut_when_and_what_adapting_saved() -> None:
     text = shown(document())
     rows = [" ".join(row.split()) for row in text.splitlines()]
@@ -332,7 +352,7 @@ def test_the_report_says_which_cut_when_and_what_adapting_saved() -> None:
     assert "2.0 – 5.0 s local" in rows
     assert "2.0 s cut 1 -> local load 1.0 -> 3.0" in rows
     assert "local 30 100 ms 100 ms 0 ns 0 B 0 B" in rows
-    assert "the other 1 cuts were not taken" in rows
+    assert "the other cut was not taken" in rows
     assert "left out for memory: cut 2; that costs at most 3.1%" in text
     assert "up 6 kB (0.4% of the link)" in text
     assert "observations that cannot be, ignored: 2 negative" in rows

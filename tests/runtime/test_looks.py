@@ -39,8 +39,8 @@ def test_a_look_shows_the_rate_of_a_link_and_not_its_latency(pair: tuple[Worker,
     pi, server = pair
     pi.outbox.set_rate("at-server", LinkRate(1e6, 1.0))
     server.outbox.set_rate("at-pi", LinkRate(1e5, 0.0))
-    assert 0.02 <= pi.look("at-server", 3000) < 1.0
-    answer = server.execute(Look("at-pi", 3000))
+    assert 0.02 <= pi.look("at-server", 500, 3000) < 1.0
+    answer = server.execute(Look("at-pi", 500, 3000))
     assert isinstance(answer, Looked), answer
     assert answer.gap_s >= 0.2
 
@@ -59,8 +59,8 @@ def test_a_look_that_nobody_answers_ends(
     pi, server = pair
     server.close()
     with pytest.raises(TransportError, match="not answered"):
-        pi.look("at-server", 3000)
-    answer = pi.execute(Look("at-nobody", 10))
+        pi.look("at-server", 3000, 3000)
+    answer = pi.execute(Look("at-nobody", 10, 10))
     assert isinstance(answer, Failure)
 
 

@@ -124,9 +124,9 @@ def _trace(
         last_s = _time_s(stated.get("time"), last_s, f"line {line}, column time")
         now = _changed(now, stated, cluster_links, line)
         by_time[last_s] = now  # rows of one time make one moment
-        if len(by_time) >= MAX_MOMENTS:
+        if len(by_time) > MAX_MOMENTS:
             raise InvalidFileError(
-                f"a trace has fewer than {MAX_MOMENTS} moments",
+                f"a trace has at most {MAX_MOMENTS} moments",
                 field=f"line {line}",
                 remedy="cut the trace there",
             )

@@ -217,12 +217,12 @@ class RuntimeLooks:
         except (RuntimeFault, InfeasibleError):
             return None
 
-    def up(self, size_bytes: int) -> float:
-        return self._coordinator.look(self._server, size_bytes)
+    def up(self, lead_bytes: int, size_bytes: int) -> float:
+        return self._coordinator.look(self._server, lead_bytes, size_bytes)
 
-    def down(self, size_bytes: int) -> float:
+    def down(self, lead_bytes: int, size_bytes: int) -> float:
         target = self._coordinator.connected(self._coordinator.cluster.source)
-        answer = self._ask(Look(target, size_bytes))
+        answer = self._ask(Look(target, lead_bytes, size_bytes))
         if not isinstance(answer, Looked):
             raise RemoteProtocolError("Looked is expected", value=type(answer).__name__)
         return _duration(answer.gap_s)

@@ -39,10 +39,10 @@ LEAST_S: Final = 1e-6  # what one clock shows as no time at all
 class Looks(Protocol):
     """How links and server are looked at. Each raises CutsetError where no answer comes."""
 
-    def up(self, size_bytes: int) -> float:
-        """Seconds that a transfer of so many bytes holds the link to the server."""
+    def up(self, lead_bytes: int, size_bytes: int) -> float:
+        """Seconds that a transfer of `size_bytes` right behind another holds the link there."""
 
-    def down(self, size_bytes: int) -> float:
+    def down(self, lead_bytes: int, size_bytes: int) -> float:
         """The same from the server."""
 
     def run(self, cut: int) -> tuple[float, float]:
@@ -327,7 +327,7 @@ class Adapter:
             with self._lock:
                 now_s = self._clock()
                 self._probing, action = probing.next_action(
-                    self._probing, self._seen, self.cuts, now_s, busy=self._passages.uses_links
+                    self._probing, self._seen, self.cuts, now_s, self._passages.use
                 )
                 beginning = self._beginnings
             if action is not None:
@@ -335,16 +335,18 @@ class Adapter:
 
     def _act(self, looks: Looks, action: probing.Action, beginning: int) -> None:
         start_s = self._clock()
+        with self._lock:
+            crossed = {up: self._passages.crossed(up) for up in (True, False)}
         found: Observation | None = None
         answered, took_s = False, 0.0
         with contextlib.suppress(CutsetError):
             match action:
-                case probing.LookUp(both):  # of the two that a look sends, the second is timed
-                    took_s = max(LEAST_S, looks.up(both // 2))
-                    found = Transfer(self._clock(), True, both // 2, took_s, look=True)
-                case probing.LookDown(both):
-                    took_s = max(LEAST_S, looks.down(both // 2))
-                    found = Transfer(self._clock(), False, both // 2, took_s, look=True)
+                case probing.LookUp(size):
+                    took_s = max(LEAST_S, looks.up(probing.LEAD_BYTES, size))
+                    found = Transfer(self._clock(), True, size, took_s, look=True)
+                case probing.LookDown(size):
+                    took_s = max(LEAST_S, looks.down(probing.LEAD_BYTES, size))
+                    found = Transfer(self._clock(), False, size, took_s, look=True)
                 case probing.LookServer(cut):
                     queue_s, took_s = looks.run(cut)
                     found = ServerRun(self._clock(), cut, took_s, queue_s, look=True)
@@ -362,6 +364,11 @@ class Adapter:
                 )
             else:
                 found = _unanswered(action, now_s, now_s - start_s)
+            if (
+                isinstance(found, Transfer)
+                and self._passages.crossed(found.up) != crossed[found.up]
+            ):
+                return  # a request's own transfer may have been between the two
             if found is not None:
                 self._fold((found,))
 
@@ -369,10 +376,9 @@ class Adapter:
 def _unanswered(action: probing.Action, at_s: float, waited_s: float) -> Observation | None:
     """What a look that found no answer says: of a lost ping nothing."""
     match action:
-        case probing.LookUp(size):
-            return Transfer(at_s, True, size, waited_s, True, True)
-        case probing.LookDown(size):
-            return Transfer(at_s, False, size, waited_s, True, True)
+        case probing.LookUp() | probing.LookDown():
+            up, size_bytes = isinstance(action, probing.LookUp), probing.look_bytes(action)
+            return Transfer(at_s, up, size_bytes, waited_s, unfinished=True, look=True)
         case probing.LookServer(cut):
             return ServerRun(at_s, cut, waited_s, unfinished=True, look=True)
     return None

@@ -9,7 +9,15 @@ from typing import Final, assert_never
 
 from cutset.adaptation.journeys import Course, Part
 from cutset.adaptation.observations import Observation, RoundTrip, ServerRun, Transfer
-from cutset.adaptation.probing import Action, LookDown, LookServer, LookUp, Ping
+from cutset.adaptation.probing import (
+    LEAD_BYTES,
+    Action,
+    LookDown,
+    LookServer,
+    LookUp,
+    Ping,
+    look_bytes,
+)
 
 #: A look that has no answer by then is given up, as by a live run.
 LOOK_TIMEOUT_S: Final = 3.0
@@ -59,16 +67,16 @@ def _link(
     part: Part,
     noisy: Callable[[float], float],
 ) -> Answer:
-    """Two transfers of half a look each, of which the second is timed."""
-    up, half = part is Part.UP, action.bytes // 2
+    """Two transfers right behind one another, of which the second is timed."""
+    up = part is Part.UP
     start_s = at_s if up else _there_s(course, at_s)
-    first_s = course.work_end_s(part, 8 * half, start_s)
-    second_s = course.work_end_s(part, 8 * half, first_s)
+    first_s = course.work_end_s(part, 8 * LEAD_BYTES, start_s)
+    second_s = course.work_end_s(part, 8 * action.bytes, first_s)
     if not math.isfinite(second_s):
         return _given_up(action, at_s)
     arrived_s = second_s + course.at(second_s).up_latency_s if up else second_s
     end_s, took_s = _back_s(course, arrived_s), noisy(second_s - first_s)
-    return Answer(action, end_s, Transfer(end_s, up, half, took_s, look=True), took_s, True)
+    return Answer(action, end_s, Transfer(end_s, up, action.bytes, took_s, look=True), took_s, True)
 
 
 def _there_s(course: Course, at_s: float) -> float:
@@ -88,9 +96,9 @@ def _given_up(action: Action, at_s: float) -> Answer:
     end_s, took_s = at_s + LOOK_TIMEOUT_S, LOOK_TIMEOUT_S
     seen: Observation | None = None
     match action:
-        case LookUp(size) | LookDown(size):
-            up = isinstance(action, LookUp)
-            seen = Transfer(end_s, up, size, took_s, unfinished=True, look=True)
+        case LookUp() | LookDown():
+            up, size_bytes = isinstance(action, LookUp), look_bytes(action)
+            seen = Transfer(end_s, up, size_bytes, took_s, unfinished=True, look=True)
         case LookServer(cut):
             seen = ServerRun(end_s, cut, took_s, unfinished=True, look=True)
     return Answer(action, end_s, seen, took_s, False)

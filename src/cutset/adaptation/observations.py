@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from cutset.adaptation.conditions import Conditions
 
+#: Requests' transfers below this show slowness only: a shaper lets a first burst pass at once.
+SMALL_BYTES = 8000
+
 
 @dataclass(frozen=True)
 class Transfer:

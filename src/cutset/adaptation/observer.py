@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.observations import (
+    SMALL_BYTES,
     Back,
     DeviceRun,
     Lost,
@@ -20,8 +21,6 @@ from cutset.adaptation.observations import (
 from cutset.adaptation.recent import mean_wait_s, with_ping, with_wait
 from cutset.adaptation.window import Sample, Window
 
-#: Requests' transfers below this show slowness only: a shaper lets a first burst pass at once.
-SMALL_BYTES = 8000
 #: Runs that differ by less are the same: a scheduler alone makes as much of a difference.
 RUNS_DIFFER_S = 1e-3
 #: Looks are short; what they differ by is this at least, or it is the clock's and the threads'.

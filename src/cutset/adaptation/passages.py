@@ -16,7 +16,13 @@ from typing import Final
 
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cut, Cuts
-from cutset.adaptation.observations import DeviceRun, Observation, ServerRun, Transfer
+from cutset.adaptation.observations import (
+    SMALL_BYTES,
+    DeviceRun,
+    Observation,
+    ServerRun,
+    Transfer,
+)
 
 #: What takes so many times what is believed, and so many seconds more, is told unfinished; again
 #: when it has lasted so many times longer still.
@@ -25,6 +31,19 @@ LATE_S: Final = 0.05
 AGAIN_TIMES: Final = 1.5
 #: A request given up says as much as a step that was confirmed: it was told so often at its end.
 GIVEN_UP_TIMES: Final = 2
+
+
+@dataclass(frozen=True)
+class Use:
+    """What requests under way use: `links` (and the server) at all, and a direction so much that
+    they show what it carries."""
+
+    links: bool = False
+    fills_up: bool = False
+    fills_down: bool = False
+
+
+NO_USE: Final = Use()
 
 
 @dataclass
@@ -49,14 +68,26 @@ class Passages:
         self._overhead_s = overhead_s
         self._answer_delay_s = answer_delay_s
         self._under_way: dict[int, _Passage] = {}
+        self._crossed = {True: 0, False: 0}
 
     def __len__(self) -> int:
         return len(self._under_way)
 
     @property
-    def uses_links(self) -> bool:
-        """Whether a request under way may be on a link or at the server."""
-        return any(self._cut(p).uses_server for p in self._under_way.values())
+    def use(self) -> Use:
+        """What requests under way may be using, wherever they are."""
+        cuts = [cut for p in self._under_way.values() if (cut := self._cut(p)).uses_server]
+        if not cuts:
+            return NO_USE
+        return Use(
+            True,
+            any(cut.up_bytes >= SMALL_BYTES for cut in cuts),
+            any(cut.down_bytes >= SMALL_BYTES for cut in cuts),
+        )
+
+    def crossed(self, up: bool) -> int:
+        """How many transfers of requests were seen in this direction."""
+        return self._crossed[up]
 
     def cut_of(self, request: int) -> int | None:
         """The cut that a request under way takes; None for an unknown one."""
@@ -79,6 +110,7 @@ class Passages:
         """A tensor of it was acknowledged, and held the link up for `held_s`."""
         passage = self._known(request, cut)
         if passage is not None:
+            self._crossed[True] += 1
             passage.sent_bytes += size_bytes
             passage.sent_at_s = at_s
             passage.tell_at_s = -math.inf
@@ -98,6 +130,7 @@ class Passages:
         passage = self._known(request, cut)
         if passage is None:
             return
+        self._crossed[False] += 1
         passage.tell_at_s = -math.inf
         believable = (
             queue_s >= 0 and compute_s >= 0 and queue_s + compute_s <= at_s - passage.since_s

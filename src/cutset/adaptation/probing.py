@@ -1,34 +1,42 @@
-"""When to look: what traffic does not show is looked at, within a budget; pure.
+"""When to look: what traffic does not show is looked at, within an allowance; pure.
 
 The shell sends what `next_action` says, tells `looked` of the answer, and makes it an observation
 (a Transfer or ServerRun with `look`, a RoundTrip). One look is under way at a time, so that none
-delays another. Budgets are kept by the rate that is believed: the two looks that see a link get
-slower are sent at the pace of the rate before.
+delays another. Allowances fill by the rate that is believed.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from cutset.adaptation.conditions import Conditions
+from cutset.adaptation.allowance import Allowance
 from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.observer import LEAST_RUN_S, Seen, believed
+from cutset.adaptation.passages import NO_USE, Use
 from cutset.adaptation.window import Window
 
-#: A look at a link is a pair of transfers of half as many bytes each, at least; on a link that
-#: carries more within its share, more, up to the latter: threads and clocks are off by a
-#: millisecond at times, and a transfer must last longer than that to tell anything.
-LOOK_BYTES, MOST_LOOK_BYTES = 6000, 60_000
+#: A look at a link is two transfers, of which the second is timed: the first takes what a shaper
+#: lets pass at once, and is as large as that may be.
+LEAD_BYTES = 3000
+#: The second lasts so long if it can, with so many bytes at least, and as many as these: threads
+#: and clocks are off by a millisecond at times. On a link that carries more within its share, more.
+_LASTS_S = 6e-3
+LEAST_LOOK_BYTES, _SLOW_LOOK_BYTES, MOST_LOOK_BYTES = 1000, 3000, 60_000
 #: Of a link's bits, what looks may take; and of the server's time.
 LINK_SHARE = 0.009  # below the 1% that is promised, as beliefs are late
 SERVER_SHARE = 0.04
-#: What was seen within this time needs no look.
-FRESH_S = 0.4
+#: What of that was not used is kept, up to so many bytes and seconds: traffic showed the link then,
+#: and when it gets slow it is what its recovery is seen by.
+KEPT_BYTES, KEPT_S = 100_000, 0.4
+#: What was seen within this time needs no look; where looks must save, or a request is under way,
+#: within this.
+FRESH_S, SAVING_S = 0.4, 0.8
 #: Looks at a link of unknown rate are apart by this ...
 UNKNOWN_GAP_S = 0.3
-#: ... and looks at any by no more than this: one that is believed to be under 160 kbit/s gives
+#: ... and looks at any by no more than this: one that is believed to be under 110 kbit/s gives
 #: more than its share, or nobody would see it recover.
 MOST_GAP_S = 30.0
 PING_EVERY_S = 1.0
@@ -46,16 +54,16 @@ _IDLE_S = 1.0
 
 @dataclass(frozen=True)
 class LookUp:
-    """Send so many bytes to the server."""
+    """Send LEAD_BYTES to the server, and right behind them so many bytes."""
 
-    bytes: int = LOOK_BYTES
+    bytes: int = LEAST_LOOK_BYTES
 
 
 @dataclass(frozen=True)
 class LookDown:
-    """Have the server send so many bytes."""
+    """Have the server send the same."""
 
-    bytes: int = LOOK_BYTES
+    bytes: int = LEAST_LOOK_BYTES
 
 
 @dataclass(frozen=True)
@@ -77,22 +85,20 @@ Action = LookUp | LookDown | LookServer | Ping
 class Pace:
     """When one kind of look may come again; times in seconds on the observations' clock.
 
-    The budget allows a look from `free_at_s`, `gap_s` after the one before. `held` is the least
-    value seen since the last change for the worse, `doubts` the looks since then (more than
-    _MOST_DOUBTS: no doubt is left), `confirmed_s` when the last suspect was seen that a look was
-    sent ahead of its budget for. `per_bit_s` is what the budget is counted by: a link that is
-    faster than when its looks were charged has earned them sooner.
+    `allowance` is in bytes of the link or seconds of the server, and `charged` what the last look
+    took of it before its answer. `held` is the least value seen since the last change for the
+    worse, `doubts` the looks since then (more than _MOST_DOUBTS: no doubt is left), `confirmed_s`
+    when the last suspect was seen that a look was sent ahead of its allowance for.
     """
 
-    free_at_s: float
+    allowance: Allowance
     looked_at_s: float
-    gap_s: float = 0.0
+    charged: float = 0.0
     unanswered: int = 0
     held_off_until_s: float = -math.inf
     held: float = math.inf
     doubts: int = _MOST_DOUBTS + 1
     confirmed_s: float = -math.inf
-    per_bit_s: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -115,36 +121,38 @@ class Probing:
 
 
 def start(at_s: float) -> Probing:
-    """Nothing was looked at yet."""
-    never = Pace(at_s, at_s)
-    return Probing(never, never, never, never)
+    """Nothing was looked at yet, and each can be once."""
+    link = Pace(Allowance(look_bytes(LookUp(_SLOW_LOOK_BYTES)), at_s), at_s)
+    server, ping = Pace(Allowance(KEPT_S / 4, at_s), at_s), Pace(Allowance(0.0, at_s), at_s)
+    return Probing(link, link, server, ping)
 
 
 def next_action(
-    state: Probing, seen: Seen, cuts: Cuts, at_s: float, busy: bool
+    state: Probing, seen: Seen, cuts: Cuts, at_s: float, use: Use = NO_USE
 ) -> tuple[Probing, Action | None]:
     """What to look at now, if anything; the one that waits longest first.
 
-    `busy`: a request is under way; nothing is sent over the links then. A lost server is not
-    looked at: that it is back is not for looks to find out.
+    `use` is what requests under way use: a direction is left alone that they fill. A lost server is
+    not looked at: that it is back is not for looks to find out.
     """
-    state = _noticed(_given_up(state, at_s), seen, at_s)
-    due = _due(state, seen, cuts, busy)
+    looks = _looks(seen, cuts, at_s)
+    state = _noticed(_given_up(state, at_s), looks, at_s)
+    due = _due(state, seen, cuts, looks, use)
     if seen.lost or state.pending is not None or not due:
         return state, None
     action = min(due, key=lambda each: due[each])
     if due[action] > at_s:
         return state, None
-    action = _sized(action, believed(seen, at_s))
-    return _sent(state, action, seen, cuts, at_s), action
+    return _sent(state, action, looks.get(action), at_s), action
 
 
-def when_next(state: Probing, seen: Seen, cuts: Cuts, at_s: float, busy: bool = False) -> float:
+def when_next(state: Probing, seen: Seen, cuts: Cuts, at_s: float, use: Use = NO_USE) -> float:
     """Seconds from `at_s` after which to ask for the next action again, if nothing is seen until
     then; from 0 to one second, two while a look is under way."""
     if state.pending is not None:
         return min(max(0.0, state.pending_since_s + UNANSWERED_S - at_s), UNANSWERED_S)
-    due = {} if seen.lost else _due(_noticed(state, seen, at_s), seen, cuts, busy)
+    looks = _looks(seen, cuts, at_s)
+    due = {} if seen.lost else _due(_noticed(state, looks, at_s), seen, cuts, looks, use)
     return min(max(0.0, min(due.values(), default=math.inf) - at_s), _IDLE_S)
 
 
@@ -152,14 +160,15 @@ def looked(state: Probing, action: Action, at_s: float, bytes: int, took_s: floa
     """An action was answered at `at_s`: `bytes` crossed the link (its own direction's), and it
     took the link or server `took_s` seconds. A late answer counts as one too."""
     pace = replace(_pace(state, action), unanswered=0, held_off_until_s=-math.inf)
-    took_s = took_s if 0 <= took_s < math.inf else 0.0
     if isinstance(action, LookServer):
-        pace = replace(pace, free_at_s=max(pace.looked_at_s + _server_gap_s(took_s), at_s))
+        # What a server says of itself is no reason to leave it alone for ever.
+        took_s = min(took_s, UNANSWERED_S) if took_s >= 0 else 0.0
+        pace = replace(pace, allowance=pace.allowance.spent(took_s - pace.charged), charged=0.0)
         state = replace(state, server_s=state.server_s + took_s)
     elif isinstance(action, LookUp | LookDown):
-        more = max(0, bytes - action.bytes)  # headers; its own were charged as it was sent
-        pace = replace(pace, free_at_s=pace.free_at_s + pace.gap_s * more / action.bytes)
-        state = _charged(state, action, more)
+        more = max(0, bytes - look_bytes(action))  # headers; the rest was charged as it was sent
+        pace = replace(pace, allowance=pace.allowance.spent(more))
+        state = _counted(state, action, more)
     if state.pending == action:
         state = replace(state, pending=None)
     return _with_pace(state, action, pace)
@@ -167,7 +176,7 @@ def looked(state: Probing, action: Action, at_s: float, bytes: int, took_s: floa
 
 def look_bytes(action: Action) -> int:
     """The bytes that an action sends over a link beside headers."""
-    return action.bytes if isinstance(action, LookUp | LookDown) else 0
+    return LEAD_BYTES + action.bytes if isinstance(action, LookUp | LookDown) else 0
 
 
 def share(bytes: int, rate_bps: float, seconds: float) -> float:
@@ -187,82 +196,110 @@ def server_look(cuts: Cuts) -> int | None:
     return min(good)[1] if good else max(segments)[1] if segments else None
 
 
-def _due(state: Probing, seen: Seen, cuts: Cuts, busy: bool) -> dict[Action, float]:
-    """When each action that has a use is due."""
-    due: dict[Action, float] = {}
+@dataclass(frozen=True)
+class _Terms:
+    """What a look is for, what it costs now, what is earned for it in a second, and what of that
+    is kept."""
+
+    window: Window
+    seen_at_s: float
+    cost: float
+    per_s: float
+    most: float
+
+    @property
+    def gap_s(self) -> float:
+        """Between looks, where nothing is left of before."""
+        return self.cost / self.per_s
+
+
+def _looks(seen: Seen, cuts: Cuts, at_s: float) -> dict[Action, _Terms]:
+    """The looks that have a use for some cut, as large as they would be now."""
+    now = believed(seen, at_s)
+    found: dict[Action, _Terms] = {}
+    if any(cut.up_used for cut in cuts.cuts):
+        up = LookUp(_timed_bytes(now.up_bps, seen.up))
+        found[up] = _link_terms(up, now.up_bps, seen.up, seen.up_at_s)
+    if any(cut.down_used for cut in cuts.cuts):
+        down = LookDown(_timed_bytes(now.down_bps, seen.down))
+        found[down] = _link_terms(down, now.down_bps, seen.down, seen.down_at_s)
     index = server_look(cuts)
     if index is not None:
-        pace = state.server
-        due[LookServer(index)] = _look_due_s(pace, seen.load, seen.server_at_s)
-    if busy:
-        return due
-    if any(cut.up_used for cut in cuts.cuts):
-        due[LookUp()] = _look_due_s(state.up, seen.up, seen.up_at_s)
-    if any(cut.down_used for cut in cuts.cuts):
-        due[LookDown()] = _look_due_s(state.down, seen.down, seen.down_at_s)
-    if any(cut.uses_server for cut in cuts.cuts):
+        cost = cuts.cuts[index].server_s * now.load
+        terms = _Terms(seen.load, seen.server_at_s, cost, SERVER_SHARE, max(KEPT_S, cost))
+        found[LookServer(index)] = terms
+    return found
+
+
+def _link_terms(action: Action, rate_bps: float, window: Window, seen_at_s: float) -> _Terms:
+    cost = look_bytes(action)
+    if rate_bps > 0:
+        per_s = max(LINK_SHARE * rate_bps / 8, cost / MOST_GAP_S)
+    else:  # where it carries nothing, unanswered looks get rarer by themselves
+        per_s = cost / UNKNOWN_GAP_S
+    return _Terms(window, seen_at_s, cost, per_s, KEPT_BYTES)
+
+
+def _timed_bytes(rate_bps: float, window: Window) -> int:
+    """As many as last long enough to be timed, or as the link's share allows until the next."""
+    if window.suspect is not None:
+        # The look that confirms that a link got slow would hold it for long, and be owed longer.
+        rate_bps = min(rate_bps, 1 / window.suspect.per_unit)
+    if not rate_bps > 0:
+        return _SLOW_LOOK_BYTES
+    lasting = min(max(rate_bps * _LASTS_S / 8, LEAST_LOOK_BYTES), _SLOW_LOOK_BYTES)
+    within = min(LINK_SHARE * rate_bps * FRESH_S / 8 - LEAD_BYTES, MOST_LOOK_BYTES)
+    return int(max(lasting, within))
+
+
+def _due(
+    state: Probing, seen: Seen, cuts: Cuts, looks: Mapping[Action, _Terms], use: Use
+) -> dict[Action, float]:
+    """When each action that has a use is due."""
+    due: dict[Action, float] = {}
+    for action, terms in looks.items():
+        on_link = not isinstance(action, LookServer)
+        if on_link and (use.fills_up if isinstance(action, LookUp) else use.fills_down):
+            continue
+        due[action] = _look_due_s(_pace(state, action), terms, on_link and use.links)
+    if not use.links and any(cut.uses_server for cut in cuts.cuts):
         pace = state.ping
         last_s = max(seen.ping_at_s, pace.looked_at_s)
         due[Ping()] = max(last_s + PING_EVERY_S, pace.held_off_until_s)
     return due
 
 
-def _look_due_s(pace: Pace, window: Window, seen_at_s: float) -> float:
-    due_s = max(max(seen_at_s, pace.looked_at_s) + FRESH_S, pace.free_at_s)
+def _look_due_s(pace: Pace, terms: _Terms, saving: bool) -> float:
+    allowance = pace.allowance
+    allowed_s = allowance.reaches_s(terms.cost, terms.per_s)
+    fresh_s = SAVING_S if saving else min(max(FRESH_S, terms.gap_s), SAVING_S)
+    due_s = max(max(terms.seen_at_s, pace.looked_at_s) + fresh_s, allowed_s)
     if pace.doubts <= _MOST_DOUBTS:
-        again_s = pace.looked_at_s + _DOUBT_S * 2.0**pace.doubts
-        due_s = min(due_s, max(again_s, pace.free_at_s))
-    suspect = window.suspect
-    if suspect is not None and suspect.at_s != pace.confirmed_s and window.suspicion >= WORSE:
-        # One look ahead of the budget, which the next ones wait for: a change, or an outlier?
-        due_s = min(due_s, max(suspect.at_s, pace.free_at_s - pace.gap_s))
+        due_s = min(due_s, max(pace.looked_at_s + _DOUBT_S * 2.0**pace.doubts, allowed_s))
+    suspect = terms.window.suspect
+    new = suspect is not None and suspect.at_s != pace.confirmed_s
+    if suspect is not None and new and terms.window.suspicion >= WORSE:
+        # One look ahead of the allowance, which the next ones wait for: a change, or an outlier?
+        due_s = min(due_s, max(suspect.at_s, allowance.reaches_s(0.0, terms.per_s)))
     return max(due_s, pace.held_off_until_s)
 
 
-def _sent(state: Probing, action: Action, seen: Seen, cuts: Cuts, at_s: float) -> Probing:
-    pace = _pace(state, action)
-    conditions = believed(seen, at_s)
-    gap_s, window = 0.0, None
-    if isinstance(action, LookUp):
-        gap_s, window = _link_gap_s(action.bytes, conditions.up_bps), seen.up
-    elif isinstance(action, LookDown):
-        gap_s, window = _link_gap_s(action.bytes, conditions.down_bps), seen.down
-    elif isinstance(action, LookServer):
-        gap_s = _server_gap_s(cuts.cuts[action.cut].server_s * conditions.load)
-        window = seen.load
-    pace = replace(
-        pace,
-        looked_at_s=at_s,
-        gap_s=gap_s,
-        free_at_s=max(pace.free_at_s, at_s) + gap_s,
-        doubts=min(pace.doubts, _MOST_DOUBTS) + 1,
-    )
-    if window is not None and window.suspect is not None:
-        pace = replace(pace, confirmed_s=window.suspect.at_s)
+def _sent(state: Probing, action: Action, terms: _Terms | None, at_s: float) -> Probing:
+    pace = replace(_pace(state, action), looked_at_s=at_s)
+    if terms is not None:
+        suspect = terms.window.suspect
+        pace = replace(
+            pace,
+            allowance=pace.allowance.spent(terms.cost),
+            charged=terms.cost,
+            doubts=min(pace.doubts, _MOST_DOUBTS) + 1,
+            confirmed_s=pace.confirmed_s if suspect is None else suspect.at_s,
+        )
     state = replace(_with_pace(state, action, pace), pending=action, pending_since_s=at_s)
-    return _charged(state, action, look_bytes(action))
+    return _counted(state, action, look_bytes(action))
 
 
-def _sized(action: Action, conditions: Conditions) -> Action:
-    """A look at a link with as many bytes as its share of the link allows until the next."""
-    if not isinstance(action, LookUp | LookDown):
-        return action
-    rate_bps = conditions.up_bps if isinstance(action, LookUp) else conditions.down_bps
-    fits = min(LINK_SHARE * rate_bps * FRESH_S / 8, MOST_LOOK_BYTES)
-    return replace(action, bytes=max(LOOK_BYTES, int(fits)))
-
-
-def _link_gap_s(bytes: int, rate_bps: float) -> float:
-    if not rate_bps > 0:
-        return UNKNOWN_GAP_S  # where it carries nothing, unanswered looks get rarer by themselves
-    return min(8 * bytes / (LINK_SHARE * rate_bps), MOST_GAP_S)
-
-
-def _server_gap_s(took_s: float) -> float:
-    return max(FRESH_S, took_s / SERVER_SHARE)
-
-
-def _charged(state: Probing, action: Action, bytes: int) -> Probing:
+def _counted(state: Probing, action: Action, bytes: int) -> Probing:
     if isinstance(action, LookUp):
         return replace(state, up_bytes=state.up_bytes + bytes)
     if isinstance(action, LookDown):
@@ -282,29 +319,13 @@ def _given_up(state: Probing, at_s: float) -> Probing:
     return replace(_with_pace(state, action, pace), pending=None)
 
 
-def _noticed(state: Probing, seen: Seen, at_s: float) -> Probing:
-    """With doubt about what got worse, and budgets by what links are believed to carry now."""
-    return replace(
-        state,
-        up=_repriced(_doubting(state.up, seen.up.value), seen.up.value, at_s),
-        down=_repriced(_doubting(state.down, seen.down.value), seen.down.value, at_s),
-        server=_doubting(state.server, seen.load.value),
-    )
-
-
-def _repriced(pace: Pace, per_bit_s: float, at_s: float) -> Pace:
-    """What is still to be waited for, as the link is now; it is not lengthened by a slower one, as
-    the bytes were sent over the faster."""
-    if not 0 < per_bit_s < pace.per_bit_s < math.inf:
-        return replace(pace, per_bit_s=per_bit_s)
-    shorter = per_bit_s / pace.per_bit_s
-    left_s = max(0.0, pace.free_at_s - at_s)
-    return replace(
-        pace,
-        free_at_s=pace.free_at_s - left_s * (1 - shorter),
-        gap_s=pace.gap_s * shorter,
-        per_bit_s=per_bit_s,
-    )
+def _noticed(state: Probing, looks: Mapping[Action, _Terms], at_s: float) -> Probing:
+    """With doubt about what got worse, and what the allowances have earned since."""
+    for action, terms in looks.items():
+        pace = _doubting(_pace(state, action), terms.window.value)
+        allowance = pace.allowance.earned(terms.per_s, terms.most, at_s)
+        state = _with_pace(state, action, replace(pace, allowance=allowance))
+    return state
 
 
 def _doubting(pace: Pace, value: float) -> Pace:

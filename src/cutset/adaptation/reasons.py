@@ -42,12 +42,19 @@ def _difference_s(cuts: Cuts, left: int, taken: int, conditions: Conditions) -> 
 
 
 def _written(unit_names: tuple[tuple[str, float], ...]) -> Callable[[float, float], str]:
-    """Writes two values in the one unit that the smaller (if not 0) is readable in."""
+    """Writes two values in the one unit that the smaller (if not 0) is readable in; each in its
+    own where the larger is not."""
+
+    def alone(value: float) -> str:
+        name, scale = next((u for u in unit_names if value >= u[1]), unit_names[-1])
+        return f"{_digits(value / scale)} {name}"
 
     def write(old: float, new: float) -> str:
         least = min((v for v in (old, new) if 0 < v < math.inf), default=unit_names[-1][1])
         # Down to a tenth of a unit is readable: 0.8 -> 20 Mbit/s, not 800 -> 20000 kbit/s.
         name, scale = next((u for u in unit_names if least >= 0.1 * u[1]), unit_names[-1])
+        if 1e3 * scale <= max(old, new) < math.inf:
+            return f"{alone(old)} -> {alone(new)}"
         return f"{_digits(old / scale)} -> {_digits(new / scale)} {name}"
 
     return write

@@ -45,10 +45,14 @@ __all__ = [
 class Record:
     """A record file. `note` says what could not be read of it, "" where all could."""
 
-    name: str
+    file: str
     header: RecordHeader
     lines: tuple[RecordLine, ...]
     note: str = ""
+
+    @property
+    def name(self) -> str:
+        return Path(self.file).name
 
 
 def read_record(path: str | Path) -> Record:
@@ -60,7 +64,7 @@ def read_record(path: str | Path) -> Record:
 def parse(data: bytes, file: str) -> Record:
     """read_record, of the file's bytes."""
     header, lines, note = parse_record(data, file)
-    return Record(Path(file).name, header, lines, note)
+    return Record(file, header, lines, note)
 
 
 def header_of(
@@ -178,7 +182,7 @@ def trace_of(record: Record) -> Trace:
         raise InvalidFileError(
             f"the record has {len(record.lines)} lines after its header, and a replay takes from"
             f" 1 to {MAX_MOMENTS}",
-            file=record.name,
+            file=record.file,
             remedy="record a longer run" if not record.lines else "record fewer lines",
         )
     return trace_of_times(record.name, {line.at_s: conditions_of(line) for line in record.lines})

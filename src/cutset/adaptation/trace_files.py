@@ -15,7 +15,7 @@ from cutset.errors import InvalidFileError
 from cutset.serde.common import read_text
 
 #: The first line of a table: a cell of letters, or a comma.
-_TABLE = re.compile(rb"[^\n]*(,|[A-Za-z])")
+_TABLE = re.compile(rb"[^\n\[]*(,|[A-Za-z])")
 _NUMBER = re.compile(rb"[-+.0-9]")
 
 

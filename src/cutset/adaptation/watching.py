@@ -168,7 +168,7 @@ class Watcher(Generic[S]):
         if not self._looks or self._looking:
             return
         self._probing, action = next_action(
-            self._probing, self._seen, self._course.cuts, at_s, busy=self._passages.uses_links
+            self._probing, self._seen, self._course.cuts, at_s, self._passages.use
         )
         if action is not None:
             self._looking = True

@@ -156,6 +156,8 @@ def run_adaptive(wanted: Wanted) -> int:
         emulation = targets.emulation(devices)
         with screen.shown(), contextlib.closing(watch), session:
             cuts = _begin(watch, session, loaded.graph.digest, emulation, wanted)
+            if slow := too_slow(cuts, wanted.deadline_s):
+                screen.stays(slow)
             names = f"{cuts.device} and {cuts.server}, {len(cuts.cuts)} cuts loaded"
             record = run_requests(
                 session,
@@ -211,6 +213,22 @@ def _begin(
     writer = None if wanted.record is None else RecordWriter(wanted.record, header)
     watch.begin(cuts, header, writer)
     return cuts
+
+
+def too_slow(cuts: Cuts, deadline_s: float) -> str:
+    """What to say of a deadline that the device alone cannot meet; "" where it can."""
+    from cutset.units import format_time
+
+    if cuts.local is None:
+        return ""
+    local = cuts.cuts[cuts.local]
+    alone_s = local.device_s + local.other_s
+    if alone_s <= deadline_s:
+        return ""
+    return (
+        f"{cuts.device} alone takes {format_time(alone_s)}, longer than the --deadline of"
+        f" {format_time(deadline_s)}: where the server does not answer in time, requests fail"
+    )
 
 
 def _adapted(session: Deployed) -> Adapted:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Switches that are listed; each was told when it happened, and the record has them all.
 MOST_LISTED = 12
+#: One factor for a whole segment holds poorly for shorter ones: what is not compute weighs more.
+SHOWS_LOAD_WELL_S = 5e-3
 
 
 def show(console: Console, run: AdaptDocument) -> None:
@@ -62,8 +64,10 @@ def show(console: Console, run: AdaptDocument) -> None:
             for cut in used
         ],
     )
-    if len(used) < len(run.cuts):
-        console.print(f"the other {len(run.cuts) - len(used)} cuts were not taken")
+    others = len(run.cuts) - len(used)
+    if others:
+        one = others == 1
+        console.print("the other cut was not taken" if one else f"the other {others} cuts were not")
     console.print("")
     _show_observed(console, run)
     _show_saved(console, run)
@@ -100,6 +104,12 @@ def _show_observed(console: Console, run: AdaptDocument) -> None:
         f"{uncertain('load')}, device slow-down {now.slowdown:.2f}{uncertain('slowdown')}"
         + (", server lost" if now.lost else "")
     )
+    longest_s = max(cut.server_s for cut in run.cuts)
+    if 0 < longest_s < SHOWS_LOAD_WELL_S:
+        console.print(
+            f"the server's longest segment takes {_time(longest_s)}: so short a time shows load"
+            " poorly"
+        )
     looks = run.looks
     console.print(
         f"looks: up {format_bytes(looks.up_bytes)} ({looks.up_share:.1%} of the link), down"

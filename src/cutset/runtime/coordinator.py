@@ -248,12 +248,12 @@ class Coordinator:
             return answer
         return self._local.calls.call(address, device, body, payload, timeout_s=timeout_s)
 
-    def look(self, device: str, size_bytes: int) -> float:
-        """Seconds for which a transfer of so many bytes holds the link to a connected device.
+    def look(self, device: str, lead_bytes: int, size_bytes: int) -> float:
+        """Seconds for which `size_bytes`, right behind `lead_bytes`, hold the link to a device.
 
         Raises WorkerLostError where it is lost, TransportError where no answer comes in seconds.
         """
-        return self._local.look(self.connected(device), size_bytes)
+        return self._local.look(self.connected(device), lead_bytes, size_bytes)
 
     def ping(self, device: str) -> float:
         """Seconds of an empty round trip over the link. Raises as `look`."""

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 MAX_HEADER_BYTES: Final = 4 * 2**20  # a load message names every tensor of a plan
 MAX_CHUNK_BYTES: Final = 4 * 2**20
 MAX_TENSOR_BYTES: Final = 2**31
@@ -363,10 +363,11 @@ class ProbeBack(_Message, frozen=True, tag=True):
 
 
 class Look(_Message, frozen=True, tag=True):
-    """Send two transfers of `bytes`, one right behind the other, to `target`; answered by Looked
-    when both are there, or by a failure after some seconds."""
+    """Send `lead_bytes` to `target`, and `bytes` right behind them; answered by Looked when both
+    are there, or by a failure after some seconds."""
 
     target: Address
+    lead_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**20)]
     bytes: Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 
 

@@ -49,12 +49,11 @@ class Prober:
         """Two transfers right behind one another: the second arrives later by what it takes on the
         link, however long its latency. Raises TransportError where they do not arrive in time."""
         with self._measuring:
-            payload = bytes(body.bytes)
             self._id += 2
             first, second = self._id - 1, self._id
-            for number, after in ((first, 0), (second, first)):
+            for number, after, size in ((first, 0, body.lead_bytes), (second, first, body.bytes)):
                 probe = Probe(number, self._transport.address, True, after)
-                self._outbox.post(Parcel(body.target, probe, payload))
+                self._outbox.post(Parcel(body.target, probe, bytes(size)))
             return Looked(self._answer(second, LOOK_TIMEOUT_S, body.bytes).gap_s)
 
     def ping(self, target: str) -> float:

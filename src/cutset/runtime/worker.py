@@ -307,12 +307,12 @@ class Worker:
         epoch = self.stages.epoch(key)
         epoch.listener, epoch.watcher = listener, watcher
 
-    def look(self, target: str, size_bytes: int) -> float:
+    def look(self, target: str, lead_bytes: int, size_bytes: int) -> float:
         """As the message Look asks of a device: seconds between two transfers' arrivals there.
 
         Raises TransportError where they do not arrive in time.
         """
-        return self._prober.look(Look(target, size_bytes)).gap_s
+        return self._prober.look(Look(target, lead_bytes, size_bytes)).gap_s
 
     def ping(self, target: str) -> float:
         """Seconds of an empty round trip over the link to a device. Raises TransportError."""

@@ -26,10 +26,10 @@ def looked(action: Action, *held: tuple[float, Conditions], factor: float = 1.0)
 
 
 def test_a_look_at_a_link_times_the_second_transfer() -> None:
-    up = looked(LookUp(3000), (0.0, HELD))
+    up = looked(LookUp(), (0.0, HELD))
     assert up.at_s == pytest.approx(1.0 + 2 * LINK_S + 0.03)
     assert up.seen == Transfer(up.at_s, True, 3000, pytest.approx(LINK_S), look=True)
-    down = looked(LookDown(3000), (0.0, HELD), factor=1.5)
+    down = looked(LookDown(), (0.0, HELD), factor=1.5)
     assert down.at_s == pytest.approx(1.0 + LINK_S + 0.03)
     assert down.seen == Transfer(down.at_s, False, 3000, pytest.approx(1.5 * LINK_S / 2), look=True)
 

@@ -21,10 +21,8 @@ from cutset.adaptation.observations import (
 from cutset.adaptation.recent import mean_wait_s, with_ping, with_wait
 from cutset.adaptation.window import Sample, Window
 
-#: Runs that differ by less are the same: a scheduler alone makes as much of a difference.
-RUNS_DIFFER_S = 1e-3
-#: Looks are short; what they differ by is this at least, or it is the clock's and the threads'.
-LOOKS_DIFFER_S = 0.25e-3
+#: What is as short differs by less for no reason: a scheduler alone makes as much of a difference.
+DIFFERS_S = 1e-3
 #: Segments that are expected to take less say nothing about load.
 LEAST_RUN_S = 1e-3
 #: After so long without a run, a server (or the device) is believed to recover ...
@@ -117,7 +115,7 @@ class Observer:
                 expected_s = self.cuts.cuts[cut].device_s
                 if expected_s < LEAST_RUN_S:
                     return seen
-                sample = Sample(expected_s, compute_s, at_s, dead_band_s=RUNS_DIFFER_S)
+                sample = Sample(expected_s, compute_s, at_s, dead_band_s=DIFFERS_S)
                 slowdown = seen.slowdown
                 if _left(seen.device_at_s, at_s) < 1:
                     slowdown = slowdown.restated(_recovered(slowdown, seen.device_at_s, at_s))
@@ -209,8 +207,7 @@ def errors(seen: Seen) -> Mapping[str, float | None]:
 
 def _with_transfer(seen: Seen, transfer: Transfer) -> Seen:
     small = transfer.bytes < SMALL_BYTES and not transfer.look
-    # What a small transfer takes longer is the scheduler's before it is the link's.
-    dead_band_s = LOOKS_DIFFER_S if transfer.look else RUNS_DIFFER_S if small else 0.0
+    dead_band_s = DIFFERS_S if transfer.look or small else 0.0
     sample = Sample(
         8 * transfer.bytes,
         transfer.took_s,
@@ -243,7 +240,7 @@ def _with_server_run(seen: Seen, run: ServerRun, expected_s: float) -> Seen:
                 run.compute_s,
                 seen.at_s,
                 unfinished=run.unfinished,
-                dead_band_s=RUNS_DIFFER_S,
+                dead_band_s=DIFFERS_S,
             )
         )
     learnt = load is not seen.load or waits is not seen.waits

@@ -21,22 +21,22 @@ from cutset.adaptation.window import Window
 #: A look at a link is two transfers, of which the second is timed: the first takes what a shaper
 #: lets pass at once, and is as large as that may be.
 LEAD_BYTES = 3000
-#: The second lasts so long if it can, with so many bytes at least, and as many as these: threads
-#: and clocks are off by a millisecond at times. On a link that carries more within its share, more.
-_LASTS_S = 6e-3
-LEAST_LOOK_BYTES, _SLOW_LOOK_BYTES, MOST_LOOK_BYTES = 1000, 3000, 60_000
+#: The second has so many bytes at least, two frames and more: where one frame holds the end of the
+#: first and all of the second, they arrive at once. On a link that carries more within its share,
+#: more: threads and clocks are off by a millisecond at times.
+LEAST_LOOK_BYTES, MOST_LOOK_BYTES = 3000, 60_000
 #: Of a link's bits, what looks may take; and of the server's time.
 LINK_SHARE = 0.009  # below the 1% that is promised, as beliefs are late
 SERVER_SHARE = 0.04
 #: What of that was not used is kept, up to so many bytes and seconds: traffic showed the link then,
 #: and when it gets slow it is what its recovery is seen by.
-KEPT_BYTES, KEPT_S = 100_000, 0.4
+KEPT_BYTES, KEPT_S = 120_000, 0.4
 #: What was seen within this time needs no look; where looks must save, or a request is under way,
 #: within this.
 FRESH_S, SAVING_S = 0.4, 0.8
 #: Looks at a link of unknown rate are apart by this ...
 UNKNOWN_GAP_S = 0.3
-#: ... and looks at any by no more than this: one that is believed to be under 110 kbit/s gives
+#: ... and looks at any by no more than this: one that is believed to be under 180 kbit/s gives
 #: more than its share, or nobody would see it recover.
 MOST_GAP_S = 30.0
 PING_EVERY_S = 1.0
@@ -122,7 +122,7 @@ class Probing:
 
 def start(at_s: float) -> Probing:
     """Nothing was looked at yet, and each can be once."""
-    link = Pace(Allowance(look_bytes(LookUp(_SLOW_LOOK_BYTES)), at_s), at_s)
+    link = Pace(Allowance(look_bytes(LookUp()), at_s), at_s)
     server, ping = Pace(Allowance(KEPT_S / 4, at_s), at_s), Pace(Allowance(0.0, at_s), at_s)
     return Probing(link, link, server, ping)
 
@@ -241,15 +241,12 @@ def _link_terms(action: Action, rate_bps: float, window: Window, seen_at_s: floa
 
 
 def _timed_bytes(rate_bps: float, window: Window) -> int:
-    """As many as last long enough to be timed, or as the link's share allows until the next."""
+    """As many as the link's share allows until the next."""
     if window.suspect is not None:
         # The look that confirms that a link got slow would hold it for long, and be owed longer.
         rate_bps = min(rate_bps, 1 / window.suspect.per_unit)
-    if not rate_bps > 0:
-        return _SLOW_LOOK_BYTES
-    lasting = min(max(rate_bps * _LASTS_S / 8, LEAST_LOOK_BYTES), _SLOW_LOOK_BYTES)
     within = min(LINK_SHARE * rate_bps * FRESH_S / 8 - LEAD_BYTES, MOST_LOOK_BYTES)
-    return int(max(lasting, within))
+    return int(max(LEAST_LOOK_BYTES, within))
 
 
 def _due(

@@ -63,7 +63,14 @@ def competitors(
     try:
         for _ in range(most):
             processes.append(
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                # In a session of its own: a process group that a shell leaves behind is
+                # continued by the kernel, with all that is stopped in it.
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    start_new_session=True,
+                )
             )
         for process in processes:
             _wait_ready(process)

@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Submodel:
     model: bytes
     weights: Mapping[str, bytes]
     digest: str
+    #: (offset, size) of large weights inside `model`, in order: other submodels may have them too.
+    shared: tuple[tuple[int, int], ...] = field(default=(), compare=False)
 
     @property
     def size_bytes(self) -> int:

@@ -275,6 +275,25 @@ def test_large_weights_travel_beside_the_model(tmp_path: Path) -> None:
     assert again.digest == part.digest != whole(model).digest
 
 
+def test_what_two_cuts_share_is_told(tmp_path: Path) -> None:
+    """So that weights which one cut brought to a device are not sent with the next."""
+    path = tmp_path / "model.onnx"
+    onnx.save(zoo.build("resnet18", side=64, width=0.5), str(path))
+    model = load_model(path)
+
+    def large(part: engine.Submodel) -> set[bytes]:
+        assert all(o >= 0 and o + n <= len(part.model) for o, n in part.shared)
+        assert list(part.shared) == sorted(part.shared)
+        return {part.model[o : o + n] for o, n in part.shared if n >= 2**16}
+
+    names = tuple(model.members)
+    late = submodel(model, names[len(names) // 2 :], name="late")
+    all_of_it, some = whole(model), late
+    assert large(some) < large(all_of_it)
+    weights = sum(map(len, large(some)))
+    assert weights > 0.9 * len(some.model)
+
+
 def test_unknown_operators_and_outputs_are_named(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     save(

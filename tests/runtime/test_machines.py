@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cutset.engine import Submodel
 from cutset.errors import LocalProtocolError, RemoteProtocolError
-from cutset.runtime.cache import SubmodelCache, pack, unpack
+from cutset.runtime.cache import Container, SubmodelCache, pack, unpack
 from cutset.runtime.deployment_machine import (
     Activate,
     Announce,
@@ -31,7 +31,7 @@ from cutset.runtime.deployment_machine import (
     SendUnload,
 )
 from cutset.runtime.flow import Arrival, Flow
-from cutset.runtime.messages import StageSpec
+from cutset.runtime.messages import AskSubmodel, Chunk, Held, Piece, StageSpec
 from cutset.runtime.shaping import LinkRate, Shaper
 from cutset.runtime.upload import upload
 from cutset.runtime.worker_machine import TRANSITIONS, Effect, Event, State, WorkerMachine
@@ -174,7 +174,11 @@ def test_submodels_are_packed_whole() -> None:
     container = pack(MODEL)
     data = b"".join(container.parts)
     assert unpack(data) == MODEL
-    assert b"".join(piece for _, piece in container.chunks(700, 999)) == data[700:]
+    taken, chunk = b"", container.at(700, 999)
+    while chunk:
+        taken += chunk
+        chunk = container.at(700 + len(taken), 999)
+    assert taken == data[700:]
     for wrong in (data[:-1], data + b"x", b"", b"\xff" * 40):
         with pytest.raises(RemoteProtocolError):
             unpack(wrong)
@@ -183,14 +187,12 @@ def test_submodels_are_packed_whole() -> None:
 
 
 def ask(cache: SubmodelCache, fail_after: int = 10**9):  # type: ignore[no-untyped-def]
-    from cutset.runtime.messages import AskSubmodel, Chunk, Held
-
     count = 0
 
     def answer(body: object, data: bytes) -> Held:
         nonlocal count
         if isinstance(body, AskSubmodel):
-            return Held(*cache.held(body.digest, body.total_bytes))
+            return Held(*cache.held(body.digest, body.total_bytes, body.pieces))
         assert isinstance(body, Chunk)
         count += 1
         if count > fail_after:
@@ -210,6 +212,67 @@ def test_upload_resumes_and_is_not_repeated(tmp_path: Path) -> None:
     assert upload(container, ask(again)) == 0
     assert again.load(container.content_hash) == MODEL
     assert [p.name for p in tmp_path.iterdir()] == [container.content_hash]
+
+
+def sharing(name: str, weights: list[bytes]) -> Container:
+    """A submodel with weights inside, each behind bytes of its own."""
+    model, shared = b"", []
+    for data in weights:
+        model += name.encode() * 100
+        shared.append((len(model), len(data)))
+        model += data
+    return pack(Submodel(name, (), (), model + b"end", {}, "", tuple(shared)))
+
+
+WEIGHTS = [bytes([i]) * (2**16 + 1000 * i) for i in range(8)]
+
+
+def test_weights_that_another_submodel_brought_are_not_sent_again(tmp_path: Path) -> None:
+    cache = SubmodelCache(tmp_path)
+    first, second = sharing("early", WEIGHTS), sharing("late", WEIGHTS[2:])
+    assert upload(first, ask(cache)) == first.size_bytes
+    told: list[tuple[int, int]] = []
+    sent = upload(second, ask(cache), lambda *args: told.append(args))
+    assert sent == second.size_bytes - sum(map(len, WEIGHTS[2:]))
+    assert sum(count for count, _ in told) == sent
+    assert [here for _, here in told] == sorted(here for _, here in told)
+    assert told[-1][1] == second.size_bytes
+    found = cache.load(second.content_hash)
+    assert pack(found).parts == second.parts
+    # Another worker that finds the first complete learns of its weights when asked for it.
+    again = SubmodelCache(tmp_path)
+    assert upload(first, ask(again)) == 0
+    third = sharing("third", WEIGHTS[4:])
+    assert upload(third, ask(again)) == third.size_bytes - sum(map(len, WEIGHTS[4:]))
+
+
+def test_a_weight_that_is_not_what_it_was_said_to_be_is_sent(tmp_path: Path) -> None:
+    cache = SubmodelCache(tmp_path)
+    first, second = sharing("early", WEIGHTS[:2]), sharing("late", WEIGHTS[:2])
+    upload(first, ask(cache))
+    path = tmp_path / first.content_hash
+    path.write_bytes(path.read_bytes()[:-60_000])  # the last weight is cut short
+    assert upload(second, ask(cache)) == second.size_bytes - len(WEIGHTS[0])
+    assert pack(cache.load(second.content_hash)).parts == second.parts
+    (tmp_path / first.content_hash).unlink()
+    (tmp_path / second.content_hash).unlink()  # evicted, as far as this process can tell
+    third = sharing("third", WEIGHTS[:2])
+    assert upload(third, ask(cache)) == third.size_bytes
+
+
+def test_a_piece_beyond_the_end_is_no_piece(tmp_path: Path) -> None:
+    cache = SubmodelCache(tmp_path)
+    first = sharing("early", WEIGHTS[:1])
+    upload(first, ask(cache))
+    (piece,) = first.pieces
+    digest = "b" * 64
+    assert cache.held(digest, 100, (Piece(10, piece.size_bytes, piece.sha256),)) == (0, False)
+    assert cache.add(digest, 0, 100, b"x" * 10) == (10, False)
+
+
+def test_a_device_that_does_not_go_on_is_not_asked_for_ever() -> None:
+    with pytest.raises(RemoteProtocolError, match="confirm"):
+        upload(pack(MODEL), lambda body, data: Held(0, False))
 
 
 def test_wrong_content_is_forgotten(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from cutset.engine import Submodel
 SMALL_BYTES = 4096
 #: A model whose weights are larger travels with external data (protobuf ends at 2 GiB).
 INLINE_LIMIT_BYTES = 2**30
+#: A weight is looked for in a serialised model by so many of its bytes.
+_SEARCHED_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -125,4 +127,21 @@ def pack(
         model,
         files,
         digest.hexdigest(),
+        _places(model, needed) if inside else (),
     )
+
+
+def _places(model: bytes, weights: Iterable[Weight]) -> tuple[tuple[int, int], ...]:
+    """(offset, size) of the raw bytes of large weights in a serialised model, which has them in
+    the order that they were added in."""
+    found: list[tuple[int, int]] = []
+    start = 0
+    for weight in weights:
+        data = weight.read()
+        offset = model.find(data[:_SEARCHED_BYTES], start)
+        while offset >= 0 and model[offset : offset + len(data)] != data:
+            offset = model.find(data[:_SEARCHED_BYTES], offset + 1)
+        if offset >= 0:  # else it is not stored as raw bytes
+            found.append((offset, len(data)))
+            start = offset + len(data)
+    return tuple(found)

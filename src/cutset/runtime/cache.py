@@ -14,7 +14,8 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +25,13 @@ import msgspec
 
 from cutset.engine import Submodel
 from cutset.errors import RemoteProtocolError, RuntimeFault
-from cutset.runtime.messages import Payload
+from cutset.runtime.messages import MOST_PIECES, Payload, Piece
+from cutset.runtime.pieces import LEAST_PIECE_BYTES, Pieces
 
 DEFAULT_CAP_BYTES: Final = 8 * 2**30
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _MAX_TABLE_BYTES: Final = 2**20
+_MOST_EXPECTED: Final = 256
 
 
 class _Table(msgspec.Struct, array_like=True, frozen=True):
@@ -42,9 +45,12 @@ class _Table(msgspec.Struct, array_like=True, frozen=True):
 
 @dataclass(frozen=True)
 class Container:
-    """A submodel as it travels: parts that are read without being joined (weights may be GBs)."""
+    """A submodel as it travels: parts that are read without being joined (weights may be GBs).
+
+    `shared` are (offset, size) of what other submodels may have too, in order."""
 
     parts: tuple[bytes, ...]
+    shared: tuple[tuple[int, int], ...] = ()
 
     @cached_property
     def size_bytes(self) -> int:
@@ -57,16 +63,37 @@ class Container:
             digest.update(part)
         return digest.hexdigest()
 
-    def chunks(self, offset: int, chunk_bytes: int) -> Iterator[tuple[int, bytes]]:
-        """(offset, bytes) from `offset` on, each of at most `chunk_bytes`."""
+    @cached_property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The largest of what is shared, in order."""
+        large = (piece for piece in self.shared if piece[1] >= LEAST_PIECE_BYTES)
+        largest = sorted(large, key=lambda piece: -piece[1])[:MOST_PIECES]
+        return tuple(Piece(o, n, self._sha256(o, n)) for o, n in sorted(largest))
+
+    def at(self, offset: int, most: int) -> bytes:
+        """At most so many bytes from `offset` on, none of them beyond where a piece begins: the
+        device may have that. Empty at the end."""
+        begins = [piece.offset for piece in self.pieces]
+        index = bisect_right(begins, offset)
+        if index < len(begins):
+            most = min(most, begins[index] - offset)
+        return self._read(offset, most)
+
+    def _read(self, offset: int, most: int) -> bytes:
         start = 0
         for part in self.parts:
-            end = start + len(part)
-            while offset < end:
-                piece = part[offset - start : offset - start + chunk_bytes]
-                yield offset, piece
-                offset += len(piece)
-            start = end
+            if part and offset < start + len(part):
+                return part[offset - start : offset - start + most]
+            start += len(part)
+        return b""
+
+    def _sha256(self, offset: int, count: int) -> bytes:
+        digest = hashlib.sha256()
+        while count:
+            data = self._read(offset, min(count, 2**20))
+            digest.update(data)
+            offset, count = offset + len(data), count - len(data)
+        return digest.digest()
 
 
 def pack(submodel: Submodel) -> Container:
@@ -81,8 +108,15 @@ def pack(submodel: Submodel) -> Container:
             tuple((file, len(data)) for file, data in sorted(submodel.weights.items())),
         )
     )
-    weights = (data for _, data in sorted(submodel.weights.items()))
-    return Container((len(table).to_bytes(4, "little"), table, submodel.model, *weights))
+    weights = [data for _, data in sorted(submodel.weights.items())]
+    start = 4 + len(table)
+    shared = [(start + offset, size) for offset, size in submodel.shared]
+    start += len(submodel.model)
+    for data in weights:
+        shared.append((start, len(data)))
+        start += len(data)
+    parts = (len(table).to_bytes(4, "little"), table, submodel.model, *weights)
+    return Container(parts, tuple(shared))
 
 
 def unpack(data: bytes) -> Submodel:
@@ -133,17 +167,29 @@ class SubmodelCache:
         self._lock = threading.Lock()
         # Chunks go to a file of this process, so that two workers with one folder never mix.
         self._partial: dict[str, Path] = {}
+        self._pieces = Pieces()
+        self._expected: dict[str, tuple[Piece, ...]] = {}  # of submodels that are under way
 
-    def held(self, digest: str, total_bytes: int) -> tuple[int, bool]:
-        """(bytes here, complete). A partial file that an earlier process left is taken over."""
+    def held(self, digest: str, total_bytes: int, pieces: Sequence[Piece] = ()) -> tuple[int, bool]:
+        """(bytes here, complete). A partial file that an earlier process left is taken over.
+
+        `pieces` are what of it other submodels may have. Raises RuntimeFault as `add` does.
+        """
         path = self._path(digest)
-        with self._lock:
+        with self._lock, self._storing():
             if path.exists():
                 with contextlib.suppress(OSError):
                     os.utime(path)
+                self._pieces.add(path, pieces)
                 return total_bytes, True
+            self._expected[digest] = tuple(pieces)
+            while len(self._expected) > _MOST_EXPECTED:
+                del self._expected[next(iter(self._expected))]
             partial = self._partial.get(digest) or self._adopt(digest)
-            return (partial.stat().st_size if partial is not None else 0), False
+            here = partial.stat().st_size if partial is not None else 0
+            if partial is None or total_bytes > self.cap_bytes:
+                return here, False
+            return self._continued(digest, partial, here, total_bytes)
 
     def add(self, digest: str, offset: int, total_bytes: int, data: Payload) -> tuple[int, bool]:
         """Append a chunk at `offset`; one that is here already is ignored.
@@ -156,29 +202,42 @@ class SubmodelCache:
             raise RemoteProtocolError(
                 "a chunk does not fit its submodel", value=f"{offset + len(data)} bytes"
             )
-        with self._lock:
+        with self._lock, self._storing():
             if path.exists():
                 return total_bytes, True
-            try:
-                partial = self._partial.get(digest) or self._create(digest)
-                here = partial.stat().st_size
-                if offset > here:
-                    raise RemoteProtocolError("a chunk is missing", value=f"{here} < {offset}")
-                if offset == here:
-                    with partial.open("ab") as file:
-                        file.write(data)
-                    here += len(data)
-                if here < total_bytes:
-                    return here, False
-                self._complete(digest, partial, path)
-                return total_bytes, True
-            except OSError as error:
-                raise RuntimeFault(
-                    f"a submodel cannot be stored: {error.strerror or error}",
-                    field="--cache",
-                    value=self.folder,
-                    remedy="make room, or choose another folder with --cache",
-                ) from None
+            partial = self._partial.get(digest) or self._create(digest)
+            here = partial.stat().st_size
+            if offset > here:
+                raise RemoteProtocolError("a chunk is missing", value=f"{here} < {offset}")
+            if offset == here:
+                with partial.open("ab") as file:
+                    file.write(data)
+                here += len(data)
+            return self._continued(digest, partial, here, total_bytes)
+
+    def _continued(
+        self, digest: str, partial: Path, here: int, total_bytes: int
+    ) -> tuple[int, bool]:
+        """With what of it is here already in others."""
+        here = self._pieces.fill(partial, here, total_bytes, self._expected.get(digest, ()))
+        if here < total_bytes:
+            return here, False
+        path = self._path(digest)
+        self._complete(digest, partial, path)
+        self._pieces.add(path, self._expected.pop(digest, ()))
+        return total_bytes, True
+
+    @contextlib.contextmanager
+    def _storing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RuntimeFault(
+                f"a submodel cannot be stored: {error.strerror or error}",
+                field="--cache",
+                value=self.folder,
+                remedy="make room, or choose another folder with --cache",
+            ) from None
 
     def load(self, digest: str) -> Submodel:
         """The submodel with this content hash. Raises RemoteProtocolError where it is not here."""

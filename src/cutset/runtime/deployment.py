@@ -297,12 +297,15 @@ class Deployment:
 
         total = sum(c.size_bytes for c in self._submodels.get(device, ()))
 
-        def sent(count: int) -> None:
-            self.sent_bytes[device] += count
-            self._progress(device, self.sent_bytes[device], total)
-
+        before = 0
         for container in self._submodels.get(device, ()):
-            upload(container, ask, sent)
+
+            def told(sent: int, here: int, before: int = before) -> None:
+                self.sent_bytes[device] += sent
+                self._progress(device, before + here, total)
+
+            upload(container, ask, told)
+            before += container.size_bytes
         answer = ask(self._loads[device], b"")
         assert isinstance(answer, Loaded)
         return answer

@@ -17,6 +17,7 @@ MAX_CHUNK_BYTES: Final = 4 * 2**20
 MAX_TENSOR_BYTES: Final = 2**31
 MAX_ADDRESS_LENGTH: Final = 256
 MAX_WINDOW: Final = 1024
+MOST_PIECES: Final = 512
 
 Payload = bytes | memoryview
 """A message's raw bytes: immutable, or a view (of single bytes) of a buffer."""
@@ -122,11 +123,20 @@ class Status(_Message, frozen=True, tag=True):
     host_id: Text = ""
 
 
+class Piece(_Message, frozen=True):
+    """A range of a submodel that others may have too, by the SHA-256 of its bytes."""
+
+    offset: Count
+    size_bytes: Count
+    sha256: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+
 class AskSubmodel(_Message, frozen=True, tag=True):
     """How much of the submodel with this content hash is here? `total_bytes` is its size."""
 
     digest: Text
     total_bytes: Count
+    pieces: Annotated[tuple[Piece, ...], msgspec.Meta(max_length=MOST_PIECES)] = ()
 
 
 class Chunk(_Message, frozen=True, tag=True):

@@ -14,25 +14,29 @@ CHUNK_BYTES: Final = 2**20
 Ask = Callable[[CallBody, bytes], ReplyBody]
 
 
-def upload(container: Container, ask: Ask, sent: Callable[[int], None] = lambda n: None) -> int:
+def upload(
+    container: Container, ask: Ask, told: Callable[[int, int], None] = lambda sent, here: None
+) -> int:
     """Bring a submodel to a device, which `ask` calls; returns the bytes that were sent.
 
-    `sent` hears of each chunk's bytes. Raises RemoteProtocolError where the device does not
-    confirm the whole.
+    `told` hears after each answer how many bytes were just sent, and how many are there now: a
+    device adds weights itself that it has of another submodel. Raises RemoteProtocolError where
+    the device does not confirm the whole.
     """
     digest, total = container.content_hash, container.size_bytes
-    held = _held(ask(AskSubmodel(digest, total), b""))
-    if held.complete:
-        return 0
+    held = _held(ask(AskSubmodel(digest, total, container.pieces), b""))
+    told(0, total if held.complete else held.bytes)
     count = 0
-    for offset, data in container.chunks(held.bytes, CHUNK_BYTES):
-        held = _held(ask(Chunk(digest, offset, total), data))
+    while not held.complete:
+        offset = held.bytes
+        data = container.at(offset, CHUNK_BYTES)
+        held = _held(ask(Chunk(digest, offset, total), data)) if data else held
+        if not held.complete and held.bytes <= offset:
+            raise RemoteProtocolError(
+                "the device does not confirm a submodel", field="digest", value=digest[:16]
+            )
         count += len(data)
-        sent(len(data))
-    if not held.complete:
-        raise RemoteProtocolError(
-            "the device does not confirm a submodel", field="digest", value=digest[:16]
-        )
+        told(len(data), total if held.complete else held.bytes)
     return count
 
 

@@ -252,7 +252,7 @@ class Worker:
             case GetDataEndpoint():
                 return self.transport.data_endpoint or DataEndpoint((), b"")
             case AskSubmodel():
-                return Held(*self.cache.held(body.digest, body.total_bytes))
+                return Held(*self.cache.held(body.digest, body.total_bytes, body.pieces))
             case Chunk():
                 return Held(*self.cache.add(body.digest, body.offset, body.total_bytes, payload))
             case Load():

@@ -377,3 +377,17 @@ def test_many_switches_are_listed_in_part() -> None:
     assert "300 switches:" in text
     assert f"and {300 - adapt_text.MOST_LISTED} more" in text
     assert len(text.splitlines()) < 70
+
+
+def test_what_travels_is_told_where_a_line_can_change() -> None:
+    told: list[str] = []
+    doing = output.Doing()
+    doing("early")
+    doing.to(told.append, changes=True)
+    doing("loading cut 2 of 6: cut 1")
+    doing.sent("server", 34_000_000, 240_000_000)
+    assert told[-1] == "loading cut 2 of 6: cut 1: 34 MB of 240 MB on server"
+    doing.to(told.append)
+    doing.sent("server", 35_000_000, 240_000_000)
+    doing("server back")
+    assert len(told) == 3

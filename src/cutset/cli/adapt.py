@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -118,10 +117,10 @@ def run_adaptive(wanted: Wanted) -> int:
         output.note(f"no --input: {run_text.RANDOM_INPUTS} random inputs")
     screen = Screen()
     watch = Watch(screen, json_lines=wanted.json_lines)
-    tell: list[Callable[[str], None]] = []  # the last one is where notes go at the moment
+    doing = output.Doing()
     with (
         targets.in_lab(devices, wanted.lab) as reached,
-        Coordinator(reached.cluster, insecure=wanted.insecure) as coordinator,
+        Coordinator(reached.cluster, insecure=wanted.insecure, progress=doing.sent) as coordinator,
     ):
         devices = coordinator.cluster  # with the endpoints of those that were found
         target = targets.Target(loaded.graph, model=loaded)
@@ -129,7 +128,7 @@ def run_adaptive(wanted: Wanted) -> int:
             output.working("measuring") as note,
             targets.naming_files(target, wanted.model, wanted.cluster),
         ):
-            tell.append(note)
+            doing.to(note, changes=True)
             expected = None
             measured = wanted.profile or api.profile(
                 loaded, feeds=feeds[0], coordinator=coordinator, note=note
@@ -149,9 +148,9 @@ def run_adaptive(wanted: Wanted) -> int:
                 server=wanted.server,
                 on_line=watch.line,
                 coordinator=coordinator,
-                note=lambda text: tell[-1](text),
+                note=doing,
             )
-        tell.append(screen.stays)
+        doing.to(screen.stays)
         reached.join_cpu()
         emulation = targets.emulation(devices)
         with screen.shown(), contextlib.closing(watch), session:

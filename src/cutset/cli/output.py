@@ -110,6 +110,32 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(printable(text, keep=""))
 
 
+class Doing:
+    """What is being done, told where `to` says; beside it how much of a device's submodels is
+    there, while a line of a terminal says it, which can change."""
+
+    def __init__(self) -> None:
+        self._tell: Callable[[str], None] = lambda text: None
+        self._changes = False
+        self._text = ""
+
+    def to(self, tell: Callable[[str], None], *, changes: bool = False) -> None:
+        """From now on tell this; `changes`: what was told before goes away."""
+        self._tell, self._changes = tell, changes
+
+    def __call__(self, text: str) -> None:
+        self._text = text
+        self._tell(text)
+
+    def sent(self, device: str, here_bytes: int, total_bytes: int) -> None:
+        """So much of what a device needs is there (Coordinator's `progress`)."""
+        from cutset.units import format_bytes
+
+        if self._changes:
+            here, total = format_bytes(here_bytes), format_bytes(total_bytes)
+            self._tell(f"{self._text}: {here} of {total} on {device}")
+
+
 @contextmanager
 def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
     """A bar on standard error, only on a terminal; call the yielded function with what is done."""

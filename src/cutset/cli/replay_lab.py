@@ -110,10 +110,10 @@ def play_in_lab(wanted: Wanted) -> InLab:
     model = api.load(path, targets.parse_shapes(wanted.input_shape))
     devices = api.as_cluster(wanted.cluster)
     feeds = random_feeds(model.ports, run_text.RANDOM_INPUTS)
-    tell: list[Callable[[str], None]] = [output.note]  # the last one is where notes go
+    doing = output.Doing()
     with (
         targets.in_lab(devices, True) as reached,
-        Coordinator(reached.cluster, insecure=wanted.insecure) as coordinator,
+        Coordinator(reached.cluster, insecure=wanted.insecure, progress=doing.sent) as coordinator,
     ):
         assert reached.lab is not None
         devices = coordinator.cluster
@@ -122,7 +122,7 @@ def play_in_lab(wanted: Wanted) -> InLab:
             output.working("measuring") as note,
             targets.naming_files(target, path, wanted.cluster),
         ):
-            tell.append(note)
+            doing.to(note, changes=True)
             measured = (
                 api.as_profile(wanted.profile)
                 if wanted.profile is not None
@@ -141,9 +141,9 @@ def play_in_lab(wanted: Wanted) -> InLab:
                 adapt=True,
                 server=loaded.cuts.server,
                 coordinator=coordinator,
-                note=lambda text: tell[-1](text),
+                note=doing,
             )
-            tell.append(output.note)
+            doing.to(output.note)
         with deployed:
             assert deployed.adaptive is not None
             chosen = deployed.adaptive.chosen

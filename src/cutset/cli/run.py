@@ -135,9 +135,10 @@ def run(
     else:
         feeds = random_feeds(loaded.ports, RANDOM_INPUTS)
         output.note(f"no --input: {RANDOM_INPUTS} random inputs")
+    doing = output.Doing()
     with (
         targets.in_lab(devices, lab) as reached,
-        Coordinator(reached.cluster, insecure=insecure) as coordinator,
+        Coordinator(reached.cluster, insecure=insecure, progress=doing.sent) as coordinator,
     ):
         devices = coordinator.cluster  # with the endpoints of those that were found
         target = targets.Target(loaded.graph, model=loaded)
@@ -145,6 +146,7 @@ def run(
             output.working("planning") as note,
             targets.naming_files(target, model, cluster, strategy),
         ):
+            doing.to(note, changes=True)
             measured: Profile | Path | None = profile
             if plan is not None:
                 chosen = _read(loaded, devices, plan, profile)
@@ -188,7 +190,7 @@ def run(
                 fallback=None if fallback is None else "local",
                 deadline_s=deadline,
                 coordinator=coordinator,
-                note=note,
+                note=doing,
             )
         reached.join_cpu()
         with session, output.progress("requests", requests or duration or 1) as bar:

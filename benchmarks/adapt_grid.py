@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from adapt_lab import AWARE, LOADS, OBLIVIOUS, Bench, bench, say
@@ -63,13 +63,13 @@ def point(b: Bench, rate_bps: float, competing: int, swapped: bool) -> dict[str,
     b.set(rate_bps, rate_bps, competing)
     b.script.forget()
     settled: dict[str, int] = {}
-    believed_load = 1.0
+    believed = b.stated
     for policy in (OBLIVIOUS, AWARE) if swapped else (AWARE, OBLIVIOUS):
         settled[policy] = b.settle(
             policy, SETTLE_S, SETTLE_REQUESTS, SETTLE_TRANSFERS, SETTLE_MOST_S
         )
         if policy == AWARE:
-            believed_load = b.script.sent[-1].decision.believed.load
+            believed = b.script.sent[-1].decision.believed
     load = b.measured_load(b.script.runs) or b.adapter.believed().load
     values_s = b.cuts.values_s(b.truth(rate_bps, rate_bps, load))
     least_s = float(values_s.min())
@@ -89,12 +89,13 @@ def point(b: Bench, rate_bps: float, competing: int, swapped: bool) -> dict[str,
         "local": b.cuts.local,
         "offload": b.cuts.offload,
         "candidates": candidates,
-        "believed_load": believed_load,
+        "believed_load": believed.load,
+        "believed": asdict(believed),
         "measured_load": load,
         "predicted_s": {str(arm): float(values_s[arm]) for arm in arms},
         "latencies_s": {str(arm): took for arm, took in latencies_s.items()},
         "slow": [arm for arm in arms if len(_answered(latencies_s[arm])) <= SLOW_ROUNDS],
-        "segments": segments(b, b.script.runs, believed_load),
+        "segments": segments(b, b.script.runs, believed.load),
     }
 
 

@@ -137,7 +137,7 @@ def test_small_transfers_that_show_nothing_do_not_replace_looks():
 
 
 def test_what_requests_fill_is_left_alone():
-    actions, state, _ = idle(lambda at_s: STATED, 5, use=Use(True, True, True))
+    actions, state, _ = idle(lambda at_s: STATED, 5, use=Use(True, True, True, False))
     assert {type(action) for _, action in actions} == {LookServer}
     assert (state.up_bytes, state.down_bytes) == (0, 0)
 
@@ -146,9 +146,9 @@ def test_the_way_of_small_answers_is_looked_at_between_them():
     """They show slowness only: what was believed of it once would be believed for ever."""
     truth = Conditions(20e6, 20e6)
     actions, state, seen = idle(
-        lambda at_s: truth, 9, stated=replace(truth, down_bps=1e6), use=Use(True, True, False)
+        lambda at_s: truth, 9, stated=replace(truth, down_bps=1e6), use=Use(True, True, False, True)
     )
-    assert {type(action) for _, action in actions} == {LookServer, LookDown}
+    assert {type(action) for _, action in actions} == {LookDown}
     assert state.up_bytes == 0
     assert believed(seen, 9).down_bps == pytest.approx(20e6)
     gaps = [b - a for a, b in pairwise(times(actions, LookDown))]
@@ -349,7 +349,7 @@ def test_it_is_pure_bounded_and_wakes_when_something_is_due(steps):
         elif what == "lost":
             seen = OBSERVER.see(seen, Lost(at_s))
         else:
-            busy = Use(True, True, True) if what == "busy" else NO_USE
+            busy = Use(True, True, True, False) if what == "busy" else NO_USE
             wait_s = when_next(state, seen, CUTS, at_s, busy)
             assert 0 <= wait_s <= 2
             after, taken = next_action(state, seen, CUTS, at_s, busy)

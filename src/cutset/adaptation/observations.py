@@ -11,6 +11,8 @@ from cutset.adaptation.conditions import Conditions
 
 #: Requests' transfers below this show slowness only: a shaper lets a first burst pass at once.
 SMALL_BYTES = 8000
+#: A server's segment that is expected to take this shows load well enough.
+SHOWS_LOAD_S = 10e-3
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Final
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cut, Cuts
 from cutset.adaptation.observations import (
+    SHOWS_LOAD_S,
     SMALL_BYTES,
     DeviceRun,
     Observation,
@@ -35,12 +36,13 @@ GIVEN_UP_TIMES: Final = 2
 
 @dataclass(frozen=True)
 class Use:
-    """What requests under way use: `links` (and the server) at all, and a direction so much that
-    they show what it carries."""
+    """What requests under way use: `links` (and the server) at all, a direction so much that they
+    show what it carries, the server for so long that they show its load."""
 
     links: bool = False
     fills_up: bool = False
     fills_down: bool = False
+    shows_load: bool = False
 
 
 NO_USE: Final = Use()
@@ -83,6 +85,7 @@ class Passages:
             True,
             any(cut.up_bytes >= SMALL_BYTES for cut in cuts),
             any(cut.down_bytes >= SMALL_BYTES for cut in cuts),
+            any(cut.server_s >= SHOWS_LOAD_S for cut in cuts),
         )
 
     def crossed(self, up: bool) -> int:

@@ -14,6 +14,7 @@ from typing import assert_never
 
 from cutset.adaptation.allowance import Allowance
 from cutset.adaptation.cuts import Cuts
+from cutset.adaptation.observations import SHOWS_LOAD_S
 from cutset.adaptation.observer import LEAST_RUN_S, Seen, believed
 from cutset.adaptation.passages import NO_USE, Use
 from cutset.adaptation.window import Window
@@ -40,8 +41,6 @@ UNKNOWN_GAP_S = 0.3
 #: more than its share, or nobody would see it recover.
 MOST_GAP_S = 30.0
 PING_EVERY_S = 1.0
-#: A server's segment that is expected to take this shows load well enough.
-SHOWS_LOAD_S = 10e-3
 UNANSWERED_S = 2.0
 #: After looks that nobody answered: the first wait (seconds), doubled each time up to the last.
 _BACK_OFF_S, MOST_BACK_OFF_S = 1.0, 4.0
@@ -255,15 +254,22 @@ def _due(
     """When each action that has a use is due."""
     due: dict[Action, float] = {}
     for action, terms in looks.items():
-        on_link = not isinstance(action, LookServer)
-        if on_link and (use.fills_up if isinstance(action, LookUp) else use.fills_down):
-            continue
-        due[action] = _look_due_s(_pace(state, action), terms, on_link and use.links)
+        # What a request is about to show better: under load a short segment and a long one, each
+        # right by itself, make outliers of one another.
+        if not _is_shown(action, use):
+            on_link = not isinstance(action, LookServer)
+            due[action] = _look_due_s(_pace(state, action), terms, on_link and use.links)
     if not use.links and any(cut.uses_server for cut in cuts.cuts):
         pace = state.ping
         last_s = max(seen.ping_at_s, pace.looked_at_s)
         due[Ping()] = max(last_s + PING_EVERY_S, pace.held_off_until_s)
     return due
+
+
+def _is_shown(action: Action, use: Use) -> bool:
+    if isinstance(action, LookServer):
+        return use.shows_load
+    return use.fills_up if isinstance(action, LookUp) else use.fills_down
 
 
 def _look_due_s(pace: Pace, terms: _Terms, saving: bool) -> float:

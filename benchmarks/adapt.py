@@ -23,18 +23,43 @@ import adapt_trace
 from common import text, write_result
 
 GRID = "grid:"
-PARTS = (*(f"{GRID}{name}" for name in adapt_grid.MODELS), "trace", "steps", "steady")
-QUICK = (f"{GRID}alexnet 224", "trace", "steps", "steady")
+MOVING, MOVING_MODEL = "moving", "alexnet 224"
+PARTS = (*(f"{GRID}{name}" for name in adapt_grid.MODELS), MOVING)
+QUICK = (f"{GRID}{MOVING_MODEL}", MOVING)
 PUBLISHED = {"mean": 0.142, "largest": 0.323}
 
 
 def part(name: str, quick: bool) -> Any:
     """One part's result. This process joins the lab for it."""
-    if name.startswith(GRID):
-        return adapt_grid.model_grid(name.removeprefix(GRID), quick)
-    if name == "trace":
-        return adapt_trace.result(quick)
-    return adapt_steps.result(quick) if name == "steps" else adapt_steady.result(quick)
+    if name == MOVING:
+        return moving(quick)
+    return adapt_grid.model_grid(name.removeprefix(GRID), quick)
+
+
+def moving(quick: bool) -> dict[str, Any]:
+    """Steps, a steady link and the trace, of one model on one deployment."""
+    with adapt_lab.bench(MOVING_MODEL) as b:
+        factors = b.load_factors()
+        adapt_lab.say(f"k by competing processes: {factors}")
+        about = {
+            "model": MOVING_MODEL,
+            "load_factors": {str(n): k for n, k in factors.items()},
+            "cuts": [cut.name for cut in b.cuts.cuts],
+        }
+        steps = adapt_steps.result(b, factors, quick)
+        rows = adapt_steady.result(b, quick)
+        warm = adapt_steady.warmed(b)
+        trace = adapt_trace.result(b, factors, quick)
+        count = b.count.row()
+    # With all threads of the deployment ended and outside of the device's group.
+    cost = adapt_steady.cost_us(*warm)
+    adapt_lab.say(f"decision {cost['decision_us']:.1f} µs, cycle {cost['cycle_us']:.1f} µs")
+    return {
+        "steps": {**about, **steps},
+        "steady": {"model": MOVING_MODEL, "rows": rows, **cost},
+        "trace": {**about, **trace},
+        "count": count,
+    }
 
 
 def run_part(name: str, quick: bool, folder: Path) -> Any:
@@ -70,17 +95,16 @@ def assembled(parts: dict[str, Any]) -> dict[str, Any]:
     if points:
         found["cuts"] = {p["model"]: p.pop("cuts") for p in points if "cuts" in p}
         found["points"] = adapt_grid.result(points)
-    for name in ("trace", "steps", "steady"):
-        if name in parts:
-            found[name] = parts[name]
-    found["count"] = total_count(found)
+    moved = parts.get(MOVING)
+    if moved is not None:
+        found.update({name: moved[name] for name in ("trace", "steps", "steady")})
+    found["count"] = total_count([*points, *([] if moved is None else [moved])])
     return found
 
 
-def total_count(found: dict[str, Any]) -> dict[str, Any]:
-    """Requests of all parts: answered, lost, wrong."""
-    counts = [p["count"] for p in found.get("points", {}).get("points", ()) if "count" in p]
-    counts += [found[name]["count"] for name in ("trace", "steps", "steady") if name in found]
+def total_count(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Requests of all parts: answered, lost, wrong; of points, where one has its model's."""
+    counts = [each["count"] for each in found if "count" in each]
     return {
         **{key: sum(c[key] for c in counts) for key in ("answered", "lost", "wrong")},
         "max_rel": max((c["max_rel"] for c in counts), default=0.0),

@@ -30,7 +30,7 @@ SETTLE_TRANSFERS, SETTLE_MOST_S = 2, 6.0
 CANDIDATES = 0.15
 LEAST_ROUNDS, MOST_ROUNDS = 3, 6
 #: After so long no further round begins, if there are LEAST_ROUNDS.
-ROUNDS_S = 7.0
+ROUNDS_S = 5.0
 #: A cut that takes so long has so many rounds; one that is a baseline only, one of them.
 SLOW_S, SLOW_ROUNDS = 4.0, 2
 

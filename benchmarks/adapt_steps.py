@@ -9,10 +9,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from adapt_lab import AWARE, MOST_LOAD, Bench, bench, say
+from adapt_lab import AWARE, MOST_LOAD, Bench, say
 from adapt_math import STAYS, Followed, followed, good_cuts
 
-MODEL = "alexnet 224"
 SEED = 3
 REPEATS = 4
 BEFORE_S, BEFORE_REQUESTS = 4.0, 8
@@ -121,33 +120,26 @@ def reached(found: Followed) -> bool:
     return found.requests <= GOAL_REQUESTS or found.after_s <= GOAL_S
 
 
-def result(quick: bool) -> dict[str, Any]:
+def result(b: Bench, factors: dict[int, float], quick: bool) -> dict[str, Any]:
     draw = random.Random(SEED)
-    with bench(MODEL) as b:
-        factors = b.load_factors()
-        say(f"k by competing processes: {factors}")
-        rows = []
-        chosen = steps(load_rate_bps(b, factors))
-        for step in chosen[2:6:2] if quick else chosen:
-            for _ in range(1 if quick else REPEATS):
-                row = one(b, step, factors, draw.random() * SPAN_S)
-                rows.append(row)
-                say(
-                    f"step {step.name}: held {row['held']}, good {row['good']}: "
-                    + (
-                        f"not followed, {row['cuts_after']}"
-                        if row["after_s"] is None
-                        else f"after {row['after_s']:.2f} s and {row['requests']} requests"
-                    )
+    rows = []
+    chosen = steps(load_rate_bps(b, factors))
+    for step in chosen[2:6:2] if quick else chosen:
+        for _ in range(1 if quick else REPEATS):
+            row = one(b, step, factors, draw.random() * SPAN_S)
+            rows.append(row)
+            say(
+                f"step {step.name}: held {row['held']}, good {row['good']}: "
+                + (
+                    f"not followed, {row['cuts_after']}"
+                    if row["after_s"] is None
+                    else f"after {row['after_s']:.2f} s and {row['requests']} requests"
                 )
-        return {
-            "model": MODEL,
-            "repeats": REPEATS,
-            "stays": STAYS,
-            "goal": {"seconds": GOAL_S, "requests": GOAL_REQUESTS},
-            "load_factors": {str(n): k for n, k in factors.items()},
-            "cuts": [cut.name for cut in b.cuts.cuts],
-            "steps": [dataclasses.asdict(step) for step in chosen],
-            "rows": rows,
-            "count": b.count.row(),
-        }
+            )
+    return {
+        "repeats": REPEATS,
+        "stays": STAYS,
+        "goal": {"seconds": GOAL_S, "requests": GOAL_REQUESTS},
+        "steps": [dataclasses.asdict(step) for step in chosen],
+        "rows": rows,
+    }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from adapt_lab import AWARE, LOADS, OBLIVIOUS, ORACLE, Bench, Request, bench, say
+from adapt_lab import AWARE, LOADS, OBLIVIOUS, ORACLE, Bench, Request, say
 from adapt_math import by_second, time_mean_s
 
 from cutset.adaptation.conditions import Conditions
@@ -18,7 +18,6 @@ from cutset.adaptation.generator import generate
 from cutset.adaptation.policies import Static
 from cutset.report import percentile
 
-MODEL = "alexnet 224"
 SEED = 7
 DURATION_S, QUICK_S = 180.0, 20.0
 DWELL_S = 10.0
@@ -162,36 +161,29 @@ def play(
     return row
 
 
-def result(quick: bool) -> dict[str, Any]:
+def result(b: Bench, factors: dict[int, float], quick: bool) -> dict[str, Any]:
     """All policies over the same trace, each from its beginning."""
     duration_s = QUICK_S if quick else DURATION_S
     changes = schedule(duration_s)
-    with bench(MODEL) as b:
-        factors = b.load_factors()
-        say(f"k by competing processes: {factors}")
-        names = [AWARE, OBLIVIOUS, ORACLE]
-        for cut in best_statics(b, changes, duration_s, factors):
-            name = b.cuts.cuts[cut].name
-            b.script.policies[name] = Static(cut)
-            names.append(name)
-        if b.cuts.local is not None:
-            names.append("local")
-        if b.cuts.offload is not None:
-            names.append("offload")
-        rows = [play(b, n, changes, duration_s, factors) for n in names[: 3 if quick else None]]
-        return {
-            "model": MODEL,
-            "seed": SEED,
-            "duration_s": duration_s,
-            "dwell_s": DWELL_S,
-            "noise": NOISE,
-            "load_factors": {str(n): k for n, k in factors.items()},
-            "cuts": [cut.name for cut in b.cuts.cuts],
-            "rows": rows,
-            "count": b.count.row(),
-            "up_by_second_bps": [at(changes, s).up_bps for s in range(int(duration_s))],
-            "competing_by_second": [at(changes, s).competing for s in range(int(duration_s))],
-        }
+    names = [AWARE, OBLIVIOUS, ORACLE]
+    for cut in best_statics(b, changes, duration_s, factors):
+        name = b.cuts.cuts[cut].name
+        b.script.policies[name] = Static(cut)
+        names.append(name)
+    if b.cuts.local is not None:
+        names.append("local")
+    if b.cuts.offload is not None:
+        names.append("offload")
+    rows = [play(b, n, changes, duration_s, factors) for n in names[: 3 if quick else None]]
+    return {
+        "seed": SEED,
+        "duration_s": duration_s,
+        "dwell_s": DWELL_S,
+        "noise": NOISE,
+        "rows": rows,
+        "up_by_second_bps": [at(changes, s).up_bps for s in range(int(duration_s))],
+        "competing_by_second": [at(changes, s).competing for s in range(int(duration_s))],
+    }
 
 
 def at(changes: tuple[Change, ...], at_s: float) -> Change:

@@ -44,3 +44,19 @@ def test_a_slow_device_is_timed_once_only() -> None:
 
     timed({0: 2.0, 1: 2.0}, run, clock=lambda: now[0])
     assert now[0] == 4.0
+
+
+def test_one_odd_run_on_a_slow_device_is_run_again() -> None:
+    """Of many long segments one was disturbed: it cannot take longer than the whole."""
+    now, runs = [0.0], {0: 0, 1: 0, 2: 0}
+
+    def run(index: int) -> float:
+        runs[index] += 1
+        took_s = 3.0 if index == 1 and runs[1] == 1 else 2.0 - 0.1 * index
+        now[0] += took_s
+        return took_s
+
+    profiled = {0: 2.0, 1: 1.9, 2: 1.8}
+    seconds, load = timed(profiled, run, clock=lambda: now[0])
+    assert (seconds, load) == (profiled, 1.0)
+    assert runs == {0: 1, 1: 3, 2: 1}

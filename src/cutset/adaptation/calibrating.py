@@ -21,6 +21,10 @@ BUDGET_S: Final = 3.0  # of a device, after the first round; a slow device has o
 #: that is a load (or a slow device) and no error of single segments.
 LOADED: Final = 1.3
 
+#: What differs from the profile by so much more than segments usually do is timed ROUNDS times on
+#: a slow device too: one run may have been disturbed.
+ODD: Final = 1.1
+
 #: Seconds of one run of a cut's segment; None where it cannot be timed.
 TimeSegment = Callable[[int], float | None]
 
@@ -36,20 +40,34 @@ def timed(
     The median of some rounds counts, as a request takes the usual time and not the least.
     """
     found_s: dict[int, list[float]] = {}
-    start_s = clock()
-    for _ in range(ROUNDS):
+
+    def time_again(index: int) -> None:
+        found = time_segment(index)
+        if found is not None and math.isfinite(found) and found > 0:
+            found_s.setdefault(index, []).append(found)
+
+    start_s, rounds = clock(), 0
+    while rounds < ROUNDS and (rounds == 0 or clock() - start_s <= BUDGET_S):
         for index in segments:
-            found = time_segment(index)
-            if found is not None and math.isfinite(found) and found > 0:
-                found_s.setdefault(index, []).append(found)
-        if clock() - start_s > BUDGET_S:
-            break
+            time_again(index)
+        rounds += 1
+    for index in _odd(segments, found_s):
+        for _ in range(ROUNDS - rounds):
+            time_again(index)
     usual = {index: statistics.median(found) for index, found in found_s.items()}
     profiled = math.fsum(segments[i] for i in usual)
     load = math.fsum(usual.values()) / profiled if profiled > 0 else 1.0
     if 1 / LOADED <= load <= LOADED:
         load = 1.0
     return {i: usual[i] / load if i in usual else s for i, s in segments.items()}, load
+
+
+def _odd(segments: Mapping[int, float], found_s: Mapping[int, list[float]]) -> list[int]:
+    ratios = {i: statistics.median(s) / segments[i] for i, s in found_s.items() if segments[i] > 0}
+    if not ratios:
+        return []
+    usual = statistics.median(ratios.values())
+    return [i for i, ratio in ratios.items() if max(ratio / usual, usual / ratio) > ODD]
 
 
 def corrected(

@@ -132,8 +132,8 @@ def test_what_requests_under_way_use() -> None:
     ]
     passages.began(7, 1, 100.0)
     assert passages.use == Use(True, *sizes[1])
-    assert (passages.crossed(True), passages.crossed(False)) == (0, 0)
+    assert (passages.crossed_bytes(True), passages.crossed_bytes(False)) == (0, 0)
     list(passages.sent(7, 1, 10, 0.1, 100.1))
-    list(passages.arrived(7, 1, 10, 0.0, 0.01, 100.2))
+    list(passages.arrived(7, 1, 11, 0.0, 0.01, 100.2))
     list(passages.arrived(8, 1, 10, 0.0, 0.01, 100.2))  # of an unknown request
-    assert (passages.crossed(True), passages.crossed(False)) == (1, 1)
+    assert (passages.crossed_bytes(True), passages.crossed_bytes(False)) == (10, 11)

@@ -172,3 +172,28 @@ def test_what_cannot_be_changes_nothing():
     window = after(Window(1.0), 1.0)
     for amount, seconds in ((0, 1), (-1, 1), (1, 0), (1, -1), (1, math.inf), (1, math.nan)):
         assert window.add(Sample(amount, seconds, 1)) is window
+
+
+def test_what_small_transfers_alone_made_slow_they_deny_again() -> None:
+    """288 bytes that two threads held up for 80 ms are no link of 29 kbit/s for ever."""
+    usual = 1 / 20e6
+    window = Window(usual)
+    for i, seconds in enumerate([0.08, 0.09]):
+        window = window.add(Sample(8 * 288, seconds, float(i), bound=True, dead_band_s=5e-3))
+    assert window.value > 100 * usual
+    slow = window
+    for i in range(2):
+        assert window.value > 100 * usual
+        window = window.add(Sample(8 * 288, 0.001, 2.0 + i, bound=True, dead_band_s=5e-3))
+    assert window.value == usual
+    # One that is slow as well comes between: they do not agree.
+    for seconds in (0.001, 0.08, 0.001):
+        slow = slow.add(Sample(8 * 288, seconds, 5.0, bound=True, dead_band_s=5e-3))
+    assert slow.value > 100 * usual
+    # What was measured as a whole is no bound's to deny.
+    whole = Window(usual)
+    for i in range(2):
+        whole = whole.add(Sample(8e5, 8.0, float(i)))
+    for i in range(4):
+        whole = whole.add(Sample(8 * 288, 0.001, 2.0 + i, bound=True, dead_band_s=5e-3))
+    assert whole.value == 1e-5

@@ -206,6 +206,7 @@ def test_memory_limits_which_cuts_are_loaded(capsys: pytest.CaptureFixture[str])
         ((*STEPS, "--server", "servr"), "did you mean server?"),
         ((*STEPS, "-o", "none/line.svg"), "none/line.svg: cannot be written"),
         (("t.csv", "w.json", "-o", "t.csv"), "would overwrite a file"),
+        ((*STEPS, "-o", "line.onnx"), "a timeline is an SVG picture"),
         (("w.json",), "w.json: line 1"),
         (("x" * 5000, "w.json"), "cannot be read"),
     ],

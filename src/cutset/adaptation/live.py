@@ -30,9 +30,11 @@ from cutset.errors import CutsetError
 from cutset.report import percentile
 
 WATCH_S: Final = 0.05  # how often what is late is looked for
+STOOD_STILL_S: Final = 3 * WATCH_S
 LINE_S: Final = 1.0
 MOST_SWITCHES: Final = 100_000
 MOST_BEGUN: Final = 4096  # requests whose beginning is known; those given up are forgotten in time
+MOST_CROSSED: Final = 0.1  # of a look's bytes, what requests may have sent between them
 LEAST_S: Final = 1e-6  # what one clock shows as no time at all
 
 
@@ -271,10 +273,14 @@ class Adapter:
             self._state, _ = self.policy.step(self._state, observation)
 
     def _watch(self, looks: Looks) -> None:
+        before_s = self._clock()
         while not self._stopping.wait(WATCH_S):
             with self._lock:
                 now_s = self._clock()
-                stuck = self._late(now_s) if len(self._passages) else []
+                # Where this very loop is late, this device stood still, and nothing else need be.
+                here = now_s - before_s > STOOD_STILL_S
+                before_s = now_s
+                stuck = self._late(now_s) if len(self._passages) and not here else []
                 due = now_s >= self._line_at_s + LINE_S
                 up_bps = believed(self._seen, now_s).up_bps
             for request in stuck:
@@ -336,7 +342,7 @@ class Adapter:
     def _act(self, looks: Looks, action: probing.Action, beginning: int) -> None:
         start_s = self._clock()
         with self._lock:
-            crossed = {up: self._passages.crossed(up) for up in (True, False)}
+            crossed = {up: self._passages.crossed_bytes(up) for up in (True, False)}
         found: Observation | None = None
         answered, took_s = False, 0.0
         with contextlib.suppress(CutsetError):
@@ -364,11 +370,10 @@ class Adapter:
                 )
             else:
                 found = _unanswered(action, now_s, now_s - start_s)
-            if (
-                isinstance(found, Transfer)
-                and self._passages.crossed(found.up) != crossed[found.up]
-            ):
-                return  # a request's own transfer may have been between the two
+            if isinstance(found, Transfer):
+                between = self._passages.crossed_bytes(found.up) - crossed[found.up]
+                if between > MOST_CROSSED * found.bytes:
+                    return  # a request's own transfer may have been between the two
             if found is not None:
                 self._fold((found,))
 

@@ -23,6 +23,8 @@ from cutset.adaptation.window import Sample, Window
 
 #: What is as short differs by less for no reason: a scheduler alone makes as much of a difference.
 DIFFERS_S = 1e-3
+#: A request's few bytes come behind threads of two machines, which are late by more.
+SMALL_DIFFERS_S = 5e-3
 #: Segments that are expected to take less say nothing about load.
 LEAST_RUN_S = 1e-3
 #: After so long without a run, a server (or the device) is believed to recover ...
@@ -207,7 +209,7 @@ def errors(seen: Seen) -> Mapping[str, float | None]:
 
 def _with_transfer(seen: Seen, transfer: Transfer) -> Seen:
     small = transfer.bytes < SMALL_BYTES and not transfer.look
-    dead_band_s = DIFFERS_S if transfer.look or small else 0.0
+    dead_band_s = DIFFERS_S if transfer.look else SMALL_DIFFERS_S if small else 0.0
     sample = Sample(
         8 * transfer.bytes,
         transfer.took_s,

@@ -70,7 +70,7 @@ class Passages:
         self._overhead_s = overhead_s
         self._answer_delay_s = answer_delay_s
         self._under_way: dict[int, _Passage] = {}
-        self._crossed = {True: 0, False: 0}
+        self._crossed_bytes = {True: 0, False: 0}
 
     def __len__(self) -> int:
         return len(self._under_way)
@@ -88,9 +88,9 @@ class Passages:
             any(cut.server_s >= SHOWS_LOAD_S for cut in cuts),
         )
 
-    def crossed(self, up: bool) -> int:
-        """How many transfers of requests were seen in this direction."""
-        return self._crossed[up]
+    def crossed_bytes(self, up: bool) -> int:
+        """How many bytes of requests were seen in this direction."""
+        return self._crossed_bytes[up]
 
     def cut_of(self, request: int) -> int | None:
         """The cut that a request under way takes; None for an unknown one."""
@@ -113,7 +113,7 @@ class Passages:
         """A tensor of it was acknowledged, and held the link up for `held_s`."""
         passage = self._known(request, cut)
         if passage is not None:
-            self._crossed[True] += 1
+            self._crossed_bytes[True] += size_bytes
             passage.sent_bytes += size_bytes
             passage.sent_at_s = at_s
             passage.tell_at_s = -math.inf
@@ -133,7 +133,7 @@ class Passages:
         passage = self._known(request, cut)
         if passage is None:
             return
-        self._crossed[False] += 1
+        self._crossed_bytes[False] += size_bytes
         passage.tell_at_s = -math.inf
         believable = (
             queue_s >= 0 and compute_s >= 0 and queue_s + compute_s <= at_s - passage.since_s

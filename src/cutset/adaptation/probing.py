@@ -28,6 +28,8 @@ LEAD_BYTES = 3000
 LEAST_LOOK_BYTES, MOST_LOOK_BYTES = 3000, 60_000
 #: Of a link's bits, what looks may take; and of the server's time.
 LINK_SHARE = 0.009  # below the 1% that is promised, as beliefs are late
+#: Large looks take no more than this, so that something is left for when the link seems slow.
+_LARGE_SHARE = 0.006
 SERVER_SHARE = 0.04
 #: What of that was not used is kept, up to so many bytes and seconds: traffic showed the link then,
 #: and when it gets slow it is what its recovery is seen by.
@@ -244,7 +246,7 @@ def _timed_bytes(rate_bps: float, window: Window) -> int:
     if window.suspect is not None:
         # The look that confirms that a link got slow would hold it for long, and be owed longer.
         rate_bps = min(rate_bps, 1 / window.suspect.per_unit)
-    within = min(LINK_SHARE * rate_bps * FRESH_S / 8 - LEAD_BYTES, MOST_LOOK_BYTES)
+    within = min(_LARGE_SHARE * rate_bps * FRESH_S / 8 - LEAD_BYTES, MOST_LOOK_BYTES)
     return int(max(LEAST_LOOK_BYTES, within))
 
 

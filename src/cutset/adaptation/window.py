@@ -67,6 +67,10 @@ class Window:
     #: |ln| of the factors between consecutive samples: what a step adds is one of many.
     jumps: tuple[float, ...] = ()
     last: float | None = None
+    #: The value before bounds alone made it slower (None: they did not), and how many of them since
+    #: said that it may hold again.
+    before_bounds: float | None = None
+    relieved: int = 0
 
     @property
     def value(self) -> float:
@@ -116,13 +120,31 @@ class Window:
         if sample.bound or sample.unfinished:
             # Faster than a bound would be consistent with it: it says nothing then.
             slower = side > 0 or (self._is_bound and sample.per_unit > self.value)
-            return self._placed(sample, side) if slower else self
-        placed = self._placed(sample, side)
+            return self._slowed(sample, side) if slower else self._relieved(sample)
+        placed = replace(self._placed(sample, side), before_bounds=None, relieved=0)
         return replace(placed, jumps=self._with_jump(sample), last=sample.per_unit)
+
+    def _slowed(self, bound: Sample, side: int) -> Window:
+        placed = self._placed(bound, side)
+        alone = bool(placed.samples) and all(s.bound for s in placed.samples)
+        if alone and self.before_bounds is None:
+            placed = replace(placed, before_bounds=self.value)
+        return replace(placed, relieved=0)
+
+    def _relieved(self, bound: Sample) -> Window:
+        """What only bounds have made slow is as it was when as many of them deny it: they are few
+        bytes, and whatever held up two of them was no link."""
+        if self.before_bounds is None or bound.unfinished:
+            return self
+        if bound.seconds - self.before_bounds * bound.amount > bound.dead_band_s:
+            return replace(self, relieved=0)
+        if self.relieved + 1 < LAG_SAMPLES:
+            return replace(self, relieved=self.relieved + 1)
+        return replace(self.restated(self.before_bounds), before_bounds=None, relieved=0)
 
     def restated(self, value: float) -> Window:
         """Without samples, but with their noise: `value` is believed instead of theirs."""
-        return replace(self, stated=value, samples=(), suspect=None)
+        return replace(self, stated=value, samples=(), suspect=None, before_bounds=None, relieved=0)
 
     @property
     def _is_bound(self) -> bool:

@@ -103,6 +103,13 @@ def replay(
     output.check_writable(
         out, (Path(trace) if os.path.exists(trace) else None, target, cluster, profile)
     )
+    if out is not None and out.suffix.lower() != ".svg":
+        raise UsageError(
+            "a timeline is an SVG picture",
+            field="--output",
+            value=str(out),
+            remedy="name a file that ends in .svg",
+        )
     setting = Setting(interval, deadline, fallback is not None, noise, seed)
     real: InLab | None = None
     if lab:

@@ -39,7 +39,7 @@ class Answers:
         )
 
     def submit(self, feeds: Any, deadline_s: float | None = None) -> Future[Any]:
-        self.adapter.select()
+        self.adapter.began(self.sent, self.adapter.select())
         future: Future[Any] = Future()
         self.sent += 1
         if self.sent <= self.alone:
@@ -210,3 +210,24 @@ def test_a_look_that_much_of_an_answer_crossed_says_nothing(crosses: int) -> Non
         adapter._act(Crosses(), probing.LookDown(3000), adapter._beginnings)  # type: ignore[arg-type]
     expected = STATED.down_bps if crosses > 300 else 1e5
     assert adapter.believed().down_bps == pytest.approx(expected)
+
+
+def test_requests_that_go_another_way_than_decided_are_told() -> None:
+    """A session sends what a lost server cannot answer by the cut that is left."""
+    adapter = Adapter(Static("offload"), CUTS, STATED)
+    adapter.began(0, adapter.select())
+    assert adapter.cut == OFFLOAD
+    adapter.lost(CutsetError("gone"))
+    adapter.select()
+    adapter.began(1, LOCAL)
+    adapter.began(2, LOCAL)
+    assert adapter.cut == LOCAL
+    adapter.back()
+    adapter.select()
+    adapter.began(3, LOCAL)  # it is back, and not loaded yet
+    adapter.began(4, adapter.select())
+    told = [(s.before, s.after, s.reason) for s in adapter.switches]
+    assert told == [
+        (OFFLOAD, LOCAL, "server lost"),
+        (LOCAL, OFFLOAD, "its cut is loaded again"),
+    ]

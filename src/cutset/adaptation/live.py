@@ -25,7 +25,7 @@ from cutset.adaptation.observations import (
 )
 from cutset.adaptation.observer import Observer, Seen, believed
 from cutset.adaptation.passages import Passages
-from cutset.adaptation.policy import Policy, Switch
+from cutset.adaptation.policy import Decision, Policy, Switch
 from cutset.errors import CutsetError
 from cutset.report import percentile
 
@@ -103,6 +103,7 @@ class Adapter:
         self._delays_s = overhead_s, answer_delay_s
         self._state: Any
         self._cut: int | None
+        self._decision: Decision | None
         self._switches: list[Switch]
         self._ended_s: list[float]
         self._beginnings = 0
@@ -202,6 +203,7 @@ class Adapter:
         with self._lock:
             now_s = self._clock()
             self._passages.began(request, plan, now_s)
+            self._taken(plan, now_s)
             self._counts[plan] += 1
             self._first_s.setdefault(request, now_s)
             if len(self._first_s) > MOST_BEGUN:
@@ -259,6 +261,7 @@ class Adapter:
         self._probing = probing.start(now_s)
         self._passages = Passages(self.cuts, *self._delays_s)
         self._cut = None
+        self._decision = None
         self._switches = []
         self._lines_told = 0  # how many of them lines have told
         self._ended_s = []
@@ -292,11 +295,23 @@ class Adapter:
 
     def _decide(self, now_s: float) -> int:
         self._state, decision = self.policy.step(self._state, Asked(now_s))
-        if self._cut not in (None, decision.cut) and len(self._switches) < MOST_SWITCHES:
-            at_s = now_s - self._start_s
-            self._switches.append(Switch(at_s, self._cut, decision.cut, decision.reason))
-        self._cut = decision.cut
+        last = self._decision
+        if last is None or decision.reason or decision.cut != last.cut:
+            self._decision = decision  # else the reason for it was said before
         return decision.cut
+
+    def _taken(self, cut: int, now_s: float) -> None:
+        """A request goes this way: the one decided for, or another where that is not loaded."""
+        if self._cut not in (None, cut) and len(self._switches) < MOST_SWITCHES:
+            at_s = now_s - self._start_s
+            self._switches.append(Switch(at_s, self._cut, cut, self._why(cut)))
+        self._cut = cut
+
+    def _why(self, cut: int) -> str:
+        decision = self._decision
+        if decision is not None and decision.cut == cut:
+            return decision.reason or "its cut is loaded again"
+        return "server lost" if self._seen.lost else "the cut to take is not loaded"
 
     def _late(self, now_s: float) -> list[int]:
         """Fold what is late; the requests that this device alone should answer, also by the

@@ -326,3 +326,21 @@ def test_what_is_far_too_long_is_refused_at_once() -> None:
     long = Trace("long", (Moment(0.0, STEADY),), 1e9)
     with pytest.raises(UsageError, match="requests in 1e\\+09 s"):
         play(long, CUTS, LoadAware(), Setting(), progress=lambda at_s: pytest.fail("it is played"))
+
+
+def test_a_request_on_a_dead_link_begins_anew_on_the_device() -> None:
+    """As a live session does: having waited as long as that takes, no deadline needed."""
+    steady = replace(STEADY, load=1.0, slowdown=1.0)
+    dead = replace(steady, up_bps=0.0)
+    played = play(trace((0.0, steady), (3.0, dead), until=8.0), CUTS, LoadAware(), Setting())
+    assert all(request.answered for request in played.requests)
+    caught = next(r for r in played.requests if r.at_s <= 3.0 < r.at_s + r.latency_s)
+    assert caught.cut == 2
+    assert caught.latency_s <= 0.6  # late three times what is believed, told twice
+    (switch,) = played.switches
+    assert switch.after == 2
+    assert switch.reason.startswith("bandwidth up 10 ")
+    offload = play(
+        trace((0.0, steady), (3.0, dead), until=8.0), CUTS, by_name("offload", CUTS), Setting()
+    )
+    assert not offload.requests[-1].answered

@@ -184,7 +184,14 @@ class _Player(Generic[S]):
         limit_s = at_s + (math.inf if setting.deadline_s is None else setting.deadline_s)
         alone_s = self._alone_from(journey, limit_s, decision.believed)
         lost_s = self._lost_after(journey)
-        if lost_s < min(journey.end_s, alone_s, limit_s):
+        if not setting.foresight and self._uses_server(journey.cut):
+            until_s = min(journey.end_s, alone_s, limit_s, lost_s, course.trace.duration_s)
+            stuck = watcher.stuck_before(until_s)
+            if stuck is not None:
+                self._taken(stuck.at_s, stuck.decision.cut, stuck.decision.reason)
+                journey, alone_s = course.journey(stuck.decision.cut, stuck.at_s), math.inf
+                watcher.begun(journey, again=True)
+        if self._uses_server(journey.cut) and lost_s < min(journey.end_s, alone_s, limit_s):
             # A session sends what a lost server left unanswered again, by the cut that remains.
             again = watcher.asked(lost_s)
             if not self._uses_server(again.cut):

@@ -68,6 +68,14 @@ class _Came:
 _Event = _Ran | _Sent | _Came | Answer | Lost | Back
 
 
+@dataclass(frozen=True)
+class Stuck:
+    """The request under way should take this decision's cut from `at_s` on."""
+
+    at_s: float
+    decision: Decision
+
+
 class Watcher(Generic[S]):
     """A policy, its state, and what it is still to be shown. One request is under way at a time.
 
@@ -130,14 +138,24 @@ class Watcher(Generic[S]):
         _, told = self._passages.ended(self._request, answered=answered, believed=now, at_s=at_s)
         self._tell(told)
 
+    def stuck_before(self, until_s: float) -> Stuck | None:
+        """Let time pass until the request under way should begin anew on the device alone, by the
+        policy too; None where that is not before `until_s`."""
+        return self._pass(until_s, stops_if_stuck=True)
+
     def advance(self, until_s: float) -> None:
         """Let time pass, and show what comes up to `until_s`."""
-        self._now_s = until_s
+        self._pass(until_s)
+
+    # --- inside
+
+    def _pass(self, until_s: float, *, stops_if_stuck: bool = False) -> Stuck | None:
+        self._now_s = max(self._now_s, until_s)
         while True:
             tick_s = self._tick * WATCH_S
             event_s = self._coming[0][0] if self._coming else math.inf
             if min(tick_s, event_s) > until_s:
-                return
+                return None
             if event_s <= tick_s:
                 _, _, event = heapq.heappop(self._coming)
                 self._show(event_s, event)
@@ -147,8 +165,17 @@ class Watcher(Generic[S]):
                 wait_s = self._wait_s(tick_s)
                 last_s = min(tick_s + wait_s, until_s)
                 self._tick = max(self._tick + 1, math.ceil(last_s / WATCH_S))
+                found = self._stuck(tick_s) if stops_if_stuck else None
+                if found is not None:
+                    self._now_s = tick_s
+                    return found
 
-    # --- inside
+    def _stuck(self, at_s: float) -> Stuck | None:
+        """As live._late: where the policy stays on the request's way, so does the request."""
+        if not self._passages.stuck(believed(self._seen, at_s), at_s):
+            return None
+        self._state, decision = self._policy.step(self._state, Asked(at_s))
+        return Stuck(at_s, decision) if decision.cut == self._course.cuts.local else None
 
     def _soon(self, at_s: float) -> None:
         """Something has changed: the next tick comes at its time again."""

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from cutset import zoo
 from cutset.agreement import Bottleneck, Busy, Disagreement
-from cutset.cli import main
+from cutset.cli import main, run_text
 from cutset.cli.doctor import _shared_hosts
 from cutset.cli.run_text import show
+from cutset.errors import TransportError
 from cutset.report import LatencySummary
 from cutset.run_report import (
     LinkReport,
@@ -126,3 +127,13 @@ def test_run_json_holds_what_the_contract_names(
     (device,) = [m for m in found["memory"] if m["stages"]][:1]
     estimate = found["plan"]["estimate"]["memory_bytes"]
     assert sum(s["predicted_bytes"] for s in device["stages"]) == estimate[device["device"]]
+
+
+def test_a_fallback_without_a_profile_says_what_it_needs() -> None:
+    def fails(fallback: str | None) -> str:
+        with pytest.raises(TransportError) as caught, run_text.measuring_for(fallback):
+            raise TransportError("gone", remedy="start the worker there")
+        return str(caught.value)
+
+    assert fails(None) == "gone; start the worker there"
+    assert fails("local").startswith("gone; start the worker there; with --profile FILE")

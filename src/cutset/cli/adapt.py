@@ -130,9 +130,10 @@ def run_adaptive(wanted: Wanted) -> int:
         ):
             doing.to(note, changes=True)
             expected = None
-            measured = wanted.profile or api.profile(
-                loaded, feeds=feeds[0], coordinator=coordinator, note=note
-            )
+            with run_text.measuring_for(wanted.fallback):
+                measured = wanted.profile or api.profile(
+                    loaded, feeds=feeds[0], coordinator=coordinator, note=note
+                )
             if wanted.verify:
                 note("running the unsplit model")
                 whole = api.unsplit(loaded, devices.by_name[devices.source].engine)

@@ -151,9 +151,10 @@ def run(
             if plan is not None:
                 chosen = _read(loaded, devices, plan, profile)
             else:
-                measured = profile or api.profile(
-                    loaded, feeds=feeds[0], coordinator=coordinator, note=note
-                )
+                with run_text.measuring_for(fallback):
+                    measured = profile or api.profile(
+                        loaded, feeds=feeds[0], coordinator=coordinator, note=note
+                    )
                 solution = api.solve(
                     loaded,
                     devices,

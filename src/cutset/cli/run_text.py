@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from cutset.cli import output, targets
-from cutset.errors import CutsetError
+from cutset.errors import CutsetError, TransportError, WorkerLostError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 
 RANDOM_INPUTS = 16
 SPREAD_INPUTS = 4  # enough to say how much the engine's own freedom amounts to
+
+
+@contextlib.contextmanager
+def measuring_for(fallback: str | None) -> Iterator[None]:
+    """What is raised here where a device to measure is not there says how a fallback does without:
+    what it takes on both is in a profile, and nowhere else."""
+    try:
+        yield
+    except (TransportError, WorkerLostError) as error:
+        if fallback is not None:
+            error.remedy = (
+                f"{error.remedy or 'start its worker'}; with --profile FILE of a time when it was"
+                " there, this device answers alone meanwhile"
+            )
+        raise
 
 
 def ends(record: RunRecord, verify: VerifyDocument | None, spread: Callable[[], float]) -> int:

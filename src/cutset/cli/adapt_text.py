@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Switches that are listed; each was told when it happened, and the record has them all.
 MOST_LISTED = 12
+#: What a cut was in use for so short a time is among the switches, and no row of its own.
+LEAST_SHOWN_S = 0.05
 #: One factor for a whole segment holds poorly for shorter ones: what is not compute weighs more.
 SHOWS_LOAD_WELL_S = 5e-3
 
@@ -43,6 +45,7 @@ def show(console: Console, run: AdaptDocument) -> None:
             f"mostly {span.cut} ({span.switches} switches)" if span.switches else span.cut,
         )
         for span in spans
+        if len(spans) == 1 or span.end_s - span.begin_s >= LEAST_SHOWN_S
     ]
     output.table(console, ("time", "cut in use"), rows)
     _show_switches(console, run)

@@ -281,9 +281,9 @@ class Adapter:
             with self._lock:
                 now_s = self._clock()
                 # Where this very loop is late, this device stood still, and nothing else need be.
-                here = now_s - before_s > STOOD_STILL_S
+                stood_still = now_s - before_s > STOOD_STILL_S
                 before_s = now_s
-                stuck = self._late(now_s) if len(self._passages) and not here else []
+                stuck = self._late(now_s) if len(self._passages) and not stood_still else []
                 due = now_s >= self._line_at_s + LINE_S
                 up_bps = believed(self._seen, now_s).up_bps
             for request in stuck:

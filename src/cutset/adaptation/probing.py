@@ -28,9 +28,9 @@ LEAD_BYTES = 3000
 LEAST_LOOK_BYTES, MOST_LOOK_BYTES = 3000, 60_000
 #: Of a link's bits, what looks may take; and of the server's time.
 LINK_SHARE = 0.009  # below the 1% that is promised, as beliefs are late
-#: Large looks take no more than this, so that something is left for when the link seems slow.
-_LARGE_SHARE = 0.006
 SERVER_SHARE = 0.04
+#: Large looks take no more of a link, so that something is left for when it seems slow.
+_LARGE_SHARE = 0.006
 #: What of that was not used is kept, up to so many bytes and seconds: traffic showed the link then,
 #: and when it gets slow it is what its recovery is seen by.
 KEPT_BYTES, KEPT_S = 120_000, 0.4

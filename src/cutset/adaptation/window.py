@@ -140,7 +140,7 @@ class Window:
             return replace(self, relieved=0)
         if self.relieved + 1 < LAG_SAMPLES:
             return replace(self, relieved=self.relieved + 1)
-        return replace(self.restated(self.before_bounds), before_bounds=None, relieved=0)
+        return self.restated(self.before_bounds)
 
     def restated(self, value: float) -> Window:
         """Without samples, but with their noise: `value` is believed instead of theirs."""

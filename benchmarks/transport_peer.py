@@ -21,7 +21,7 @@ from cutset.runtime.codec import decode, decode_tensor, dtype_name, encode, tens
 from cutset.runtime.direct_transport import DirectTransport
 from cutset.runtime.framing import message_prefix, read_message
 from cutset.runtime.messages import Activation, Payload
-from cutset.runtime.transport import Transport
+from cutset.runtime.transport import Arrival, Transport
 from cutset.runtime.zenoh_transport import ZenohTransport, free_endpoint
 
 try:
@@ -65,7 +65,7 @@ def _serve_zmq(router: Any) -> None:
 def _ours(transport: Transport) -> None:
     """Echo through transport and codec, from the thread that receives."""
 
-    def receive(head: bytes, payload: Payload) -> None:
+    def receive(head: bytes, payload: Payload, arrival: Arrival) -> None:
         message = decode(head)
         assert isinstance(message, Activation)
         array = tensor_of(message, payload)
@@ -159,7 +159,7 @@ class Ways:
 
     def _start(self, name: str, transport: Transport, address: str) -> None:
         answers: queue.SimpleQueue[tuple[bytes, Payload]] = queue.SimpleQueue()
-        transport.start(lambda head, payload: answers.put((head, payload)), lambda lost: None)
+        transport.start(lambda head, payload, _: answers.put((head, payload)), lambda lost: None)
         self._ours[name] = (transport, address, answers)
         self._closing.append(transport.close)
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from cut_cases import CUTS, LOCAL, OFFLOAD, STATED
 
-from cutset.adaptation import probing
+from cutset.adaptation import live, probing
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.lab_replay import Mover, play_live
-from cutset.adaptation.live import Adapter
+from cutset.adaptation.live import Adapter, Gap
 from cutset.adaptation.observations import DeviceRun, Lost, Transfer, Truth
 from cutset.adaptation.policies import LoadAware, Oracle, Static
 from cutset.adaptation.traces import Moment, Trace
@@ -201,15 +201,30 @@ def test_a_look_that_much_of_an_answer_crossed_says_nothing(crosses: int) -> Non
     adapter.began(1, OFFLOAD)
 
     class Crosses:
-        def down(self, lead_bytes: int, size_bytes: int) -> float:
+        def down(self, lead_bytes: int, size_bytes: int) -> Gap:
             if crosses:
                 adapter.arrived(1, OFFLOAD, crosses, 0.0, 1e-9)
-            return 8 * size_bytes / 1e5
+            return Gap(size_bytes, 8 * size_bytes / 1e5, 1.0)
 
     for _ in range(2):
         adapter._act(Crosses(), probing.LookDown(3000), adapter._beginnings)  # type: ignore[arg-type]
     expected = STATED.down_bps if crosses > 300 else 1e5
     assert adapter.believed().down_bps == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("gap", "seen"),
+    [
+        (Gap(3040, 1e-3, 5e-3), Transfer(1.0, True, 3040, 1e-3, look=True)),
+        (Gap(3000, 0.2, 0.3), Transfer(1.0, True, 3000, 0.2, look=True)),
+        # Its reader was late: too little is left to be timed, or nothing, or too short a time.
+        (Gap(2899, 1e-3, 5e-3), Transfer(1.0, True, 6000, 5e-3, look=True, at_most=True)),
+        (Gap(0, 0.0, 5e-3), Transfer(1.0, True, 6000, 5e-3, look=True, at_most=True)),
+        (Gap(3040, 1e-4, 5e-3), Transfer(1.0, True, 6000, 5e-3, look=True, at_most=True)),
+    ],
+)
+def test_a_look_that_was_read_late_shows_speed_only(gap: Gap, seen: Transfer) -> None:
+    assert live._transfer(1.0, True, 3000, gap) == seen
 
 
 def test_requests_that_go_another_way_than_decided_are_told() -> None:

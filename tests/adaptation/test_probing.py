@@ -381,3 +381,41 @@ def test_it_is_pure_bounded_and_wakes_when_something_is_due(steps):
         for pace in (state.up, state.down, state.server, state.ping):
             assert math.isfinite(pace.allowance.left)
             assert pace.allowance.left <= KEPT_BYTES
+
+
+def unread(rate_bps, count):
+    """The bytes of the next look, after so many that could not be timed."""
+    seen, state, at_s = seen_from(replace(STATED, up_bps=rate_bps)), start(0.0), 0.0
+    while True:
+        at_s += 0.01
+        state, action = next_action(state, seen, CUTS, at_s)
+        if isinstance(action, LookUp):
+            if not count:
+                return state, seen, action.bytes
+            count -= 1
+        if action is not None:
+            missed = isinstance(action, LookUp)
+            state = looked(state, action, at_s, look_bytes(action), 0.0, read=not missed)
+
+
+def test_looks_that_are_read_too_late_to_be_timed_get_larger():
+    sizes = [unread(16e6, count)[2] for count in range(6)]
+    assert sizes[:3] == [3000, 6000, 12_000]
+    # Not beyond what takes 20 ms, which is timed anyway.
+    assert sizes[3:] == [24_000, 40_000, 40_000]
+    assert unread(1e6, 4)[2] == 3000
+    assert unread(1e9, 9)[2] == 60_000
+
+
+def test_looks_that_can_be_timed_get_smaller_again():
+    state, seen, size = unread(16e6, 3)
+    at_s = 100.0
+    state = looked(state, LookUp(size), at_s, look_bytes(LookUp(size)), 0.01)
+    while True:
+        at_s += 0.01
+        state, action = next_action(state, seen, CUTS, at_s)
+        if isinstance(action, LookUp):
+            break
+        if action is not None:
+            state = looked(state, action, at_s, look_bytes(action), 0.0)
+    assert action.bytes == 12_000

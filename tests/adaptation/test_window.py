@@ -197,3 +197,21 @@ def test_what_small_transfers_alone_made_slow_they_deny_again() -> None:
     for i in range(4):
         whole = whole.add(Sample(8 * 288, 0.001, 2.0 + i, bound=True, dead_band_s=5e-3))
     assert whole.value == 1e-5
+
+
+def at_most(seconds: float, at_s: float) -> Sample:
+    return Sample(10, seconds, at_s, at_most=True)
+
+
+def test_what_took_no_longer_shows_speed_only():
+    steady = after(Window(1.0), *[1.0] * 8)
+    assert steady.add(at_most(1000, 8)) is steady
+    assert steady.add(at_most(10, 8)) is steady
+    once = steady.add(at_most(1, 8))
+    assert once.value == 1.0  # an outlier, or a step?
+    assert once.add(at_most(1, 9)).value == pytest.approx(0.1)
+    assert once.noise == steady.noise
+
+
+def test_where_nothing_is_known_what_took_no_longer_is_believed():
+    assert Window(math.inf).add(at_most(10, 0)).value == pytest.approx(1.0)

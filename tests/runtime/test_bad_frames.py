@@ -20,6 +20,7 @@ from cutset.runtime.codec import decode, encode, pack_tensors, unpack_tensors
 from cutset.runtime.drops import Drops, Reason
 from cutset.runtime.local_transport import LocalTransport
 from cutset.runtime.messages import Ack, Activation, Failure, RequestFailed
+from cutset.runtime.transport import arrived
 
 GRAPH = Graph(
     "g",
@@ -137,7 +138,7 @@ def test_only_a_member_can_fail_a_request(lab: Lab) -> None:
     pi.attach(lab.found.key, Listens())
     for sender, request in (("stranger", 1), ("at-server", 2)):
         message = RequestFailed("at-pi", 1, request, "x", sender, Failure("runtime", "no"))
-        pi._receive(encode(message), b"")
+        pi._receive(encode(message), b"", arrived(0))
     assert heard == [2]
 
 

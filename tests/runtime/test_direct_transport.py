@@ -21,6 +21,7 @@ from cutset.runtime.direct_links import DirectLinks
 from cutset.runtime.direct_transport import DirectTransport, data_place
 from cutset.runtime.framing import Lane
 from cutset.runtime.messages import DataEndpoint, Place
+from cutset.runtime.transport import arrived
 from cutset.runtime.zenoh_transport import ZenohTransport, free_endpoint, session_config
 from cutset.testing.transport_conformance import TIMEOUT_S, Inbox, meet
 
@@ -83,7 +84,7 @@ def test_who_cannot_be_dialled_gets_data_over_the_connection_it_opened() -> None
 
 
 def test_a_port_that_is_taken_is_passed_over() -> None:
-    links = direct_links.DirectLinks("me", lambda header, payload: None)
+    links = direct_links.DirectLinks("me", lambda *message: None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         links.listen("127.0.0.1", port)
@@ -239,10 +240,10 @@ def test_no_callback_runs_after_close() -> None:
     with peers(True, True) as (a, b):
         Inbox(b)
         came = threading.Event()
-        a.start(lambda header, payload: came.set(), lambda address: None)
+        a.start(lambda *message: came.set(), lambda address: None)
         meet(b, a)
         a.close()
-        a._deliver(b"h", b"p")
+        a._deliver(b"h", b"p", arrived(2))
         assert not came.is_set()
 
 
@@ -283,8 +284,8 @@ def test_through_a_zenoh_router_data_goes_where_no_connection_can_be_made() -> N
 
 def test_what_comes_first_over_a_connection_can_be_answered_over_it() -> None:
     answered: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    a = DirectLinks("a", lambda header, payload: None)
-    b = DirectLinks("b", lambda header, payload: answered.put(b.send("a", b"back", b"")))
+    a = DirectLinks("a", lambda *message: None)
+    b = DirectLinks("b", lambda *message: answered.put(b.send("a", b"back", b"")))
     add = b._add
 
     def late(*arguments: Any, **options: Any) -> None:

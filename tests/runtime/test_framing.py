@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +21,7 @@ from cutset.runtime.framing import (
     message_prefix,
     new_token,
     read_message,
+    stamp_arrivals,
     welcome,
 )
 from cutset.runtime.messages import MAX_HEADER_BYTES, MAX_TENSOR_BYTES
@@ -95,8 +98,31 @@ def test_noise_is_not_let_in(noise: bytes) -> None:
 def test_messages_survive(header: bytes, payload: bytes) -> None:
     with pair() as (a, b):
         a.sendall(message_prefix(header, payload) + payload)
-        got, view = read_message(b)
+        got, view, arrival = read_message(b)
         assert (got, bytes(view)) == (header, payload)
+        assert arrival.bytes == 12 + len(header) + len(payload)
+        assert arrival.behind_bytes == 0
+        assert arrival.at_s <= arrival.read_s
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel stamps what comes")
+def test_a_reader_that_is_late_knows_when_a_message_came_and_what_came_behind_it() -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        a = socket.create_connection(listener.getsockname())
+        b, _ = listener.accept()
+    with contextlib.closing(a), contextlib.closing(b):
+        stamp_arrivals(b)
+        first, second = bytes(5000), bytes(9000)
+        a.sendall(message_prefix(b"one", first) + first)
+        time.sleep(0.05)
+        a.sendall(message_prefix(b"two", second) + second)
+        time.sleep(0.1)
+        _, _, one = read_message(b)
+        _, _, two = read_message(b)
+    assert one.behind_bytes == two.bytes == 12 + 3 + 9000
+    assert two.behind_bytes == 0
+    # Of what waits in one buffer the kernel knows when the last came.
+    assert two.at_s <= two.read_s - 0.1
 
 
 @given(st.binary(max_size=200))
@@ -106,7 +132,7 @@ def test_noise_is_a_message_an_end_or_an_error(noise: bytes) -> None:
         a.shutdown(socket.SHUT_WR)
         with contextlib.suppress(EOFError, RemoteProtocolError):
             while True:
-                header, payload = read_message(b)
+                header, payload, _ = read_message(b)
                 assert 12 + len(header) + len(payload) <= len(noise)
 
 

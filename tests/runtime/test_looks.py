@@ -17,6 +17,7 @@ from cutset.runtime.messages import Failure, Look, Looked, Probe, ProbeBack, Tim
 from cutset.runtime.outbox import Outbox, Parcel
 from cutset.runtime.probing import Prober
 from cutset.runtime.shaping import LinkRate
+from cutset.runtime.transport import Arrival, arrived
 from cutset.runtime.worker import Worker
 
 
@@ -39,7 +40,10 @@ def test_a_look_shows_the_rate_of_a_link_and_not_its_latency(pair: tuple[Worker,
     pi, server = pair
     pi.outbox.set_rate("at-server", LinkRate(1e6, 1.0))
     server.outbox.set_rate("at-pi", LinkRate(1e5, 0.0))
-    assert 0.02 <= pi.look("at-server", 500, 3000) < 1.0
+    found = pi.look("at-server", 500, 3000)
+    assert 0.02 <= found.gap_s < 1.0
+    assert 3000 <= found.gap_bytes < 3200  # with its header
+    assert found.whole_s > found.gap_s
     answer = server.execute(Look("at-pi", 500, 3000))
     assert isinstance(answer, Looked), answer
     assert answer.gap_s >= 0.2
@@ -80,10 +84,37 @@ def test_only_a_probe_right_behind_another_of_the_same_sender_tells_a_gap() -> N
         Probe(4, "b", True, 3),  # not the same sender's
         Probe(4, "a", True, 3),
     ):
-        prober.receive(probe)
-    gaps = [p.message.gap_s for p in posted if isinstance(p.message, ProbeBack)]
-    assert gaps[:3] == [0.0, 0.0, 0.0]
-    assert gaps[3] > 0
+        prober.receive(probe, arrived(3000))
+    gaps = [
+        (p.message.gap_s, p.message.gap_bytes) for p in posted if isinstance(p.message, ProbeBack)
+    ]
+    assert gaps[:3] == [(0.0, 0)] * 3
+    assert gaps[3][0] > 0
+    assert gaps[3][1] == 3000
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "gap"),
+    [
+        (Arrival(5.0, 5.0, 3000), Arrival(5.02, 5.03, 3000), (0.02, 3000)),
+        # What came while nobody read is not timed.
+        (Arrival(5.0, 5.01, 3000, 1000), Arrival(5.02, 5.09, 3000), (0.01, 2000)),
+        (Arrival(5.0, 5.1, 3000, 3000), Arrival(5.02, 5.11, 3000), (0.0, 0)),
+        # Something else was between the two.
+        (Arrival(5.0, 5.1, 3000, 9000), Arrival(5.12, 5.12, 3000), (0.02, 0)),
+    ],
+)
+def test_a_gap_is_of_what_came_after_the_first_was_read(
+    first: Arrival, second: Arrival, gap: tuple[float, int]
+) -> None:
+    posted: list[Parcel] = []
+    outbox: Any = SimpleNamespace(post=lambda parcel, **_: posted.append(parcel))
+    prober = Prober("pi", _Wire(), outbox)  # type: ignore[arg-type]
+    prober.receive(Probe(3, "a", True), first)
+    prober.receive(Probe(4, "a", True, 3), second)
+    answer = posted[-1].message
+    assert isinstance(answer, ProbeBack)
+    assert (answer.gap_s, answer.gap_bytes) == (pytest.approx(gap[0]), gap[1])
 
 
 def test_a_loaded_stage_is_timed_between_requests() -> None:

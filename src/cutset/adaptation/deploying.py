@@ -14,7 +14,7 @@ from cutset.adaptation.choosing import Chosen, choose_cuts, expected_range, hull
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.hull_cuts import stated_conditions
-from cutset.adaptation.live import Adapter, Line
+from cutset.adaptation.live import Adapter, Gap, Line
 from cutset.adaptation.policies import LoadAware
 from cutset.adaptation.policy import Policy
 from cutset.engine import Submodel
@@ -114,6 +114,8 @@ def deploy_adaptive(
             f" left out, which costs at most {chosen.worst_loss:.1%} in the range expected"
         )
 
+    following = policy(cuts)  # before anything is loaded: it may refuse these cuts
+
     def made(index: int) -> Sequence[Submodel]:
         return submodels(model, cuts.cuts[index].plan)
 
@@ -151,7 +153,7 @@ def deploy_adaptive(
     stated = replace(stated, slowdown=slowdown, load=load_factor)
     emulated = routing.emulated(problem.cluster, cuts.server, device)
     adapter = Adapter(
-        policy(cuts),
+        following,
         cuts,
         stated,
         overhead_s=looks.overhead_s,
@@ -217,15 +219,15 @@ class RuntimeLooks:
         except (RuntimeFault, InfeasibleError):
             return None
 
-    def up(self, lead_bytes: int, size_bytes: int) -> float:
-        return self._coordinator.look(self._server, lead_bytes, size_bytes)
+    def up(self, lead_bytes: int, size_bytes: int) -> Gap:
+        return _gap(self._coordinator.look(self._server, lead_bytes, size_bytes))
 
-    def down(self, lead_bytes: int, size_bytes: int) -> float:
+    def down(self, lead_bytes: int, size_bytes: int) -> Gap:
         target = self._coordinator.connected(self._coordinator.cluster.source)
         answer = self._ask(Look(target, lead_bytes, size_bytes))
         if not isinstance(answer, Looked):
             raise RemoteProtocolError("Looked is expected", value=type(answer).__name__)
-        return _duration(answer.gap_s)
+        return _gap(answer)
 
     def run(self, cut: int) -> tuple[float, float]:
         found = self._time(self._server, cut)
@@ -256,6 +258,10 @@ class RuntimeLooks:
         if not isinstance(answer, Timed) or not answer.seconds:
             raise RemoteProtocolError("Timed is expected", value=type(answer).__name__)
         return answer
+
+
+def _gap(found: Looked) -> Gap:
+    return Gap(found.gap_bytes, _duration(found.gap_s), _duration(found.whole_s))
 
 
 def _duration(seconds: float) -> float:

@@ -35,16 +35,32 @@ LINE_S: Final = 1.0
 MOST_SWITCHES: Final = 100_000
 MOST_BEGUN: Final = 4096  # requests whose beginning is known; those given up are forgotten in time
 MOST_CROSSED: Final = 0.1  # of a look's bytes, what requests may have sent between them
+#: A look whose reader was late is still timed by what came afterwards, if that is so much: of one
+#: frame nobody knows how much of it was under way already.
+LEAST_GAP_BYTES: Final = 2900
+#: In so short a time nothing is timed: where its sender was interrupted between the two, a shaper
+#: let the second pass at once.
+LEAST_GAP_S: Final = 0.25e-3
 LEAST_S: Final = 1e-6  # what one clock shows as no time at all
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What a look at a link found: `bytes` of its second transfer came in `seconds`, those that
+    were not there yet when the first had been read; both transfers came within `whole_s`."""
+
+    bytes: int
+    seconds: float
+    whole_s: float
 
 
 class Looks(Protocol):
     """How links and server are looked at. Each raises CutsetError where no answer comes."""
 
-    def up(self, lead_bytes: int, size_bytes: int) -> float:
-        """Seconds that a transfer of `size_bytes` right behind another holds the link there."""
+    def up(self, lead_bytes: int, size_bytes: int) -> Gap:
+        """For how long a transfer of `size_bytes` right behind another holds the link there."""
 
-    def down(self, lead_bytes: int, size_bytes: int) -> float:
+    def down(self, lead_bytes: int, size_bytes: int) -> Gap:
         """The same from the server."""
 
     def run(self, cut: int) -> tuple[float, float]:
@@ -363,11 +379,11 @@ class Adapter:
         with contextlib.suppress(CutsetError):
             match action:
                 case probing.LookUp(size):
-                    took_s = max(LEAST_S, looks.up(probing.LEAD_BYTES, size))
-                    found = Transfer(self._clock(), True, size, took_s, look=True)
+                    gap = looks.up(probing.LEAD_BYTES, size)
+                    found = _transfer(self._clock(), True, size, gap)
                 case probing.LookDown(size):
-                    took_s = max(LEAST_S, looks.down(probing.LEAD_BYTES, size))
-                    found = Transfer(self._clock(), False, size, took_s, look=True)
+                    gap = looks.down(probing.LEAD_BYTES, size)
+                    found = _transfer(self._clock(), False, size, gap)
                 case probing.LookServer(cut):
                     queue_s, took_s = looks.run(cut)
                     found = ServerRun(self._clock(), cut, took_s, queue_s, look=True)
@@ -381,7 +397,12 @@ class Adapter:
             now_s = self._clock()
             if answered:
                 self._probing = probing.looked(
-                    self._probing, action, now_s, probing.look_bytes(action), took_s
+                    self._probing,
+                    action,
+                    now_s,
+                    probing.look_bytes(action),
+                    took_s,
+                    read=not (isinstance(found, Transfer) and found.at_most),
                 )
             else:
                 found = _unanswered(action, now_s, now_s - start_s)
@@ -391,6 +412,16 @@ class Adapter:
                     return  # a request's own transfer may have been between the two
             if found is not None:
                 self._fold((found,))
+
+
+def _transfer(at_s: float, up: bool, size_bytes: int, found: Gap) -> Transfer:
+    """What a look says. Where its reader was so late that too little came afterwards, no more is
+    known than that all of it crossed the link meanwhile."""
+    prompt = found.bytes >= size_bytes
+    if found.seconds >= LEAST_GAP_S and (prompt or found.bytes >= LEAST_GAP_BYTES):
+        return Transfer(at_s, up, found.bytes, found.seconds, look=True)
+    both = probing.LEAD_BYTES + size_bytes
+    return Transfer(at_s, up, both, max(LEAST_S, found.whole_s), look=True, at_most=True)
 
 
 def _unanswered(action: probing.Action, at_s: float, waited_s: float) -> Observation | None:

@@ -19,8 +19,8 @@ SHOWS_LOAD_S = 10e-3
 class Transfer:
     """`bytes` held a link for `took_s`, latency taken off. `up` is from device to server.
 
-    `unfinished`: it is not at its end yet, so that it takes longer than that. `look`: it was no
-    request's, but sent to see the link.
+    `unfinished`: it is not at its end yet, so that it takes longer than that. `at_most`: it took no
+    longer than that. `look`: it was no request's, but sent to see the link.
     """
 
     at_s: float
@@ -29,6 +29,7 @@ class Transfer:
     took_s: float
     unfinished: bool = False
     look: bool = False
+    at_most: bool = False
 
 
 @dataclass(frozen=True)

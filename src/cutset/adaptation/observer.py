@@ -216,6 +216,7 @@ def _with_transfer(seen: Seen, transfer: Transfer) -> Seen:
         seen.at_s,
         bound=small,
         unfinished=transfer.unfinished,
+        at_most=transfer.at_most,
         dead_band_s=dead_band_s,
     )
     window = seen.up if transfer.up else seen.down

@@ -26,6 +26,9 @@ LEAD_BYTES = 3000
 #: first and all of the second, they arrive at once. On a link that carries more within its share,
 #: more: threads and clocks are off by a millisecond at times.
 LEAST_LOOK_BYTES, MOST_LOOK_BYTES = 3000, 60_000
+#: Where a look's reader was too late to time it, the next one is twice as large, so many times, up
+#: to what takes so long that it can be timed anyway.
+_MOST_UNREAD, _TIMED_ANYWAY_S = 4, 0.02
 #: Of a link's bits, what looks may take; and of the server's time.
 LINK_SHARE = 0.009  # below the 1% that is promised, as beliefs are late
 SERVER_SHARE = 0.04
@@ -89,13 +92,15 @@ class Pace:
     `allowance` is in bytes of the link or seconds of the server, and `charged` what the last look
     took of it before its answer. `held` is the least value seen since the last change for the
     worse, `doubts` the looks since then (more than _MOST_DOUBTS: no doubt is left), `confirmed_s`
-    when the last suspect was seen that a look was sent ahead of its allowance for.
+    when the last suspect was seen that a look was sent ahead of its allowance for; `unread` how
+    many more of the last looks could not be timed than could.
     """
 
     allowance: Allowance
     looked_at_s: float
     charged: float = 0.0
     unanswered: int = 0
+    unread: int = 0
     held_off_until_s: float = -math.inf
     held: float = math.inf
     doubts: int = _MOST_DOUBTS + 1
@@ -136,7 +141,7 @@ def next_action(
     `use` is what requests under way use: a direction is left alone that they fill. A lost server is
     not looked at: that it is back is not for looks to find out.
     """
-    looks = _looks(seen, cuts, at_s)
+    looks = _looks(state, seen, cuts, at_s)
     state = _noticed(_given_up(state, at_s), looks, at_s)
     due = _due(state, seen, cuts, looks, use)
     if seen.lost or state.pending is not None or not due:
@@ -152,15 +157,20 @@ def when_next(state: Probing, seen: Seen, cuts: Cuts, at_s: float, use: Use = NO
     then; from 0 to one second, two while a look is under way."""
     if state.pending is not None:
         return min(max(0.0, state.pending_since_s + UNANSWERED_S - at_s), UNANSWERED_S)
-    looks = _looks(seen, cuts, at_s)
+    looks = _looks(state, seen, cuts, at_s)
     due = {} if seen.lost else _due(_noticed(state, looks, at_s), seen, cuts, looks, use)
     return min(max(0.0, min(due.values(), default=math.inf) - at_s), _IDLE_S)
 
 
-def looked(state: Probing, action: Action, at_s: float, bytes: int, took_s: float) -> Probing:
+def looked(
+    state: Probing, action: Action, at_s: float, bytes: int, took_s: float, *, read: bool = True
+) -> Probing:
     """An action was answered at `at_s`: `bytes` crossed the link (its own direction's), and it
-    took the link or server `took_s` seconds. A late answer counts as one too."""
-    pace = replace(_pace(state, action), unanswered=0, held_off_until_s=-math.inf)
+    took the link or server `took_s` seconds. A late answer counts as one too. Not `read`: how long
+    that was could not be told."""
+    pace = _pace(state, action)
+    unread = max(0, pace.unread - 1) if read else min(pace.unread + 1, _MOST_UNREAD)
+    pace = replace(pace, unanswered=0, unread=unread, held_off_until_s=-math.inf)
     if isinstance(action, LookServer):
         # What a server says of itself is no reason to leave it alone for ever.
         took_s = min(took_s, UNANSWERED_S) if took_s >= 0 else 0.0
@@ -214,15 +224,15 @@ class _Terms:
         return self.cost / self.per_s
 
 
-def _looks(seen: Seen, cuts: Cuts, at_s: float) -> dict[Action, _Terms]:
+def _looks(state: Probing, seen: Seen, cuts: Cuts, at_s: float) -> dict[Action, _Terms]:
     """The looks that have a use for some cut, as large as they would be now."""
     now = believed(seen, at_s)
     found: dict[Action, _Terms] = {}
     if any(cut.up_used for cut in cuts.cuts):
-        up = LookUp(_timed_bytes(now.up_bps, seen.up))
+        up = LookUp(_timed_bytes(now.up_bps, seen.up, state.up))
         found[up] = _link_terms(up, now.up_bps, seen.up, seen.up_at_s)
     if any(cut.down_used for cut in cuts.cuts):
-        down = LookDown(_timed_bytes(now.down_bps, seen.down))
+        down = LookDown(_timed_bytes(now.down_bps, seen.down, state.down))
         found[down] = _link_terms(down, now.down_bps, seen.down, seen.down_at_s)
     index = server_look(cuts)
     if index is not None:
@@ -241,13 +251,14 @@ def _link_terms(action: Action, rate_bps: float, window: Window, seen_at_s: floa
     return _Terms(window, seen_at_s, cost, per_s, KEPT_BYTES)
 
 
-def _timed_bytes(rate_bps: float, window: Window) -> int:
-    """As many as the link's share allows until the next."""
+def _timed_bytes(rate_bps: float, window: Window, pace: Pace) -> int:
+    """As many as the link's share allows until the next, or as can be timed."""
     if window.suspect is not None:
         # The look that confirms that a link got slow would hold it for long, and be owed longer.
         rate_bps = min(rate_bps, 1 / window.suspect.per_unit)
-    within = min(_LARGE_SHARE * rate_bps * FRESH_S / 8 - LEAD_BYTES, MOST_LOOK_BYTES)
-    return int(max(LEAST_LOOK_BYTES, within))
+    within = _LARGE_SHARE * rate_bps * FRESH_S / 8 - LEAD_BYTES
+    timed = min(LEAST_LOOK_BYTES * 2**pace.unread, _TIMED_ANYWAY_S * rate_bps / 8)
+    return int(min(max(LEAST_LOOK_BYTES, timed, within), MOST_LOOK_BYTES))
 
 
 def _due(

@@ -36,7 +36,8 @@ class Sample:
     0), as seen at `at_s`.
 
     `bound`: no whole measurement, so that it shows slowness only; `unfinished`: such a bound, of
-    something that goes on. A difference to what was expected of at most `dead_band_s` is none.
+    something that goes on; `at_most`: it took no longer, so that it shows speed only. A difference
+    to what was expected of at most `dead_band_s` is none.
     """
 
     amount: float
@@ -44,6 +45,7 @@ class Sample:
     at_s: float
     bound: bool = False
     unfinished: bool = False
+    at_most: bool = False
     dead_band_s: float = 0.0
 
     @property
@@ -117,6 +119,10 @@ class Window:
         if not (sample.amount > 0 and 0 < sample.seconds < math.inf):
             return self
         side = self._side(sample)
+        if sample.at_most:
+            if side >= 0 and self.value < math.inf:
+                return self
+            return replace(self._placed(sample, side), before_bounds=None, relieved=0)
         if sample.bound or sample.unfinished:
             # Faster than a bound would be consistent with it: it says nothing then.
             slower = side > 0 or (self._is_bound and sample.per_unit > self.value)

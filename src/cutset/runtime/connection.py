@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from cutset.runtime.framing import message_prefix, read_message
+from cutset.runtime.framing import message_prefix, read_message, stamp_arrivals
 from cutset.runtime.messages import Payload
-from cutset.runtime.transport import Wanted, always
+from cutset.runtime.transport import Receive, Wanted, always
 
 MAX_BACKLOG: Final = 4096  # messages; more are lost, and come again
 AT_ONCE_S: Final = 0.002  # how long a sender waits for the kernel before the backlog takes over
@@ -46,7 +46,7 @@ class Connection:
     def __init__(
         self,
         connection: socket.socket,
-        receive: Callable[[bytes, Payload], None],
+        receive: Receive,
         ended: Callable[[Exception | None], None],
     ) -> None:
         connection.settimeout(None)
@@ -192,6 +192,7 @@ def _tune(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     _follow_acknowledgements(connection)
+    stamp_arrivals(connection)
     for name, value in _PATIENCE:
         option = getattr(socket, name, None)
         if option is not None:

@@ -39,6 +39,7 @@ from cutset.runtime.messages import (
     GetDataEndpoint,
     GetStatus,
     Load,
+    Looked,
     Peer,
     ReplyBody,
     SetLink,
@@ -248,8 +249,8 @@ class Coordinator:
             return answer
         return self._local.calls.call(address, device, body, payload, timeout_s=timeout_s)
 
-    def look(self, device: str, lead_bytes: int, size_bytes: int) -> float:
-        """Seconds for which `size_bytes`, right behind `lead_bytes`, hold the link to a device.
+    def look(self, device: str, lead_bytes: int, size_bytes: int) -> Looked:
+        """For how long `size_bytes`, right behind `lead_bytes`, hold the link to a device.
 
         Raises WorkerLostError where it is lost, TransportError where no answer comes in seconds.
         """

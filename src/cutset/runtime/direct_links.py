@@ -20,7 +20,7 @@ from cutset.runtime.connection import Connection
 from cutset.runtime.drops import Drops, Reason
 from cutset.runtime.framing import Caller, Lane, greet, new_token, welcome
 from cutset.runtime.messages import DataEndpoint, Payload, Place
-from cutset.runtime.transport import Wanted, always
+from cutset.runtime.transport import Receive, Wanted, always
 
 MAX_GREETINGS: Final = 16  # under way at once
 MAX_PAIRS: Final = 1024
@@ -63,7 +63,7 @@ class DirectLinks:
     def __init__(
         self,
         address: str,
-        receive: Callable[[bytes, Payload], None],
+        receive: Receive,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._address = address

@@ -15,7 +15,7 @@ from typing import Final
 from cutset.errors import LocalProtocolError, TransportError
 from cutset.runtime.direct_links import DirectLinks
 from cutset.runtime.messages import DataEndpoint, Payload
-from cutset.runtime.transport import Lost, Receive, Transport, Wanted, always
+from cutset.runtime.transport import Arrival, Lost, Receive, Transport, Wanted, always
 from cutset.runtime.zenoh_transport import parse_endpoint
 
 DIRECT: Final = "direct"
@@ -54,7 +54,7 @@ class DirectTransport:
         self._log = log
         self._delivering = threading.RLock()
         self._closed = False
-        self._receive: Receive = lambda header, payload: None
+        self._receive: Receive = lambda header, payload, arrival: None
         self._since_s: dict[str, float] = {}  # when a peer was introduced
         self._told: set[str] = set()
         self.links = DirectLinks(control.address, self._deliver, log)
@@ -92,10 +92,10 @@ class DirectTransport:
         self._receive = receive
         self.control.start(self._deliver, gone)
 
-    def _deliver(self, header: bytes, payload: Payload) -> None:
+    def _deliver(self, header: bytes, payload: Payload, arrival: Arrival) -> None:
         with self._delivering:  # several threads bring messages, and one call is promised
             if not self._closed:
-                self._receive(header, payload)
+                self._receive(header, payload, arrival)
 
     def send(
         self,

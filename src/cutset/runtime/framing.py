@@ -8,10 +8,13 @@ wires; it hides nothing: the bytes that follow are neither encrypted nor signed.
 
 from __future__ import annotations
 
+import array
+import contextlib
 import hmac
 import secrets
 import socket
 import struct
+import sys
 import time
 from dataclasses import dataclass
 from enum import IntEnum
@@ -21,6 +24,7 @@ import numpy as np
 
 from cutset.errors import RemoteProtocolError
 from cutset.runtime.messages import MAX_ADDRESS_LENGTH, MAX_HEADER_BYTES, MAX_TENSOR_BYTES, Payload
+from cutset.runtime.transport import Arrival, arrived
 
 GREETING_TIMEOUT_S: Final = 3.0
 TOKEN_BYTES: Final = 32
@@ -31,6 +35,15 @@ _HELLO: Final = struct.Struct("<8s32s")  # magic, the listener's nonce
 _ANSWER: Final = struct.Struct("<B8s32s32sH")  # lane, pair, nonce, proof, bytes of the address
 _PROOF_BYTES: Final = 32
 _WAIT_ALL: Final = getattr(socket, "MSG_WAITALL", 0)
+_STAMPS: Final = sys.platform == "linux"
+_SO_TIMESTAMPNS: Final = 35  # asm-generic/socket.h; Python has no name for it
+_STAMP: Final = struct.Struct("@ll")
+_STAMP_SPACE: Final = 64  # for a stamp and its header, at least
+_OLDEST_STAMP_S: Final = 60.0
+
+if _STAMPS:
+    import fcntl
+    import termios
 
 
 class Lane(IntEnum):
@@ -106,7 +119,14 @@ def message_prefix(header: bytes, payload: Payload) -> bytes:
     return _PREFIX.pack(len(header), len(payload)) + header
 
 
-def read_message(connection: socket.socket) -> tuple[bytes, Payload]:
+def stamp_arrivals(connection: socket.socket) -> None:
+    """Have the kernel say when what is read came, where it can: a thread may read it much later."""
+    if _STAMPS:
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+
+
+def read_message(connection: socket.socket) -> tuple[bytes, Payload, Arrival]:
     """The next message; its payload is read by the kernel into a buffer of its own, once.
 
     Raises EOFError at the end, OSError where the connection fails, RemoteProtocolError on lengths
@@ -118,16 +138,20 @@ def read_message(connection: socket.socket) -> tuple[bytes, Payload]:
             "a message is too long", value=f"{header_bytes} + {payload_bytes} bytes"
         )
     header = _read(connection, header_bytes)
+    total_bytes = _PREFIX.size + header_bytes + payload_bytes
     if not payload_bytes:
-        return header, b""
+        return header, b"", arrived(total_bytes)
     try:
         payload = np.empty(payload_bytes, np.uint8).data  # not zeroed, unlike a bytearray
     except MemoryError:
         raise RemoteProtocolError(
             "no memory for a message", value=f"{payload_bytes} bytes"
         ) from None
-    _fill(connection, payload)
-    return header, payload.toreadonly()
+    at_s = _fill(connection, payload)
+    behind_bytes = _waiting_bytes(connection)
+    read_s = time.perf_counter()
+    arrival = Arrival(min(at_s, read_s), read_s, total_bytes, behind_bytes)
+    return header, payload.toreadonly(), arrival
 
 
 def _read(connection: socket.socket, count: int) -> bytes:
@@ -142,12 +166,40 @@ def _read(connection: socket.socket, count: int) -> bytes:
     return data + rest
 
 
-def _fill(connection: socket.socket, view: memoryview) -> None:
+def _fill(connection: socket.socket, view: memoryview) -> float:
+    """Read it whole; when its last byte came (time.perf_counter)."""
+    stamps: list[tuple[int, int, bytes]] = []
     while view:
-        count = connection.recv_into(view, 0, _WAIT_ALL)
+        if _STAMPS:
+            count, stamps, _, _ = connection.recvmsg_into([view], _STAMP_SPACE, _WAIT_ALL)
+        else:
+            count = connection.recv_into(view, 0, _WAIT_ALL)
         if not count:
             raise EOFError
         view = view[count:]
+    return _came_s(stamps)
+
+
+def _came_s(stamps: list[tuple[int, int, bytes]]) -> float:
+    """The kernel's stamp on this process's clock; now where there is none, or it cannot be."""
+    now_s, wall_s = time.perf_counter(), time.time()
+    for level, kind, data in stamps:
+        if (level, kind, len(data)) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS, _STAMP.size):
+            seconds, nanoseconds = _STAMP.unpack(data)
+            ago_s: float = wall_s - seconds - 1e-9 * nanoseconds
+            if 0 <= ago_s < _OLDEST_STAMP_S:  # the wall clock may have been set meanwhile
+                return now_s - ago_s
+    return now_s
+
+
+def _waiting_bytes(connection: socket.socket) -> int:
+    """What has come and was not read."""
+    if not _STAMPS:
+        return 0
+    found = array.array("i", [0])
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(connection, termios.FIONREAD, found)
+    return max(0, found[0])
 
 
 def _receive(connection: socket.socket, count: int, end_s: float) -> bytes:

@@ -8,7 +8,7 @@ import time
 
 from cutset.errors import LocalProtocolError
 from cutset.runtime.messages import DataEndpoint, Payload
-from cutset.runtime.transport import Lost, Receive, Wanted, always
+from cutset.runtime.transport import Lost, Receive, Wanted, always, arrived
 
 
 class LocalNetwork:
@@ -51,7 +51,7 @@ class LocalTransport:
                 if gone:
                     lost(gone)
                 else:
-                    receive(header, payload)
+                    receive(header, payload, arrived(len(header) + len(payload)))
 
         self._thread = threading.Thread(target=loop, name=f"local-{self._address}", daemon=True)
         self._thread.start()

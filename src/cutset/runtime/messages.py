@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-PROTOCOL_VERSION: Final = 4
+PROTOCOL_VERSION: Final = 5
 MAX_HEADER_BYTES: Final = 4 * 2**20  # a load message names every tensor of a plan
 MAX_CHUNK_BYTES: Final = 4 * 2**20
 MAX_TENSOR_BYTES: Final = 2**31
@@ -365,11 +365,13 @@ class Probe(_Message, frozen=True, tag=True):
 
 
 class ProbeBack(_Message, frozen=True, tag=True):
-    """`gap_s` is how much later the probe arrived than the one it was sent right behind."""
+    """Of a probe that was sent right behind another, `gap_bytes` were not there yet when that one
+    had been read, and `gap_s` later all were."""
 
     id: Count
     cpu_s: float
     gap_s: float = 0.0
+    gap_bytes: Count = 0
 
 
 class Look(_Message, frozen=True, tag=True):
@@ -382,9 +384,13 @@ class Look(_Message, frozen=True, tag=True):
 
 
 class Looked(_Message, frozen=True, tag=True):
-    """How much later the second of two transfers arrived than the first."""
+    """Of the second of two transfers, `gap_bytes` came within `gap_s`: those that were not there
+    yet when the first had been read. Both came within `whole_s` of when they were sent, the way
+    back included."""
 
     gap_s: float
+    gap_bytes: Count
+    whole_s: float
 
 
 class TimeStage(_Message, frozen=True, tag=True):

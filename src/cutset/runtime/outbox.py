@@ -107,18 +107,20 @@ class Outbox:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
 
-    def post(self, parcel: Parcel, *, urgent: bool = False) -> None:
-        """Send when it is the parcel's turn. Urgent ones pass no emulated link."""
+    def post(self, *parcels: Parcel, urgent: bool = False) -> None:
+        """Send when it is their turn, and each right behind the one before. Urgent ones pass no
+        emulated link."""
         with self._condition:
             if self._closed:
                 return
-            if parcel.key is not None:
-                self._unacknowledged[parcel.key] = parcel
-                parcel.retry_at_s = float("inf")
-            if urgent:
-                self._urgent.append(parcel)
-            else:
-                self._queue(parcel)
+            for parcel in parcels:
+                if parcel.key is not None:
+                    self._unacknowledged[parcel.key] = parcel
+                    parcel.retry_at_s = float("inf")
+                if urgent:
+                    self._urgent.append(parcel)
+                else:
+                    self._queue(parcel)
             self._condition.notify()
 
     def acknowledged(self, key: Key) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from cutset.errors import TransportError
 from cutset.runtime.messages import Look, Looked, Measure, Measured, Probe, ProbeBack
 from cutset.runtime.outbox import Outbox, Parcel
-from cutset.runtime.transport import PEER_TIMEOUT_S, Transport
+from cutset.runtime.transport import PEER_TIMEOUT_S, Arrival, Transport
 
 PROBE_TIMEOUT_S: Final = 120.0
 LOOK_TIMEOUT_S: Final = 2.0  # what takes longer says enough of the link
@@ -30,19 +30,22 @@ class Prober:
         self._answers: queue.SimpleQueue[ProbeBack] = queue.SimpleQueue()
         self._id = 0
         self._measuring = threading.Lock()
-        self._came: dict[str, tuple[int, float]] = {}  # the last probe of each sender, and when
+        self._came: dict[str, tuple[int, Arrival]] = {}  # the last probe of each sender, and when
 
-    def receive(self, message: Probe | ProbeBack) -> None:
+    def receive(self, message: Probe | ProbeBack, arrival: Arrival) -> None:
         """A probe of another device, or the answer to ours."""
         if isinstance(message, ProbeBack):
             self._answers.put(message)
             return
-        now_s = time.perf_counter()
-        before, then_s = self._came.get(message.sender, (0, now_s))
-        gap_s = now_s - then_s if message.after and message.after == before else 0.0
+        before, first = self._came.get(message.sender, (0, arrival))
         if message.sender in self._came or len(self._came) < _MOST_SENDERS:
-            self._came[message.sender] = (message.id, now_s)
-        answer = ProbeBack(message.id, time.process_time(), gap_s)
+            self._came[message.sender] = (message.id, arrival)
+        answer = ProbeBack(message.id, time.process_time())
+        if message.after and message.after == before:
+            # This thread may have read the first one late: what had come by then says nothing.
+            gap_s = max(0.0, arrival.at_s - first.read_s)
+            gap_bytes = max(0, arrival.bytes - first.behind_bytes)
+            answer = ProbeBack(message.id, answer.cpu_s, gap_s, gap_bytes)
         self._outbox.post(Parcel(message.sender, answer, shaped=message.shaped))
 
     def look(self, body: Look) -> Looked:
@@ -51,10 +54,22 @@ class Prober:
         with self._measuring:
             self._id += 2
             first, second = self._id - 1, self._id
-            for number, after, size in ((first, 0, body.lead_bytes), (second, first, body.bytes)):
-                probe = Probe(number, self._transport.address, True, after)
-                self._outbox.post(Parcel(body.target, probe, bytes(size)))
-            return Looked(self._answer(second, LOOK_TIMEOUT_S, body.bytes).gap_s)
+            start_s = time.perf_counter()
+            self._outbox.post(
+                *(
+                    Parcel(
+                        body.target,
+                        Probe(number, self._transport.address, True, after),
+                        bytes(size),
+                    )
+                    for number, after, size in (
+                        (first, 0, body.lead_bytes),
+                        (second, first, body.bytes),
+                    )
+                )
+            )
+            back = self._answer(second, LOOK_TIMEOUT_S, body.bytes)
+            return Looked(back.gap_s, back.gap_bytes, time.perf_counter() - start_s)
 
     def ping(self, target: str) -> float:
         """Seconds of an empty round trip over the link. Raises TransportError as `look` does."""

@@ -6,7 +6,9 @@ Small on purpose, so that an in-memory transport passes the same conformance sui
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from cutset.runtime.messages import DataEndpoint, Payload
@@ -14,8 +16,28 @@ from cutset.runtime.messages import DataEndpoint, Payload
 PEER_TIMEOUT_S: Final = 10.0
 """How long a device waits for a connection to another that its work needs."""
 
-Receive = Callable[[bytes, Payload], None]
-"""Called with a message's header and payload: one call at a time, in order for each sender."""
+
+@dataclass(frozen=True)
+class Arrival:
+    """When a message was there: its last of `bytes` bytes came at `at_s` (time.perf_counter, and as
+    near to the wire as the transport can tell); at `read_s` it had been read, and so many bytes of
+    what follows were there too."""
+
+    at_s: float
+    read_s: float
+    bytes: int
+    behind_bytes: int = 0
+
+
+def arrived(bytes: int) -> Arrival:
+    """Just now, as far as can be told."""
+    now_s = time.perf_counter()
+    return Arrival(now_s, now_s, bytes)
+
+
+Receive = Callable[[bytes, Payload, Arrival], None]
+"""Called with a message's header and payload, and when it came: one call at a time, in order for
+each sender."""
 
 Lost = Callable[[str], None]
 """Called with the address of a peer that is gone."""

@@ -49,6 +49,7 @@ from cutset.runtime.messages import (
     Held,
     Load,
     Look,
+    Looked,
     Measure,
     Payload,
     Probe,
@@ -67,7 +68,7 @@ from cutset.runtime.outbox import Outbox, Parcel
 from cutset.runtime.probing import Prober
 from cutset.runtime.profiling import LoadEngine, profiled
 from cutset.runtime.stages import Stages
-from cutset.runtime.transport import Transport
+from cutset.runtime.transport import Arrival, Transport
 
 MAX_CALLS: Final = 256  # waiting at once; more are not taken, and come again
 
@@ -140,7 +141,7 @@ class Worker:
 
     # --- receiving: only moves messages
 
-    def _receive(self, header: bytes, payload: Payload) -> None:
+    def _receive(self, header: bytes, payload: Payload, arrival: Arrival) -> None:
         try:
             message = decode(header)
         except RemoteProtocolError as error:
@@ -168,7 +169,7 @@ class Worker:
             case RequestFailed():
                 self._request_failed(message)
             case Probe() | ProbeBack():
-                self._prober.receive(message)
+                self._prober.receive(message, arrival)
 
     def _sent(self, parcel: Parcel, held_s: float) -> None:
         if parcel.key is not None:
@@ -307,12 +308,10 @@ class Worker:
         epoch = self.stages.epoch(key)
         epoch.listener, epoch.watcher = listener, watcher
 
-    def look(self, target: str, lead_bytes: int, size_bytes: int) -> float:
-        """As the message Look asks of a device: seconds between two transfers' arrivals there.
-
-        Raises TransportError where they do not arrive in time.
-        """
-        return self._prober.look(Look(target, lead_bytes, size_bytes)).gap_s
+    def look(self, target: str, lead_bytes: int, size_bytes: int) -> Looked:
+        """As the message Look asks of a device. Raises TransportError where nothing arrives in
+        time."""
+        return self._prober.look(Look(target, lead_bytes, size_bytes))
 
     def ping(self, target: str) -> float:
         """Seconds of an empty round trip over the link to a device. Raises TransportError."""

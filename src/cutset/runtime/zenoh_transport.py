@@ -21,7 +21,7 @@ import zenoh
 
 from cutset.errors import LocalProtocolError, RemoteProtocolError, TransportError, UsageError
 from cutset.runtime.messages import PROTOCOL_VERSION, DataEndpoint, Payload
-from cutset.runtime.transport import Lost, Receive, Wanted, always
+from cutset.runtime.transport import Lost, Receive, Wanted, always, arrived
 
 _ROOT: Final = f"cutset/{PROTOCOL_VERSION}"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -191,7 +191,8 @@ class ZenohTransport:
         def on_sample(sample: Any) -> None:
             attachment = sample.attachment
             if attachment is not None and not self._closed:
-                receive(attachment.to_bytes(), sample.payload.to_bytes())
+                header, payload = attachment.to_bytes(), sample.payload.to_bytes()
+                receive(header, payload, arrived(len(header) + len(payload)))
 
         def on_liveliness(sample: Any) -> None:
             address = str(sample.key_expr).rpartition("/")[2]

@@ -15,7 +15,7 @@ from threading import Event
 
 from cutset.errors import LocalProtocolError
 from cutset.runtime.messages import Payload
-from cutset.runtime.transport import Transport
+from cutset.runtime.transport import Arrival, Transport
 
 TIMEOUT_S = 20.0
 
@@ -30,7 +30,7 @@ class Inbox:
         self.hold.set()
         transport.start(self._receive, self.lost.put)
 
-    def _receive(self, header: bytes, payload: Payload) -> None:
+    def _receive(self, header: bytes, payload: Payload, arrival: Arrival) -> None:
         self.hold.wait(TIMEOUT_S)
         self.messages.put((header, bytes(payload)))
 

@@ -28,7 +28,7 @@ _POLL_S = 0.2
 class RunRecord:
     """What a run measured; seconds. Lists are in the order of the requests.
 
-    `comparison` is None where answers were not compared. `outputs` holds the first answer to each
+    `comparison` is None where no answer was compared. `outputs` holds the first answer to each
     distinct input, where they were asked for. `errors` counts failures by their text.
     `interrupted` says that Ctrl-C ended the run.
     """
@@ -78,7 +78,7 @@ def run_requests(
     a lost worker ends the run, as no later request could be answered either. Ctrl-C ends it too:
     what was measured until then is returned, as `interrupted`; with no answer yet it is raised.
     """
-    record = RunRecord(comparison=None if expected is None else Comparison())
+    record = RunRecord()
     under_way: dict[Future[dict[str, Array]], _Sent] = {}
     start_s = time.perf_counter()
     lost = False
@@ -146,7 +146,8 @@ def _answered(
     done_s = sent.done_s or time.perf_counter()
     record.latencies_s.append(done_s - sent.at_s)
     record.answered_at_s.append(done_s)
-    if expected is not None and record.comparison is not None:
-        record.comparison = worse(record.comparison, compare(results, expected[sent.input]))
+    if expected is not None:
+        found = compare(results, expected[sent.input])
+        record.comparison = found if record.comparison is None else worse(record.comparison, found)
     if keep_outputs:
         record.outputs.setdefault(sent.input, results)

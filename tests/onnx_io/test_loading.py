@@ -209,7 +209,7 @@ def test_versions_and_unknown_operators(tmp_path: Path, resnet: Path) -> None:
 
 def test_shapes_that_are_missing_or_wrong() -> None:
     path = zoo.pretrained("ppocr_det")
-    with pytest.raises(InvalidModelError, match=r"dynamic.*such as x=1x3x64x64"):
+    with pytest.raises(InvalidModelError, match=r"dynamic.*such as x=1,3,64,64"):
         load_model(path)
     with pytest.raises(InvalidModelError, match="3 dimensions"):
         load_model(path, {"x": (3, 64, 64)})

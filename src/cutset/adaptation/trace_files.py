@@ -41,6 +41,7 @@ def read_trace(
         return parse_csv(data, base, cluster_links, file)
     if _NUMBER.match(start):
         return parse_mahimahi(data, base, direction, bin_s, file)
+    first = start.split(b"\n")[0][:80].decode("utf-8", "replace")
     raise InvalidFileError(
         "no trace: neither a record (JSON Lines), nor a CSV table with a line of column names, nor"
         " a mahimahi trace (an integer a line)"
@@ -48,6 +49,6 @@ def read_trace(
         else "the file is empty",
         file=file,
         field="line 1",
-        value=start.split(b"\n")[0][:80].decode("utf-8", "replace") or None,
+        value=first if first.isprintable() and first else None,
         remedy="see docs/formats.md, traces",
     )

@@ -82,10 +82,7 @@ class Wanted:
 def check_options(context: typer.Context, adaptive: bool) -> None:
     """Refuse options of `run` that mean nothing together. Raises UsageError."""
     refused = _OF_PLANS if adaptive else _OF_ADAPTING
-    for name, option in refused.items():
-        source = context.get_parameter_source(name)
-        if source is None or source.name == "DEFAULT":
-            continue
+    for option in targets.stated(context, refused):
         if adaptive:
             raise UsageError(
                 "an adaptive run plans nothing: it chooses among all cuts for every request",
@@ -174,9 +171,7 @@ def run_adaptive(wanted: Wanted) -> int:
             stats, adapted = session.stats(), _adapted(session)
             if record.interrupted:
                 session.close(drain_s=0.0)
-    if record.first_error is not None and record.answered == 0:
-        raise record.first_error
-    if wanted.out is not None:
+    if wanted.out is not None and record.outputs:
         write_feeds(wanted.out, [record.outputs[i] for i in sorted(record.outputs)])
     document = adapt_document(
         record,

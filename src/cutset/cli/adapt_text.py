@@ -53,7 +53,7 @@ def show(console: Console, run: AdaptDocument) -> None:
     used = [cut for cut in run.cuts if cut.requests]
     output.table(
         console,
-        ("cut", "requests", "by what was observed", run.device, run.server, "up", "down"),
+        ("cut", "requests", "if always taken", run.device, run.server, "up", "down"),
         [
             (
                 cut.name,
@@ -74,7 +74,8 @@ def show(console: Console, run: AdaptDocument) -> None:
     console.print("")
     _show_observed(console, run)
     _show_saved(console, run)
-    run_text.show_verify(console, run.verify)
+    if run.answered:
+        run_text.show_verify(console, run.verify)
 
 
 def _show_switches(console: Console, run: AdaptDocument) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document,
 
 _NUMBER = 12  # characters of a number with its unit, at most
 _NO_WIDTH = 10_000  # characters: more than any table takes
+
+#: Without a terminal, work that takes less says nothing of how far it is.
+FIRST_LINE_S = 10.0
 
 _documents: TextIO | None = None
 
@@ -138,14 +142,33 @@ class Doing:
 
 @contextmanager
 def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
-    """A bar on standard error, only on a terminal; call the yielded function with what is done."""
+    """A bar on standard error, or where that is no terminal a line now and then; call the yielded
+    function with what is done."""
+    if not sys.stderr.isatty():
+        yield _lines(what, total)
+        return
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True, markup=False)
-    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(console=console, transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+def _lines(what: str, total: float) -> Callable[[float], None]:
+    """Progress for a log: the longer it takes, the rarer a line is."""
+    begin_s = time.monotonic()
+    next_s = FIRST_LINE_S
+
+    def tell(done: float) -> None:
+        nonlocal next_s
+        elapsed_s = time.monotonic() - begin_s
+        if elapsed_s >= next_s:
+            next_s = 2 * elapsed_s
+            note(f"{what}: {min(done / total, 1.0):.0%} after {elapsed_s:.0f} s")
+
+    return tell
 
 
 def table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -88,7 +88,7 @@ def replay(
 
     from cutset.adaptation.regret import score
     from cutset.adaptation.replay_document import policy_document, replay_document
-    from cutset.adaptation.replays import policies_of
+    from cutset.adaptation.replays import is_record, policies_of
     from cutset.adaptation.simulated import Setting
     from cutset.cli.replay_lab import InLab, Wanted, check_options, play_in_lab
 
@@ -110,6 +110,8 @@ def replay(
             value=str(out),
             remedy="name a file that ends in .svg",
         )
+    if target is None and is_record(Path(trace)):
+        _check_unread(context, trace)
     setting = Setting(interval, deadline, fallback is not None, noise, seed)
     real: InLab | None = None
     if lab:
@@ -188,7 +190,18 @@ _HEAD = (
     "unanswered",
 )
 _ORACLES_RUN = "the oracle's run in that moment (an approximation: two runs differ by themselves)"
+_NO_ANSWER = (
+    "no request was answered by any of these: the server is lost all along, or the deadline is"
+    " shorter than what the fastest cut takes"
+)
 _MOST_NOISE = 3.0
+#: What a model is read with; a record alone has its own cuts.
+_OF_MODELS = {
+    "cluster": "--cluster",
+    "profile": "--profile",
+    "server": "--server",
+    "input_shape": "--input-shape",
+}
 _MOST_S = 1e9
 
 
@@ -205,6 +218,17 @@ def _check_number(
         value=f"{value:g} {unit}".rstrip(),
         remedy="write such as 0.5",
     )
+
+
+def _check_unread(context: typer.Context, trace: str) -> None:
+    """Refuse options that a record without a model would ignore. Raises UsageError."""
+    for option in targets.stated(context, _OF_MODELS):
+        raise UsageError(
+            "a record has its own cuts, so that nothing would read this",
+            field=option,
+            remedy=f"leave it out, or write cutset replay {trace} MODEL {option} … to check that"
+            " the record is of that model",
+        )
 
 
 def check_fallback(fallback: bool, cuts: Cuts) -> None:
@@ -328,6 +352,8 @@ def _show(console: Console, document: ReplayDocument, again: str) -> None:
     console.print(
         f"regret: how much longer than {beside if simulated else _ORACLES_RUN}, on average"
     )
+    if document.policies and all(policy.mean_s is None for policy in document.policies):
+        console.print(_NO_ANSWER)
     if document.competitors:
         loads = ", ".join(f"{x.processes}: {x.load:.2f}" for x in document.competitors)
         console.print(f"server's load by competing processes, as measured: {loads}")

@@ -81,14 +81,12 @@ class InLab:
 
 def check_options(context: typer.Context) -> None:
     """Refuse what means nothing in a lab. Raises UsageError."""
-    for name, option in _SIMULATED.items():
-        source = context.get_parameter_source(name)
-        if source is not None and source.name != "DEFAULT":
-            raise UsageError(
-                "the lab has its own noise, and requests follow one another at once",
-                field=option,
-                remedy=f"leave {option} or --lab out",
-            )
+    for option in targets.stated(context, _SIMULATED):
+        raise UsageError(
+            "the lab has its own noise, and requests follow one another at once",
+            field=option,
+            remedy=f"leave {option} or --lab out",
+        )
 
 
 def play_in_lab(wanted: Wanted) -> InLab:

@@ -174,4 +174,5 @@ def show(console: Console, run: RunDocument) -> None:
         )
     if run.disagreement is not None:
         console.print(f"largest disagreement: {run.disagreement.text}")
-    show_verify(console, run.verify)
+    if run.answered:
+        show_verify(console, run.verify)

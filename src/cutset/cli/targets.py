@@ -86,6 +86,14 @@ class Target:
     model: Model | None = None
 
 
+def stated(context: typer.Context, options: Mapping[str, str]) -> Iterator[str]:
+    """Those of `options` (by their parameters' names) that were written on the command line."""
+    for name, option in options.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            yield option
+
+
 def parse_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
     """NAME=DIMS texts as a mapping; dims by commas or x. Raises UsageError."""
     shapes: dict[str, tuple[int, ...]] = {}

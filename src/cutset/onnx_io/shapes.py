@@ -128,7 +128,7 @@ def fix_inputs(
                 "the input has no shape",
                 file=file,
                 field=f"inputs.{value.name}",
-                remedy=f"state it: --input-shape {value.name}=DIMS, such as {value.name}=1x64",
+                remedy=f"state it: --input-shape {value.name}=DIMS, such as {value.name}=1,64",
             )
 
 
@@ -174,7 +174,7 @@ def _shown(kind: onnx.TypeProto.Tensor) -> str:
 
 def _example(kind: onnx.TypeProto.Tensor) -> str:
     """Dimensions that a reader may adapt: 1 for the batch, 64 elsewhere."""
-    return "x".join(
+    return ",".join(
         str(d.dim_value) if d.dim_value > 0 else ("1" if i == 0 else "64")
         for i, d in enumerate(kind.shape.dim)
     )

@@ -126,6 +126,15 @@ def _plain(text: bytes, number: int, file: str) -> object:
 
 
 def _header(text: bytes, file: str) -> RecordHeader:
+    # JSON of another kind, or one object in many lines:
+    if text.strip() and b'"schema"' not in text:
+        raise InvalidFileError(
+            "no record: its first line states no schema",
+            file=file,
+            field="line 1",
+            remedy=f"take a file of cutset record ({SCHEMA}); other traces are CSV tables and"
+            " mahimahi files",
+        )
     try:
         header = convert(plain(text, SCHEMA, file), RecordHeader, SCHEMA, file)
         check_header(header)

@@ -265,3 +265,18 @@ def test_whatever_is_observed_conditions_can_be(stated, start_s, observations, a
         values = CUTS.values_s(now)
         assert not any(math.isnan(value) or value < 0 for value in values)
     assert all(e is None or 0 <= e < math.inf for e in errors(seen).values())
+
+
+@pytest.mark.parametrize("gap_s", [0.5, 2.5, 9.0])
+def test_a_step_is_followed_however_long_requests_take(gap_s):
+    """What was seen before is old by then; that the first sample was odd is not."""
+    times = [gap_s * (i + 1) for i in range(3)]
+    runs = [after(*(ran(at_s, 4.5) for at_s in times[:n])).load for n in (1, 2, 3)]
+    assert runs == [1.0, pytest.approx(4.5), pytest.approx(4.5)]
+    device = [after(*(DeviceRun(at_s, LOCAL, 0.46) for at_s in times[:n])).slowdown for n in (1, 2)]
+    assert device[0] == 1.0
+    assert device[1] == pytest.approx(2.0)
+
+
+def test_an_odd_sample_of_long_ago_is_no_half_of_a_step():
+    assert after(ran(1.0, 4.5), ran(30.0, 4.5)).load == 1.0

@@ -320,3 +320,24 @@ def test_a_number_a_line_is_a_mahimahi_trace(tmp_path: Path) -> None:
     path = written(tmp_path, "500\n1000\n")
     expected = read_mahimahi(path, BASE, direction="up", bin_s=1.0)
     assert read_trace(path, BASE, direction="up", bin_s=1.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\x7fELF\x02\x01\x00\x00", "line 1: no trace"),
+        (b"[1, 2]\n", "(got [1, 2])"),
+        (b'{"a": 1}\n', "no record: its first line states no schema"),
+        (b'{\n  "schema": "cutset/record/1"\n}\n', "no record"),
+        (b"devices:\n  - name: pi\n", "unknown column"),
+        (b"", "the file is empty"),
+    ],
+)
+def test_files_that_are_no_traces(data: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_bytes(data)
+    with pytest.raises(InvalidFileError) as caught:
+        read_trace(path, BASE)
+    assert words in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert "\\x" not in str(caught.value)

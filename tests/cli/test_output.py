@@ -122,3 +122,20 @@ def test_escape_codes_are_for_terminals_and_can_be_turned_off(
     if variable is not None:
         environment.setenv("NO_COLOR", variable)
     assert ("\x1b" not in shown(environment, terminal)) == plain
+
+
+def test_without_a_terminal_progress_is_told_ever_more_rarely(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
+    with output.progress("simulating", 200.0) as done:
+        for second in range(101):
+            now[0] = 100.0 + second
+            done(2 * second)
+    assert capsys.readouterr().err.splitlines() == [
+        "simulating: 10% after 10 s",
+        "simulating: 20% after 20 s",
+        "simulating: 40% after 40 s",
+        "simulating: 80% after 80 s",
+    ]

@@ -264,3 +264,29 @@ def test_a_simulation_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     _, found = document(capsys, "t.csv", "w.json", "--policies", "oracle")
     assert (found["kind"], found["competitors"], found["interrupted"]) == ("simulated", [], False)
     assert found["policies"][0]["max_rel"] is None
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--cluster", "nope.yaml"),
+        ("--profile", "p.json"),
+        ("--server", "x"),
+        ("--input-shape", "x=1"),
+    ],
+)
+def test_a_record_alone_takes_no_options_of_models(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_record()
+    assert cli.run(["replay", "r.jsonl", option, value, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["field"] == option
+    assert "MODEL" in error["remedy"]
+
+
+def test_a_deadline_that_no_cut_meets_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["replay", *STEPS, "--deadline", "0.001", "--duration", "2"]) == 0
+    assert "no request was answered" in capsys.readouterr().out
+    assert cli.run(["replay", *STEPS, "--duration", "2"]) == 0
+    assert "no request was answered" not in capsys.readouterr().out

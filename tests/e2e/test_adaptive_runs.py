@@ -166,6 +166,23 @@ def test_a_static_policy_stays_and_saves_nothing_over_itself(
     assert not Path("r.jsonl").exists()
 
 
+def test_a_run_without_any_answer_is_reported(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A person sees why; a program gets the error."""
+    argv = ["run", "m.onnx", "--profile", "p.json", "--adapt", "--requests", "2"]
+    late = ["--deadline", "0.0001", "--verify", "-o", "answers.npz"]
+    assert main.run([*argv, *late]) == 4
+    said = capsys.readouterr()
+    assert "0 of 2 requests answered" in said.out
+    assert "at the end: up" in said.out
+    assert "unsplit" not in said.out
+    assert said.err.splitlines()[-1].startswith("error: ")
+    assert not Path("answers.npz").exists()
+    assert main.run([*argv, *late, "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "deadline"
+
+
 def test_json_lines_are_a_record_and_the_report_stands_beside_them(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

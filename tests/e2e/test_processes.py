@@ -15,6 +15,7 @@ import pytest
 from processes import CUTSET, children, gone_afterwards, started
 
 from cutset import api, zoo
+from cutset.cli import main
 from cutset.errors import DeadlineExceeded, UsageError
 from cutset.onnx_io import Model
 from cutset.runtime.coordinator import Coordinator
@@ -164,11 +165,18 @@ def test_a_missing_provider_is_reported_with_its_device(here: Path) -> None:
     assert "'server'" in error["error"]["message"]
 
 
-def test_a_deadline_that_passes_ends_the_run_with_4(here: Path) -> None:
+def test_a_deadline_that_passes_ends_the_run_with_4(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("slow.yaml").write_text(SLOW.replace("200kbit/s", "1kbit/s"))
     error = cutset(*RUN[:-1], "--requests", "1", "--deadline", "0.2", status=4)["error"]
     assert error["code"] == "deadline"
     assert error["remedy"]
+    assert main.run([*RUN[:-1], "--requests", "1", "--deadline", "0.2", "--verify"]) == 4
+    said = capsys.readouterr()
+    assert "0 of 1 requests answered" in said.out
+    assert "unsplit" not in said.out  # nothing was compared
+    assert said.err.splitlines()[-1].startswith("error: ")
 
 
 def killed(coordinator: Coordinator, device: str) -> None:

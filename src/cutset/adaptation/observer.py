@@ -120,7 +120,8 @@ class Observer:
                 sample = Sample(expected_s, compute_s, at_s, dead_band_s=DIFFERS_S)
                 slowdown = seen.slowdown
                 if _left(seen.device_at_s, at_s) < 1:
-                    slowdown = slowdown.restated(_recovered(slowdown, seen.device_at_s, at_s))
+                    recovered = _recovered(slowdown, seen.device_at_s, at_s)
+                    slowdown = slowdown.faded(recovered, sample)
                 return replace(seen, slowdown=slowdown.add(sample), device_at_s=at_s)
             case RoundTrip(took_s=took_s):
                 return replace(seen, pings=with_ping(seen.pings, took_s), ping_at_s=at_s)
@@ -231,21 +232,21 @@ def _with_transfer(seen: Seen, transfer: Transfer) -> Seen:
 def _with_server_run(seen: Seen, run: ServerRun, expected_s: float) -> Seen:
     load, waits = seen.load, seen.waits
     left = _left(seen.server_at_s, seen.at_s)
-    if left < 1:  # what is new is compared with what is believed by now, not with what was seen
-        load = load.restated(_recovered(load, seen.server_at_s, seen.at_s))
+    if left < 1:
         waits = tuple(wait_s * left for wait_s in waits)
     if not run.unfinished or run.queue_s > mean_wait_s(waits):
         waits = with_wait(waits, run.queue_s)
     if run.compute_s > 0 and expected_s >= LEAST_RUN_S:
-        load = load.add(
-            Sample(
-                expected_s,
-                run.compute_s,
-                seen.at_s,
-                unfinished=run.unfinished,
-                dead_band_s=DIFFERS_S,
-            )
+        sample = Sample(
+            expected_s,
+            run.compute_s,
+            seen.at_s,
+            unfinished=run.unfinished,
+            dead_band_s=DIFFERS_S,
         )
+        if left < 1:
+            load = load.faded(_recovered(load, seen.server_at_s, seen.at_s), sample)
+        load = load.add(sample)
     learnt = load is not seen.load or waits is not seen.waits
     return replace(
         seen, load=load, waits=waits, server_at_s=seen.at_s if learnt else seen.server_at_s

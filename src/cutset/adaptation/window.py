@@ -148,6 +148,19 @@ class Window:
             return replace(self, relieved=self.relieved + 1)
         return self.restated(self.before_bounds)
 
+    def faded(self, value: float, sample: Sample) -> Window:
+        """Restated for a sample that comes some time after the last. By now it is believed to have
+        come back to `value`; how far it did, the sample tells. A suspect still waits for it, as
+        they may be seconds apart. What was seen more than OLDEST_S before is too old for both."""
+        since_s = sample.at_s - OLDEST_S
+        if self.samples and self.samples[-1].at_s >= since_s:
+            low, high = sorted((value, self.value))
+            value = min(max(sample.per_unit, low), high)
+        suspect = self.suspect
+        if suspect is not None and suspect.at_s < since_s:
+            suspect = None
+        return replace(self.restated(value), suspect=suspect)
+
     def restated(self, value: float) -> Window:
         """Without samples, but with their noise: `value` is believed instead of theirs."""
         return replace(self, stated=value, samples=(), suspect=None, before_bounds=None, relieved=0)

@@ -171,6 +171,8 @@ def run_adaptive(wanted: Wanted) -> int:
             stats, adapted = session.stats(), _adapted(session)
             if record.interrupted:
                 session.close(drain_s=0.0)
+    if record.first_error is not None and record.answered == 0 and wanted.json:
+        raise record.first_error  # one document: the error
     if wanted.out is not None and record.outputs:
         write_feeds(wanted.out, [record.outputs[i] for i in sorted(record.outputs)])
     document = adapt_document(

@@ -211,6 +211,8 @@ def run(
             memory_bytes, stage_memory = session.memory_bytes, session.stage_memory
             if record.interrupted:
                 session.close(drain_s=0.0)
+    if record.first_error is not None and record.answered == 0 and json:
+        raise record.first_error  # one document: the error
     if out is not None and record.outputs:
         write_feeds(out, [record.outputs[i] for i in sorted(record.outputs)])
     emulation = targets.emulation(devices)

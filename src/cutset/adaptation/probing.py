@@ -26,9 +26,12 @@ LEAD_BYTES = 3000
 #: first and all of the second, they arrive at once. On a link that carries more within its share,
 #: more: threads and clocks are off by a millisecond at times.
 LEAST_LOOK_BYTES, MOST_LOOK_BYTES = 3000, 60_000
-#: Where a look's reader was too late to time it, the next one is twice as large, so many times, up
-#: to what takes so long that it can be timed anyway.
+#: Where a look's reader was too late to time it, the next one follows at once and is twice as large,
+#: so many times, up to what takes so long that it can be timed anyway. The reader was busy, or the
+#: link is faster than believed.
 _MOST_UNREAD, _TIMED_ANYWAY_S = 4, 0.02
+#: A rate that was seen once, and is faster than believed, is confirmed by what takes so long.
+_CONFIRMS_S = 0.006
 #: Of a link's bits, what looks may take; and of the server's time.
 LINK_SHARE = 0.009  # below the 1% that is promised, as beliefs are late
 SERVER_SHARE = 0.04
@@ -36,10 +39,10 @@ SERVER_SHARE = 0.04
 _LARGE_SHARE = 0.006
 #: What of that was not used is kept, up to so many bytes and seconds: traffic showed the link then,
 #: and when it gets slow it is what its recovery is seen by.
-KEPT_BYTES, KEPT_S = 120_000, 0.4
+KEPT_BYTES, KEPT_S = 500_000, 0.4
 #: What was seen within this time needs no look; where looks must save, or a request is under way,
 #: within this.
-FRESH_S, SAVING_S = 0.4, 0.8
+FRESH_S, SAVING_S = 0.4, 0.6
 #: Looks at a link of unknown rate are apart by this ...
 UNKNOWN_GAP_S = 0.3
 #: ... and looks at any by no more than this: one that is believed to be under 180 kbit/s gives
@@ -93,7 +96,8 @@ class Pace:
     took of it before its answer. `held` is the least value seen since the last change for the
     worse, `doubts` the looks since then (more than _MOST_DOUBTS: no doubt is left), `confirmed_s`
     when the last suspect was seen that a look was sent ahead of its allowance for; `unread` how
-    many more of the last looks could not be timed than could.
+    many more of the last looks could not be timed than could, and `again` that the very last one
+    could not.
     """
 
     allowance: Allowance
@@ -101,6 +105,7 @@ class Pace:
     charged: float = 0.0
     unanswered: int = 0
     unread: int = 0
+    again: bool = False
     held_off_until_s: float = -math.inf
     held: float = math.inf
     doubts: int = _MOST_DOUBTS + 1
@@ -169,8 +174,9 @@ def looked(
     took the link or server `took_s` seconds. A late answer counts as one too. Not `read`: how long
     that was could not be told."""
     pace = _pace(state, action)
+    again = not read and pace.unread < _MOST_UNREAD
     unread = max(0, pace.unread - 1) if read else min(pace.unread + 1, _MOST_UNREAD)
-    pace = replace(pace, unanswered=0, unread=unread, held_off_until_s=-math.inf)
+    pace = replace(pace, unanswered=0, unread=unread, again=again, held_off_until_s=-math.inf)
     if isinstance(action, LookServer):
         # What a server says of itself is no reason to leave it alone for ever.
         took_s = min(took_s, UNANSWERED_S) if took_s >= 0 else 0.0
@@ -253,11 +259,14 @@ def _link_terms(action: Action, rate_bps: float, window: Window, seen_at_s: floa
 
 def _timed_bytes(rate_bps: float, window: Window, pace: Pace) -> int:
     """As many as the link's share allows until the next, or as can be timed."""
-    if window.suspect is not None:
-        # The look that confirms that a link got slow would hold it for long, and be owed longer.
-        rate_bps = min(rate_bps, 1 / window.suspect.per_unit)
-    within = _LARGE_SHARE * rate_bps * FRESH_S / 8 - LEAD_BYTES
     timed = min(LEAST_LOOK_BYTES * 2**pace.unread, _TIMED_ANYWAY_S * rate_bps / 8)
+    if (suspect := window.suspect) is not None:
+        seen_bps = 1 / suspect.per_unit
+        if seen_bps > rate_bps and suspect.at_s != pace.confirmed_s:
+            timed = (_TIMED_ANYWAY_S if suspect.at_most else _CONFIRMS_S) * seen_bps / 8
+        # The look that confirms that a link got slow would hold it for long, and be owed longer.
+        rate_bps = min(rate_bps, seen_bps)
+    within = _LARGE_SHARE * rate_bps * FRESH_S / 8 - LEAD_BYTES
     return int(min(max(LEAST_LOOK_BYTES, timed, within), MOST_LOOK_BYTES))
 
 
@@ -292,11 +301,17 @@ def _look_due_s(pace: Pace, terms: _Terms, saving: bool) -> float:
     due_s = max(max(terms.seen_at_s, pace.looked_at_s) + fresh_s, allowed_s)
     if pace.doubts <= _MOST_DOUBTS:
         due_s = min(due_s, max(pace.looked_at_s + _DOUBT_S * 2.0**pace.doubts, allowed_s))
+    # One look ahead of the allowance, which the next ones wait for:
+    ahead_s = allowance.reaches_s(0.0, terms.per_s)
     suspect = terms.window.suspect
     new = suspect is not None and suspect.at_s != pace.confirmed_s
     if suspect is not None and new and terms.window.suspicion >= WORSE:
-        # One look ahead of the allowance, which the next ones wait for: a change, or an outlier?
-        due_s = min(due_s, max(suspect.at_s, allowance.reaches_s(0.0, terms.per_s)))
+        # A change, or an outlier? On a link that got fast the answer costs little, and nobody
+        # should wait for it.
+        faster = suspect.per_unit < terms.window.value
+        due_s = min(due_s, suspect.at_s if faster else max(suspect.at_s, ahead_s))
+    if pace.again:
+        due_s = min(due_s, max(pace.looked_at_s, ahead_s))
     return max(due_s, pace.held_off_until_s)
 
 
@@ -309,6 +324,7 @@ def _sent(state: Probing, action: Action, terms: _Terms | None, at_s: float) -> 
             allowance=pace.allowance.spent(terms.cost),
             charged=terms.cost,
             doubts=min(pace.doubts, _MOST_DOUBTS) + 1,
+            again=False,
             confirmed_s=pace.confirmed_s if suspect is None else suspect.at_s,
         )
     state = replace(_with_pace(state, action, pace), pending=action, pending_since_s=at_s)

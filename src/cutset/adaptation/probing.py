@@ -26,9 +26,9 @@ LEAD_BYTES = 3000
 #: first and all of the second, they arrive at once. On a link that carries more within its share,
 #: more: threads and clocks are off by a millisecond at times.
 LEAST_LOOK_BYTES, MOST_LOOK_BYTES = 3000, 60_000
-#: Where a look's reader was too late to time it, the next one follows at once and is twice as large,
-#: so many times, up to what takes so long that it can be timed anyway. The reader was busy, or the
-#: link is faster than believed.
+#: Where a look's reader was too late to time it, the next one follows at once and is twice as
+#: large, so many times, up to what takes so long that it can be timed anyway. The reader was busy,
+#: or the link is faster than believed.
 _MOST_UNREAD, _TIMED_ANYWAY_S = 4, 0.02
 #: A rate that was seen once, and is faster than believed, is confirmed by what takes so long.
 _CONFIRMS_S = 0.006

@@ -17,6 +17,7 @@ from typing import Any
 
 import adapt_grid
 import adapt_lab
+import adapt_shares
 import adapt_steady
 import adapt_steps
 import adapt_trace
@@ -95,6 +96,9 @@ def assembled(parts: dict[str, Any]) -> dict[str, Any]:
     if points:
         found["cuts"] = {p["model"]: p.pop("cuts") for p in points if "cuts" in p}
         found["points"] = adapt_grid.result(points)
+        found["by_share"] = adapt_shares.by_share(
+            found["cuts"], adapt_lab.SHARE, adapt_shares.measured_loads(points)
+        )
     moved = parts.get(MOVING)
     if moved is not None:
         found.update({name: moved[name] for name in ("trace", "steps", "steady")})

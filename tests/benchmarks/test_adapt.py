@@ -205,12 +205,34 @@ def test_the_script_lets_only_the_active_policy_observe(load: Load) -> None:
     assert script.states["b"] == (asked, Truth(2.0, Conditions(5.0, 5.0)), asked)
 
 
+def test_a_slow_device_gains_little_by_following_the_load(load: Load) -> None:
+    """It is worse than a loaded server; a faster one is better, and takes over."""
+    shares = load("adapt_shares")
+    nothing = {"other_s": 0.0, "up_bytes": 0, "down_bytes": 0, "up_used": False, "down_used": False}
+    cuts = {
+        "m": [
+            {**nothing, "device_s": 0.1, "server_s": 0.0},
+            {**nothing, "device_s": 0.0, "server_s": 0.02, "up_bytes": 1, "up_used": True},
+        ]
+    }
+    loads = shares.measured_loads(
+        [{"competing": n, "measured_load": k} for n, k in ((0, 1.0), (4, 3.9), (4, 4.1))]
+    )
+    assert loads == {0: 1.0, 4: 4.0}
+    found = {row["share"]: row for row in shares.by_share(cuts, 0.15, loads)}
+    # A loaded server takes 80 ms; the device 100, with a share of 0.2 75 and with 0.3 50.
+    assert [found[s]["differ"] for s in (0.1, 0.15, 0.2, 0.3)] == [0, 0, 7, 7]
+    assert found[0.3]["mean"] == pytest.approx(1 - 50 / 80, abs=1e-3)
+    assert found[0.3]["points"] == 14
+
+
 def test_the_section_states_goals_grid_and_baselines(load: Load, result: Any) -> None:
     text = load("adapt_table").section(result)
     assert "0.15 of a core" in text
     assert "load-oblivious" in text
     assert "| looks, of a link's bits | ≤ 1% | 0.90% | yes |" in text
     assert "| **all** |" in text
+    assert "| 0.3 of a core | 20 of 84 | 26.0% | 52.0% |" in text
     assert "| 16 → 1 Mbit/s | 0 of 2 | 0.60, 0.70 | 2.5, 3 | 2 of 2 |" in text
     for table in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
         assert len({line.count("|") for line in table.strip().splitlines()}) == 1

@@ -76,6 +76,12 @@ def test_what_is_no_change_is_refused_with_a_remedy(text: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+def test_a_link_that_carries_nothing_is_down() -> None:
+    with pytest.raises(UsageError) as refused:
+        parse_change("link:pi>server=0Mbit/s")
+    assert refused.value.remedy == "take the link down: link:pi>server=down"
+
+
 @pytest.mark.parametrize(
     ("text", "meant"),
     [

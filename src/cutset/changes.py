@@ -87,7 +87,12 @@ def _link(source: str, target: str, latency: bool, value: str) -> LinkChange:
         return LinkChange(source, target, latency_s=units.parse_time(value))
     if value in ("up", "down"):
         return LinkChange(source, target, up=value == "up")
-    return LinkChange(source, target, bandwidth_bps=units.parse_rate(value))
+    bandwidth_bps = units.parse_rate(value, or_zero=True)
+    if bandwidth_bps == 0:
+        raise InvalidFileError(
+            "a rate must be more than 0", remedy=f"take the link down: link:{source}>{target}=down"
+        )
+    return LinkChange(source, target, bandwidth_bps=bandwidth_bps)
 
 
 def _device(device: str, attribute: str, value: str) -> DeviceChange:

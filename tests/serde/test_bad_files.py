@@ -160,6 +160,15 @@ def test_a_bad_cluster_file(old: str, new: str, field: str, words: str, tmp_path
     assert words in str(error)
 
 
+def test_where_a_lab_belongs_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(CLUSTER.replace("server: {}", "server: {lab: {cpu: 0.5}}"))
+    with pytest.raises(InvalidFileError) as caught:
+        read_cluster(path)
+    assert caught.value.field == "devices.server.lab"
+    assert "lab: {server: {cpu: 0.25}}" in (caught.value.remedy or "")
+
+
 def test_aliases_cannot_blow_up(tmp_path: Path) -> None:
     levels = [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, 40)]
     text = CLUSTER.replace("memory: 1GiB", "memory: *l39")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -133,7 +134,12 @@ def _refuse_duplicates(root: object, file: str) -> None:
 
 def parse_cluster(raw: object, file: str = "cluster") -> Cluster:
     """The cluster of plain data, as YAML gives it. Raises InvalidFileError."""
-    document = convert(raw, ClusterDocument, SCHEMA, file)
+    try:
+        document = convert(raw, ClusterDocument, SCHEMA, file)
+    except InvalidFileError as error:
+        if found := re.fullmatch(r"devices\.(.+)\.lab", error.field or ""):
+            error.remedy = f"lab stands beside devices: lab: {{{found[1]}: {{cpu: 0.25}}}}"
+        raise
     try:
         return _cluster(document)
     except InvalidFileError as error:

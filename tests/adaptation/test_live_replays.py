@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from cut_cases import CUTS, LOCAL, OFFLOAD, STATED
 
-from cutset.adaptation import live, probing
+from cutset.adaptation import live_looks, probing
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.lab_replay import Mover, play_live
-from cutset.adaptation.live import Adapter, Gap
+from cutset.adaptation.live import Adapter
+from cutset.adaptation.live_looks import Gap
 from cutset.adaptation.observations import DeviceRun, Lost, Transfer, Truth
 from cutset.adaptation.policies import LoadAware, Oracle, Static
 from cutset.adaptation.traces import Moment, Trace
@@ -224,7 +225,7 @@ def test_a_look_that_much_of_an_answer_crossed_says_nothing(crosses: int) -> Non
     ],
 )
 def test_a_look_that_was_read_late_shows_speed_only(gap: Gap, seen: Transfer) -> None:
-    assert live._transfer(1.0, True, 3000, gap) == seen
+    assert live_looks.transfer(1.0, True, 3000, gap) == seen
 
 
 def test_requests_that_go_another_way_than_decided_are_told() -> None:

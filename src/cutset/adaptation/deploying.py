@@ -14,7 +14,8 @@ from cutset.adaptation.choosing import Chosen, choose_cuts, expected_range, hull
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.hull_cuts import stated_conditions
-from cutset.adaptation.live import Adapter, Gap, Line
+from cutset.adaptation.live import Adapter, Line
+from cutset.adaptation.live_looks import Gap
 from cutset.adaptation.policies import LoadAware
 from cutset.adaptation.policy import Policy
 from cutset.engine import Submodel
@@ -175,7 +176,7 @@ def deploy_adaptive(
 
 
 class RuntimeLooks:
-    """Looks through a coordinator's workers (live.Looks), and the timing of loaded segments.
+    """Looks through a coordinator's workers (live_looks.Looks), and the timing of loaded segments.
 
     `overhead_s` is what an empty round trip takes beside the links' latency: threads and codec.
     """

@@ -8,18 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from cutset.adaptation import probing
+from cutset.adaptation import live_looks, probing
 from cutset.adaptation.beside import Beside, nothing, of_request
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
+from cutset.adaptation.live_looks import Looks
 from cutset.adaptation.observations import (
     Asked,
     Back,
     Lost,
     Observation,
-    RoundTrip,
     ServerRun,
     Transfer,
 )
@@ -35,42 +35,6 @@ LINE_S: Final = 1.0
 MOST_SWITCHES: Final = 100_000
 MOST_BEGUN: Final = 4096  # requests whose beginning is known; those given up are forgotten in time
 MOST_CROSSED: Final = 0.1  # of a look's bytes, what requests may have sent between them
-#: A look whose reader was late is still timed by what came afterwards, if that is so much: of one
-#: frame nobody knows how much of it was under way already.
-LEAST_GAP_BYTES: Final = 2900
-#: In so short a time nothing is timed: where its sender was interrupted between the two, a shaper
-#: let the second pass at once.
-LEAST_GAP_S: Final = 0.25e-3
-LEAST_S: Final = 1e-6  # what one clock shows as no time at all
-
-
-@dataclass(frozen=True)
-class Gap:
-    """What a look at a link found: `bytes` of its second transfer came in `seconds`, those that
-    were not there yet when the first had been read; both transfers came within `whole_s`."""
-
-    bytes: int
-    seconds: float
-    whole_s: float
-
-
-class Looks(Protocol):
-    """How links and server are looked at. Each raises CutsetError where no answer comes."""
-
-    def up(self, lead_bytes: int, size_bytes: int) -> Gap:
-        """For how long a transfer of `size_bytes` right behind another holds the link there."""
-
-    def down(self, lead_bytes: int, size_bytes: int) -> Gap:
-        """The same from the server."""
-
-    def run(self, cut: int) -> tuple[float, float]:
-        """Seconds that the server's segment of a cut waits there and runs."""
-
-    def ping(self) -> float:
-        """Seconds of an empty round trip, beside what it takes without any latency."""
-
-    def expect(self, up_bps: float) -> None:
-        """What the link to the server is believed to carry, bits per second."""
 
 
 @dataclass(frozen=True)
@@ -375,61 +339,26 @@ class Adapter:
         with self._lock:
             crossed = {up: self._passages.crossed_bytes(up) for up in (True, False)}
         found: Observation | None = None
-        answered, took_s = False, 0.0
         with contextlib.suppress(CutsetError):
-            match action:
-                case probing.LookUp(size):
-                    gap = looks.up(probing.LEAD_BYTES, size)
-                    found = _transfer(self._clock(), True, size, gap)
-                case probing.LookDown(size):
-                    gap = looks.down(probing.LEAD_BYTES, size)
-                    found = _transfer(self._clock(), False, size, gap)
-                case probing.LookServer(cut):
-                    queue_s, took_s = looks.run(cut)
-                    found = ServerRun(self._clock(), cut, took_s, queue_s, look=True)
-                case probing.Ping():
-                    took_s = max(LEAST_S, looks.ping())
-                    found = RoundTrip(self._clock(), took_s)
-            answered = True
+            found = live_looks.look(looks, action, self._clock)
         with self._lock:
             if beginning != self._beginnings:
                 return  # it shows what held before
             now_s = self._clock()
-            if answered:
+            if found is None:
+                found = live_looks.unanswered(action, now_s, now_s - start_s)
+            else:
                 self._probing = probing.looked(
                     self._probing,
                     action,
                     now_s,
                     probing.look_bytes(action),
-                    took_s,
+                    found.compute_s if isinstance(found, ServerRun) else 0.0,
                     read=not (isinstance(found, Transfer) and found.at_most),
                 )
-            else:
-                found = _unanswered(action, now_s, now_s - start_s)
             if isinstance(found, Transfer):
                 between = self._passages.crossed_bytes(found.up) - crossed[found.up]
                 if between > MOST_CROSSED * found.bytes:
                     return  # a request's own transfer may have been between the two
             if found is not None:
                 self._fold((found,))
-
-
-def _transfer(at_s: float, up: bool, size_bytes: int, found: Gap) -> Transfer:
-    """What a look says. Where its reader was so late that too little came afterwards, no more is
-    known than that all of it crossed the link meanwhile."""
-    prompt = found.bytes >= size_bytes
-    if found.seconds >= LEAST_GAP_S and (prompt or found.bytes >= LEAST_GAP_BYTES):
-        return Transfer(at_s, up, found.bytes, found.seconds, look=True)
-    both = probing.LEAD_BYTES + size_bytes
-    return Transfer(at_s, up, both, max(LEAST_S, found.whole_s), look=True, at_most=True)
-
-
-def _unanswered(action: probing.Action, at_s: float, waited_s: float) -> Observation | None:
-    """What a look that found no answer says: of a lost ping nothing."""
-    match action:
-        case probing.LookUp() | probing.LookDown():
-            up, size_bytes = isinstance(action, probing.LookUp), probing.look_bytes(action)
-            return Transfer(at_s, up, size_bytes, waited_s, unfinished=True, look=True)
-        case probing.LookServer(cut):
-            return ServerRun(at_s, cut, waited_s, unfinished=True, look=True)
-    return None

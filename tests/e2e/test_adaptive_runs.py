@@ -171,7 +171,7 @@ def test_a_run_without_any_answer_is_reported(
 ) -> None:
     """A person sees why; a program gets the error."""
     argv = ["run", "m.onnx", "--profile", "p.json", "--adapt", "--requests", "2"]
-    late = ["--deadline", "0.0001", "--verify", "-o", "answers.npz"]
+    late = ["--policy", "local", "--deadline", "0.001", "--verify", "--output", "answers.npz"]
     assert main.run([*argv, *late]) == 4
     said = capsys.readouterr()
     assert "0 of 2 requests answered" in said.out

@@ -37,7 +37,8 @@ from cutset.ports import Array
 from cutset.runtime.coordinator import Coordinator
 from cutset.verify import compare
 
-#: Of a core: the device's. About what a Raspberry Pi 4's core is of a current server's.
+#: Of a core: the device's. Where its server is five times as fast, what load it has decides more
+#: than at seven (docs/decisions.md).
 SHARE = 0.2
 LATENCY_S = 0.0
 #: What the deployment believes of the links until it sees them. No faster: by this rate the runtime

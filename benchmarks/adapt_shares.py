@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+from adapt_map import cuts_of
+
+from cutset.adaptation.conditions import Conditions
 
 SHARES = (0.1, 0.15, 0.2, 0.3, 0.5)
 RATES_BPS = tuple(1e6 * 2.0**i for i in range(7))
@@ -19,7 +24,7 @@ def measured_loads(points: Sequence[Mapping[str, Any]]) -> dict[int, float]:
 
 
 def by_share(
-    cuts: Mapping[str, Sequence[Mapping[str, Any]]], share: float, loads: Mapping[int, float]
+    cuts: Mapping[str, list[Mapping[str, Any]]], share: float, loads: Mapping[int, float]
 ) -> list[dict[str, Any]]:
     """For a device of each share: of the points of all models, rates and loads, those at which the
     load-aware policy takes another cut than the load-oblivious one, and what it saves there.
@@ -30,15 +35,15 @@ def by_share(
     rows = []
     for other in SHARES:
         saved, count = [], 0
-        for held in cuts.values():
+        for held in map(cuts_of, cuts.values()):
             for rate_bps in RATES_BPS:
-                blind_s = [_value_s(c, share / other, rate_bps, 1.0) for c in held]
+                idle = Conditions(rate_bps, rate_bps, slowdown=share / other)
+                blind = held.best(idle)
                 for load in loads.values():
                     count += 1
-                    values_s = [_value_s(c, share / other, rate_bps, load) for c in held]
-                    least_s, taken_s = min(values_s), values_s[blind_s.index(min(blind_s))]
-                    if taken_s > least_s:
-                        saved.append(1 - least_s / taken_s)
+                    values_s = held.values_s(replace(idle, load=load))
+                    if values_s[blind] > values_s.min():
+                        saved.append(float(1 - values_s.min() / values_s[blind]))
         rows.append(
             {
                 "share": other,
@@ -49,9 +54,3 @@ def by_share(
             }
         )
     return rows
-
-
-def _value_s(cut: Mapping[str, Any], slower: float, rate_bps: float, load: float) -> float:
-    sent_bytes: float = sum(cut[f"{way}_bytes"] for way in ("up", "down") if cut[f"{way}_used"])
-    compute_s: float = slower * cut["device_s"] + cut["other_s"] + load * cut["server_s"]
-    return compute_s + 8 * sent_bytes / rate_bps

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -40,10 +39,14 @@ class Answers:
             0,
         )
 
+        self.submitted = threading.Condition()
+
     def submit(self, feeds: Any, deadline_s: float | None = None) -> Future[Any]:
         self.adapter.began(self.sent, self.adapter.select())
         future: Future[Any] = Future()
-        self.sent += 1
+        with self.submitted:
+            self.sent += 1
+            self.submitted.notify_all()
         if self.sent <= self.alone:
             self.fallbacks += 1
         if self.sent <= self.fails:
@@ -104,10 +107,10 @@ class Seen(Holds):
 
     def make(self, conditions: Conditions) -> Conditions:
         if self.made:
-            wanted, end_s = self.session.sent + 2, time.monotonic() + 1.0
-            while self.session.sent < wanted and time.monotonic() < end_s:
-                time.sleep(1e-3)
-            self.all_seen &= self.session.sent >= wanted
+            with self.session.submitted:
+                wanted = self.session.sent + 2
+                enough = lambda: self.session.sent >= wanted  # noqa: E731
+                self.all_seen &= self.session.submitted.wait_for(enough, 1.0)
         return super().make(conditions)
 
 

@@ -208,11 +208,15 @@ def test_the_script_lets_only_the_active_policy_observe(load: Load) -> None:
 def test_a_slow_device_gains_little_by_following_the_load(load: Load) -> None:
     """It is worse than a loaded server; a faster one is better, and takes over."""
     shares = load("adapt_shares")
-    nothing = {"other_s": 0.0, "up_bytes": 0, "down_bytes": 0, "up_used": False, "down_used": False}
+    names = ("name", "device_s", "other_s", "up_bytes", "down_bytes", "server_s")
+    used = ("uses_server", "up_used", "down_used")
     cuts = {
         "m": [
-            {**nothing, "device_s": 0.1, "server_s": 0.0},
-            {**nothing, "device_s": 0.0, "server_s": 0.02, "up_bytes": 1, "up_used": True},
+            dict(zip((*names, *used), row, strict=True))
+            for row in (
+                ("local", 0.1, 0.0, 0, 0, 0.0, False, False, False),
+                ("offload", 0.0, 0.0, 1, 0, 0.02, True, True, False),
+            )
         ]
     }
     loads = shares.measured_loads(

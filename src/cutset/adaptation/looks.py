@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from cutset.adaptation.journeys import Course, Part
+from cutset.adaptation.live_looks import unanswered
 from cutset.adaptation.observations import Observation, RoundTrip, ServerRun, Transfer
 from cutset.adaptation.probing import (
     LEAD_BYTES,
@@ -16,7 +17,6 @@ from cutset.adaptation.probing import (
     LookServer,
     LookUp,
     Ping,
-    look_bytes,
 )
 
 #: A look that has no answer by then is given up, as by a live run.
@@ -92,13 +92,5 @@ def _back_s(course: Course, at_s: float) -> float:
 
 
 def _given_up(action: Action, at_s: float) -> Answer:
-    """What a look says that found no answer; of a lost ping nothing."""
-    end_s, took_s = at_s + LOOK_TIMEOUT_S, LOOK_TIMEOUT_S
-    seen: Observation | None = None
-    match action:
-        case LookUp() | LookDown():
-            up, size_bytes = isinstance(action, LookUp), look_bytes(action)
-            seen = Transfer(end_s, up, size_bytes, took_s, unfinished=True, look=True)
-        case LookServer(cut):
-            seen = ServerRun(end_s, cut, took_s, unfinished=True, look=True)
-    return Answer(action, end_s, seen, took_s, False)
+    end_s = at_s + LOOK_TIMEOUT_S
+    return Answer(action, end_s, unanswered(action, end_s, LOOK_TIMEOUT_S), LOOK_TIMEOUT_S, False)

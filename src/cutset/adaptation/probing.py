@@ -170,9 +170,9 @@ def when_next(state: Probing, seen: Seen, cuts: Cuts, at_s: float, use: Use = NO
 def looked(
     state: Probing, action: Action, at_s: float, bytes: int, took_s: float, *, read: bool = True
 ) -> Probing:
-    """An action was answered at `at_s`: `bytes` crossed the link (its own direction's), and it
-    took the link or server `took_s` seconds. A late answer counts as one too. Not `read`: how long
-    that was could not be told."""
+    """An action was answered at `at_s`: `bytes` crossed the link (its own direction's), and the
+    server, where it was to run, took `took_s` seconds. A late answer counts as one too. Not `read`:
+    for how long it held the link could not be told."""
     pace = _pace(state, action)
     again = not read and pace.unread < _MOST_UNREAD
     unread = max(0, pace.unread - 1) if read else min(pace.unread + 1, _MOST_UNREAD)

@@ -97,7 +97,7 @@ def run_adaptive(wanted: Wanted) -> int:
     from cutset import api
     from cutset.adapt_report import adapt_document
     from cutset.cli.adapt_watch import Screen, Watch
-    from cutset.feeds import random_feeds, read_feeds, write_feeds
+    from cutset.feeds import random_feeds, read_feeds
     from cutset.runner import run_requests
     from cutset.runtime.coordinator import Coordinator
 
@@ -171,10 +171,7 @@ def run_adaptive(wanted: Wanted) -> int:
             stats, adapted = session.stats(), _adapted(session)
             if record.interrupted:
                 session.close(drain_s=0.0)
-    if record.first_error is not None and record.answered == 0 and wanted.json:
-        raise record.first_error  # one document: the error
-    if wanted.out is not None and record.outputs:
-        write_feeds(wanted.out, [record.outputs[i] for i in sorted(record.outputs)])
+    run_text.write_answers(record, wanted.out, wanted.json)
     document = adapt_document(
         record,
         stats,

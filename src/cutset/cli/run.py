@@ -91,7 +91,7 @@ def run(
 ) -> int:
     """Run the model split over the devices; with --verify, prove that nothing changed."""
     from cutset import api, strategies
-    from cutset.feeds import random_feeds, read_feeds, write_feeds
+    from cutset.feeds import random_feeds, read_feeds
     from cutset.report import in_flight_for
     from cutset.run_report import run_document
     from cutset.runner import run_requests
@@ -211,10 +211,7 @@ def run(
             memory_bytes, stage_memory = session.memory_bytes, session.stage_memory
             if record.interrupted:
                 session.close(drain_s=0.0)
-    if record.first_error is not None and record.answered == 0 and json:
-        raise record.first_error  # one document: the error
-    if out is not None and record.outputs:
-        write_feeds(out, [record.outputs[i] for i in sorted(record.outputs)])
+    run_text.write_answers(record, out, json)
     emulation = targets.emulation(devices)
     document = run_document(
         record,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cutset.cli import output, targets
@@ -33,6 +34,20 @@ def measuring_for(fallback: str | None) -> Iterator[None]:
                 " there, this device answers alone meanwhile"
             )
         raise
+
+
+def write_answers(record: RunRecord, file: Path | None, as_json: bool) -> None:
+    """The first answer to each input, where a file is named for them.
+
+    Raises the first error where there is no answer and the one document is to be that error;
+    InvalidFileError where the file cannot be written.
+    """
+    from cutset.feeds import write_feeds
+
+    if record.first_error is not None and record.answered == 0 and as_json:
+        raise record.first_error
+    if file is not None and record.outputs:
+        write_feeds(file, [record.outputs[i] for i in sorted(record.outputs)])
 
 
 def ends(record: RunRecord, verify: VerifyDocument | None, spread: Callable[[], float]) -> int:

@@ -40,12 +40,12 @@ class Prober:
         before, first = self._came.get(message.sender, (0, arrival))
         if message.sender in self._came or len(self._came) < _MOST_SENDERS:
             self._came[message.sender] = (message.id, arrival)
-        answer = ProbeBack(message.id, time.process_time())
+        gap_s, gap_bytes = 0.0, 0
         if message.after and message.after == before:
             # This thread may have read the first one late: what had come by then says nothing.
             gap_s = max(0.0, arrival.at_s - first.read_s)
             gap_bytes = max(0, arrival.bytes - first.behind_bytes)
-            answer = ProbeBack(message.id, answer.cpu_s, gap_s, gap_bytes)
+        answer = ProbeBack(message.id, time.process_time(), gap_s, gap_bytes)
         self._outbox.post(Parcel(message.sender, answer, shaped=message.shaped))
 
     def look(self, body: Look) -> Looked:
@@ -54,20 +54,11 @@ class Prober:
         with self._measuring:
             self._id += 2
             first, second = self._id - 1, self._id
+            address = self._transport.address
+            lead = Parcel(body.target, Probe(first, address, True), bytes(body.lead_bytes))
+            timed = Parcel(body.target, Probe(second, address, True, first), bytes(body.bytes))
             start_s = time.perf_counter()
-            self._outbox.post(
-                *(
-                    Parcel(
-                        body.target,
-                        Probe(number, self._transport.address, True, after),
-                        bytes(size),
-                    )
-                    for number, after, size in (
-                        (first, 0, body.lead_bytes),
-                        (second, first, body.bytes),
-                    )
-                )
-            )
+            self._outbox.post(lead, timed)
             back = self._answer(second, LOOK_TIMEOUT_S, body.bytes)
             return Looked(back.gap_s, back.gap_bytes, time.perf_counter() - start_s)
 

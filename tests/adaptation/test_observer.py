@@ -120,7 +120,7 @@ def test_an_unfinished_run_is_a_bound():
     assert after(*runs).load == pytest.approx(1.2 / 0.03)
 
 
-def test_runs_that_differ_by_less_than_a_millisecond_are_the_same():
+def test_runs_that_differ_by_less_than_chance_does_are_the_same():
     now = after(*[ServerRun(0.1, LATE, 0.0125)] * 4, *[DeviceRun(0.1, EARLY, 0.0605)] * 4)
     assert now.load == pytest.approx(0.0125 / 0.012)
     tiny = Cuts("pi", "server", (a_cut("tiny", 0.0005, 0.0005, 9000, 10),))
@@ -131,6 +131,27 @@ def test_runs_that_differ_by_less_than_a_millisecond_are_the_same():
         seen = observer.see(seen, DeviceRun(0.1, 0, 0.4))
     assert believed(seen, 0.1).load == 1
     assert believed(seen, 0.1).slowdown == 1
+
+
+def test_short_runs_do_not_overrule_long_ones():
+    """Of 4 ms, a few more are chance; many times as many are not."""
+    local, early = a_cut("local", 1.2, 0.0, 0, 0), a_cut("early", 4e-3, 4e-3, 9000, 10)
+    observer = Observer(Cuts("pi", "server", (local, early)))
+
+    def folded(*observations):
+        seen = observer.start(STATED, 0.0)
+        for observation in observations:
+            seen = observer.see(seen, observation)
+        now = believed(seen, seen.at_s)
+        return now.slowdown, now.load
+
+    long = [DeviceRun(0.1 * i, 0, 0.9) for i in range(3)]
+    both = ((DeviceRun(1 + i, 1, 6e-3), ServerRun(1 + i, 1, 7e-3)) for i in range(9))
+    short = [run for runs in both for run in runs]
+    slow = [DeviceRun(9.5, 1, 20e-3), ServerRun(9.5, 1, 24e-3)] * 2
+    assert folded(*short) == (1.0, 1.0)
+    assert folded(*long, *short) == pytest.approx((0.75, 1.0))
+    assert folded(*long, *short, *slow) == pytest.approx((5, 6))
 
 
 def test_the_load_of_a_server_that_is_not_seen_comes_back_to_one_by_itself():

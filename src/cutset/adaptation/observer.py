@@ -25,6 +25,11 @@ from cutset.adaptation.window import Sample, Window
 DIFFERS_S = 1e-3
 #: A request's few bytes come behind threads of two machines, which are late by more.
 SMALL_DIFFERS_S = 5e-3
+#: By so much a run takes longer or shorter for no reason that lasts: a slice of the scheduler that
+#: went to somebody else, a cache that went cold.
+RUN_DIFFERS_S = 3e-3
+#: What so short a segment takes says nothing then: a few of them would overrule what long ones say.
+SHORT_RUN_S = 5e-3
 #: Segments that are expected to take less say nothing about load.
 LEAST_RUN_S = 1e-3
 #: After so long without a run, a server (or the device) is believed to recover ...
@@ -117,11 +122,13 @@ class Observer:
                 expected_s = self.cuts.cuts[cut].device_s
                 if expected_s < LEAST_RUN_S:
                     return seen
-                sample = Sample(expected_s, compute_s, at_s, dead_band_s=DIFFERS_S)
+                sample = Sample(expected_s, compute_s, at_s, dead_band_s=RUN_DIFFERS_S)
                 slowdown = seen.slowdown
                 if _left(seen.device_at_s, at_s) < 1:
                     recovered = _recovered(slowdown, seen.device_at_s, at_s)
                     slowdown = slowdown.faded(recovered, sample)
+                if _says_nothing(sample, slowdown.value):
+                    return seen
                 return replace(seen, slowdown=slowdown.add(sample), device_at_s=at_s)
             case RoundTrip(took_s=took_s):
                 return replace(seen, pings=with_ping(seen.pings, took_s), ping_at_s=at_s)
@@ -242,15 +249,21 @@ def _with_server_run(seen: Seen, run: ServerRun, expected_s: float) -> Seen:
             run.compute_s,
             seen.at_s,
             unfinished=run.unfinished,
-            dead_band_s=DIFFERS_S,
+            dead_band_s=RUN_DIFFERS_S,
         )
         if left < 1:
             load = load.faded(_recovered(load, seen.server_at_s, seen.at_s), sample)
-        load = load.add(sample)
+        load = seen.load if _says_nothing(sample, load.value) else load.add(sample)
     learnt = load is not seen.load or waits is not seen.waits
     return replace(
         seen, load=load, waits=waits, server_at_s=seen.at_s if learnt else seen.server_at_s
     )
+
+
+def _says_nothing(run: Sample, believed: float) -> bool:
+    """Whether a short run is as believed, or as far from it as it may be by chance."""
+    by_chance = abs(run.seconds - believed * run.amount) <= run.dead_band_s
+    return run.amount < SHORT_RUN_S and by_chance and not run.unfinished
 
 
 def _left(seen_at_s: float, at_s: float) -> float:

@@ -7,6 +7,7 @@ from cut_cases import CUTS, LATE, LOCAL, OFFLOAD, STATED, a_cut
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cutset.adaptation.allowance import Allowance
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.observations import Lost, RoundTrip, ServerRun, Transfer
@@ -235,6 +236,27 @@ def test_a_link_that_is_fast_again_is_looked_at_as_one():
         later = [at_s for at_s in times(actions, kind) if at_s >= found]
         assert later[1] - later[0] <= 0.05
         assert max(b - a for a, b in pairwise([*later, 40])) <= 0.5
+
+
+def test_what_got_fast_one_way_is_looked_at_the_other_way_too():
+    """However much its looks owe: at 1 Mbit/s that would be waited for for a minute."""
+    fast, slow = Conditions(16e6, 16e6), Conditions(1e6, 1e6)
+    state, seen = start(0.0), replace(seen_from(slow), server_at_s=1e9, ping_at_s=1e9)
+    state = replace(state, down=replace(state.down, allowance=Allowance(-60_000, 0.0)))
+    looks = []
+    for i in range(2000):
+        at_s = i / 100
+        truth = fast if at_s >= 8 else slow
+        state, action = next_action(state, seen, CUTS, at_s)
+        if action is not None:
+            looks.append((at_s, action))
+            state, seen = answered(state, seen, action, at_s, truth)
+    faster_s = next(at_s for at_s in times(looks, LookUp) if at_s >= 8)
+    down = times(looks, LookDown)
+    assert down[0] - faster_s <= 0.1
+    assert down[1] - down[0] <= 0.05  # the one that confirms it
+    assert len([at_s for at_s in down if at_s < faster_s + 2]) == 2  # and then it waits
+    assert believed(seen, 20).down_bps == pytest.approx(16e6)
 
 
 def test_a_suspect_is_confirmed_ahead_of_the_allowance_once():

@@ -97,7 +97,7 @@ class Pace:
     worse, `doubts` the looks since then (more than _MOST_DOUBTS: no doubt is left), `confirmed_s`
     when the last suspect was seen that a look was sent ahead of its allowance for; `unread` how
     many more of the last looks could not be timed than could, and `again` that the very last one
-    could not.
+    could not; `hoped` that the link's other direction has got much faster since.
     """
 
     allowance: Allowance
@@ -110,6 +110,7 @@ class Pace:
     held: float = math.inf
     doubts: int = _MOST_DOUBTS + 1
     confirmed_s: float = -math.inf
+    hoped: bool = False
 
 
 @dataclass(frozen=True)
@@ -312,6 +313,8 @@ def _look_due_s(pace: Pace, terms: _Terms, saving: bool) -> float:
         due_s = min(due_s, suspect.at_s if faster else max(suspect.at_s, ahead_s))
     if pace.again:
         due_s = min(due_s, max(pace.looked_at_s, ahead_s))
+    if pace.hoped:  # at once, whatever is owed: what earlier looks took may be a slow link's minute
+        due_s = min(due_s, pace.looked_at_s)
     return max(due_s, pace.held_off_until_s)
 
 
@@ -325,6 +328,7 @@ def _sent(state: Probing, action: Action, terms: _Terms | None, at_s: float) -> 
             charged=terms.cost,
             doubts=min(pace.doubts, _MOST_DOUBTS) + 1,
             again=False,
+            hoped=False,
             confirmed_s=pace.confirmed_s if suspect is None else suspect.at_s,
         )
     state = replace(_with_pace(state, action, pace), pending=action, pending_since_s=at_s)
@@ -352,17 +356,27 @@ def _given_up(state: Probing, at_s: float) -> Probing:
 
 
 def _noticed(state: Probing, looks: Mapping[Action, _Terms], at_s: float) -> Probing:
-    """With doubt about what got worse, and what the allowances have earned since."""
+    """With doubt about what got worse, hope for the direction other than one that got better, and
+    what the allowances have earned since."""
     for action, terms in looks.items():
+        if _got_better(_pace(state, action), terms.window.value):
+            if isinstance(action, LookUp):
+                state = replace(state, down=replace(state.down, hoped=True))
+            elif isinstance(action, LookDown):
+                state = replace(state, up=replace(state.up, hoped=True))
         pace = _doubting(_pace(state, action), terms.window.value)
         allowance = pace.allowance.earned(terms.per_s, terms.most, at_s)
         state = _with_pace(state, action, replace(pace, allowance=allowance))
     return state
 
 
+def _got_better(pace: Pace, value: float) -> bool:
+    return WORSE * value <= pace.held < math.inf
+
+
 def _doubting(pace: Pace, value: float) -> Pace:
     if value < pace.held:
-        sure = WORSE * value <= pace.held
+        sure = _got_better(pace, value)
         return replace(pace, held=value, doubts=_MOST_DOUBTS + 1 if sure else pace.doubts)
     worse = pace.held < math.inf and value >= WORSE * pace.held
     return replace(pace, held=value, doubts=0) if worse else pace

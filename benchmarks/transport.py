@@ -210,7 +210,7 @@ def _worker(rounds: int) -> dict[str, Any]:
     from cutset.plan import Plan, Stage
     from cutset.runtime.coordinator import Coordinator
     from cutset.runtime.measuring import measure_link
-    from cutset.runtime.messages import Measure, Measured
+    from cutset.runtime.measuring_messages import Measure, Measured
 
     width, rows = 250, 100  # activations of 100 kB; weights of 5 MB in all
     inner = 5_000_000 // (4 * 2 * width)

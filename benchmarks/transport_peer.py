@@ -20,7 +20,8 @@ from cutset.errors import CutsetError
 from cutset.runtime.codec import decode, decode_tensor, dtype_name, encode, tensor_view
 from cutset.runtime.direct_transport import DirectTransport
 from cutset.runtime.framing import message_prefix, read_message
-from cutset.runtime.messages import Activation, Payload
+from cutset.runtime.message_parts import Payload
+from cutset.runtime.messages import Activation
 from cutset.runtime.transport import Arrival, Transport
 from cutset.runtime.zenoh_transport import ZenohTransport, free_endpoint
 
@@ -120,7 +121,7 @@ class Ways:
     """The near end: `echo(way)` sends a tensor there and back; `close` ends what was opened."""
 
     def __init__(self, host: str, line: str) -> None:
-        from cutset.runtime.messages import DataEndpoint, Place
+        from cutset.runtime.message_parts import DataEndpoint, Place
 
         parts = line.split()
         self._closing: list[Callable[[], None]] = []

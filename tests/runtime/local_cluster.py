@@ -20,7 +20,8 @@ from cutset.ports import Array
 from cutset.runtime import routing
 from cutset.runtime.codec import decode
 from cutset.runtime.local_transport import LocalNetwork, LocalTransport
-from cutset.runtime.messages import Activation, Drain, EngineSpec, Loaded, Payload, Start, Stats
+from cutset.runtime.message_parts import EngineSpec, Payload
+from cutset.runtime.messages import Activation, Drain, Loaded, Start, Stats
 from cutset.runtime.session import Session
 from cutset.runtime.shaping import LinkRate
 from cutset.runtime.worker import Worker

@@ -15,7 +15,8 @@ from cutset.runtime.cache import SubmodelCache
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.direct_transport import DirectTransport
 from cutset.runtime.framing import Lane
-from cutset.runtime.messages import Activation, Payload
+from cutset.runtime.message_parts import Payload
+from cutset.runtime.messages import Activation
 from cutset.runtime.worker import Worker
 from cutset.runtime.zenoh_transport import ZenohTransport, free_endpoint
 
@@ -35,9 +36,9 @@ def test_a_stalled_receiver_gets_everything_once_and_no_more_waits_than_the_wind
     flowing = threading.Event()
     receive = server.host.receive
 
-    def stalled(message: Activation, payload: Payload) -> None:
+    def stalled(message: Activation, payload: Payload, came_s: float) -> None:
         flowing.wait(30)
-        receive(message, payload)
+        receive(message, payload, came_s)
 
     monkeypatch.setattr(server.host, "receive", stalled)
     cluster = toy.cluster(

@@ -22,7 +22,8 @@ from cutset.runtime.codec import (
     unpack_tensors,
 )
 from cutset.runtime.failures import from_failure, to_failure
-from cutset.runtime.messages import Activation, Call, GetStatus, TensorSpec
+from cutset.runtime.message_parts import TensorSpec
+from cutset.runtime.messages import Activation, Call, GetStatus
 
 arrays = st.sampled_from(sorted(DTYPES)).flatmap(
     lambda d: hnp.arrays(np.dtype(d), hnp.array_shapes(min_dims=0, max_dims=4, min_side=0))

@@ -20,7 +20,7 @@ from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.direct_links import DirectLinks
 from cutset.runtime.direct_transport import DirectTransport, data_place
 from cutset.runtime.framing import Lane
-from cutset.runtime.messages import DataEndpoint, Place
+from cutset.runtime.message_parts import DataEndpoint, Place
 from cutset.runtime.transport import arrived
 from cutset.runtime.zenoh_transport import ZenohTransport, free_endpoint, session_config
 from cutset.testing.transport_conformance import TIMEOUT_S, Inbox, meet

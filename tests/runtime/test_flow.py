@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cutset.graph import Graph, Operator, Tensor
 from cutset.plan import Plan, Stage, transfers
+from cutset.runtime.message_parts import Payload
 from cutset.runtime.messages import Activation
 
 SIZE = 64
@@ -105,10 +106,10 @@ def test_a_stall_of_ten_seconds_loses_nothing() -> None:
         receive = host.receive
         go_on, arrived = threading.Event(), threading.Event()
 
-        def stall(message: Activation, payload: bytes) -> None:
+        def stall(message: Activation, payload: Payload, came_s: float) -> None:
             arrived.set()
             assert go_on.wait(60)
-            receive(message, payload)
+            receive(message, payload, came_s)
 
         host.receive = stall  # type: ignore[method-assign]
         futures = [found.session.submit(request(i), deadline_s=1000) for i in range(window)]

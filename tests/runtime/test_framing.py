@@ -24,7 +24,7 @@ from cutset.runtime.framing import (
     stamp_arrivals,
     welcome,
 )
-from cutset.runtime.messages import MAX_HEADER_BYTES, MAX_TENSOR_BYTES
+from cutset.runtime.message_parts import MAX_HEADER_BYTES, MAX_TENSOR_BYTES
 
 CALLER = Caller("me", Lane.URGENT, b"12345678")
 

@@ -13,7 +13,7 @@ from cutset.errors import CutsetError, InfeasibleError, RuntimeFault, WorkerLost
 from cutset.ports import Array
 from cutset.runtime import held_plans
 from cutset.runtime.held_plans import HeldPlans
-from cutset.runtime.messages import TensorSpec
+from cutset.runtime.message_parts import TensorSpec
 
 FEEDS = {"x": np.zeros(1, np.float32)}
 GONE = WorkerLostError("device 'server' was lost", field="devices.server")

@@ -13,7 +13,8 @@ import toy
 from cutset.errors import TransportError
 from cutset.runtime import probing
 from cutset.runtime.local_transport import LocalNetwork
-from cutset.runtime.messages import Failure, Look, Looked, Probe, ProbeBack, Timed, TimeStage
+from cutset.runtime.measuring_messages import Look, Looked, Probe, ProbeBack, Timed, TimeStage
+from cutset.runtime.messages import Failure
 from cutset.runtime.outbox import Outbox, Parcel
 from cutset.runtime.probing import Prober
 from cutset.runtime.shaping import LinkRate

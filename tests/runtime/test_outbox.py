@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import queue
+import time
+
 import numpy as np
 import pytest
 
+from cutset.runtime.codec import decode
 from cutset.runtime.local_transport import LocalNetwork
-from cutset.runtime.messages import Activation
+from cutset.runtime.messages import Ack, Activation
 from cutset.runtime.outbox import Outbox, Parcel
 from cutset.runtime.shaping import LinkRate
 
@@ -61,6 +66,42 @@ def test_transfers_under_way_together_hold_a_link_once(outbox: Outbox, clock: Cl
     assert outbox.egress_busy_s("s", 1) == pytest.approx(2.5)
     outbox.forget_epoch("s", 1)
     assert outbox.egress_busy_s("s", 1) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("late_s", "took_s"),
+    [(0.0, 1.0), (0.25, 0.75), (1.0, 1.0), (7.0, 1.0), (-1.0, 1.0), (math.nan, 1.0)],
+)
+def test_by_how_much_an_acknowledgement_is_late_is_no_time_of_the_link(
+    outbox: Outbox, clock: Clock, late_s: float, took_s: float
+) -> None:
+    """As far as that can be."""
+    held_s: list[float] = []
+    outbox.on_acknowledged = lambda item, seconds: held_s.append(seconds)
+    outbox.describe("b", "a>b", None)
+    outbox.post(parcel(1))
+    sent(outbox)
+    clock.now_s = 101.0
+    outbox.acknowledged(("s", 1, 1, "t", "b"), late_s)
+    [stats] = outbox.stats("s", 1)
+    assert [stats.transfer_s, stats.busy_s, *held_s] == pytest.approx([took_s] * 3)
+
+
+def test_an_acknowledgement_says_by_how_much_it_is_late() -> None:
+    network = LocalNetwork()
+    outbox, other = Outbox(network.join("a")), network.join("b")
+    acks: queue.SimpleQueue[object] = queue.SimpleQueue()
+    other.start(lambda header, payload, arrival: acks.put(decode(header)), lambda address: None)
+    ack = Ack("s", 1, 1, "t", "a")
+    for came_s in (None, time.perf_counter() - 5.0, time.perf_counter() + 5.0):
+        outbox.post(Parcel("b", ack, shaped=False, came_s=came_s), urgent=True)
+    sent(outbox)
+    late = [acks.get(timeout=10) for _ in range(3)]
+    other.close()
+    assert all(isinstance(message, Ack) for message in late)
+    times = [message.late_s for message in late if isinstance(message, Ack)]
+    assert times[0] == times[2] == 0.0
+    assert times[1] >= 5.0
 
 
 def test_an_idle_link_is_not_busy(outbox: Outbox, clock: Clock) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from cutset.ports import Array
-from cutset.runtime.messages import Stats, TensorSpec
+from cutset.runtime.message_parts import TensorSpec
+from cutset.runtime.messages import Stats
 from cutset.runtime.session import Session
 
 FEEDS = {"x": np.zeros(1, np.float32)}

@@ -16,7 +16,8 @@ import toy
 
 from cutset.runtime.codec import decode
 from cutset.runtime.coordinator import Coordinator
-from cutset.runtime.messages import Activation, Payload
+from cutset.runtime.message_parts import Payload
+from cutset.runtime.messages import Activation
 
 DEVICES = ("pi", "edge", "server")
 PIPELINE = [("pi", 0, 0), ("edge", 1, 2), ("server", 3, 3)]

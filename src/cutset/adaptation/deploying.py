@@ -34,7 +34,8 @@ from cutset.runtime import routing
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.deployment import Deployment
 from cutset.runtime.held_plans import HeldPlans
-from cutset.runtime.messages import GetStatus, Look, Looked, Status, Timed, TimeStage
+from cutset.runtime.measuring_messages import Look, Looked, Timed, TimeStage
+from cutset.runtime.messages import GetStatus, Status
 from cutset.runtime.session import Fallback, Session
 
 #: Of a machine's memory, what all loaded cuts of all devices on it may take where no limit is

@@ -25,7 +25,8 @@ import msgspec
 
 from cutset.engine import Submodel
 from cutset.errors import RemoteProtocolError, RuntimeFault
-from cutset.runtime.messages import MOST_PIECES, Payload, Piece
+from cutset.runtime.message_parts import MOST_PIECES, Payload
+from cutset.runtime.messages import Piece
 from cutset.runtime.pieces import LEAST_PIECE_BYTES, Pieces
 
 DEFAULT_CAP_BYTES: Final = 8 * 2**30

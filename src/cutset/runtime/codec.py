@@ -15,14 +15,14 @@ import numpy as np
 
 from cutset.errors import LocalProtocolError, RemoteProtocolError
 from cutset.ports import Array
-from cutset.runtime.messages import (
+from cutset.runtime.message_parts import (
     MAX_HEADER_BYTES,
     MAX_TENSOR_BYTES,
-    Message,
     Payload,
     Rank,
     TensorSpec,
 )
+from cutset.runtime.messages import Message
 
 DTYPES: Final = frozenset(
     {"bool", "complex64", "complex128", "float16", "float32", "float64"}

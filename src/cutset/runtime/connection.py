@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cutset.runtime.framing import message_prefix, read_message, stamp_arrivals
-from cutset.runtime.messages import Payload
+from cutset.runtime.message_parts import Payload
 from cutset.runtime.transport import Receive, Wanted, always
 
 MAX_BACKLOG: Final = 4096  # messages; more are lost, and come again

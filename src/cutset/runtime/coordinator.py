@@ -16,31 +16,26 @@ from cutset.cluster import Cluster
 from cutset.engine import Submodel
 from cutset.errors import (
     CutsetError,
-    RemoteProtocolError,
     TransportError,
     UsageError,
-    WorkerLostError,
 )
 from cutset.graph import Graph
 from cutset.plan import Plan
 from cutset.runtime import routing
 from cutset.runtime.cache import SubmodelCache, pack
-from cutset.runtime.children import Child, spawn
+from cutset.runtime.contacts import PORT_TRIES, Contacts, endpoints_of, lost
 from cutset.runtime.deployment import CALL_TIMEOUT_S, Deployment
 from cutset.runtime.direct_transport import DirectTransport
 from cutset.runtime.discovery import with_endpoints
 from cutset.runtime.failures import from_failure
+from cutset.runtime.measuring_messages import Looked
+from cutset.runtime.message_parts import MAX_WINDOW, Peer
 from cutset.runtime.messages import (
-    MAX_WINDOW,
     CallBody,
     CancelRequest,
-    DataEndpoint,
     Failure,
-    GetDataEndpoint,
     GetStatus,
     Load,
-    Looked,
-    Peer,
     ReplyBody,
     SetLink,
     Status,
@@ -48,15 +43,7 @@ from cutset.runtime.messages import (
 from cutset.runtime.outbox import Parcel
 from cutset.runtime.transport import Transport
 from cutset.runtime.worker import Worker
-from cutset.runtime.zenoh_transport import (
-    ZenohTransport,
-    check_listen,
-    find_worker,
-    free_endpoint,
-    parse_endpoint,
-)
-
-_PORT_TRIES = 3
+from cutset.runtime.zenoh_transport import ZenohTransport, check_listen, free_endpoint
 
 
 @dataclass(frozen=True)
@@ -97,37 +84,34 @@ class Coordinator:
     ) -> None:
         cluster = with_endpoints(cluster)
         self.cluster = cluster
-        self._cache_dir = cache_dir
         self._log = log
         self._progress = progress or (lambda device, sent, total: None)
         self._lock = threading.Lock()
-        self._connecting = threading.Lock()
         self._closed = False
-        self._addresses: dict[str, str] = {}
-        self._data: dict[str, DataEndpoint] = {}
-        self._children: dict[str, Child] = {}
         self._deployments: list[Deployment] = []
         self._epoch = 0
         for endpoint in listen:
             check_listen(endpoint, insecure=insecure)
-        self._endpoints = {
-            d.name: d.endpoint
-            for d in cluster.devices
-            if d.endpoint is not None and d.name != cluster.source
-        }
-        for name, endpoint in self._endpoints.items():
-            parse_endpoint(endpoint, field=f"devices.{name}.endpoint")
-        transport = self._open(listen)
+        self._endpoints = endpoints_of(cluster)
+        transport, endpoint = self._open(listen)
         limit = cluster.by_name[cluster.source].memory_bytes
         self._local = Worker(
             cluster.source,
             transport,
             SubmodelCache(cache_dir),
             memory_bytes=int(limit) if math.isfinite(limit) else None,
-            on_lost=self._address_lost,
+            on_lost=lambda address: self._contacts.address_lost(address),
             log=log or (lambda line: None),
         )
-        self._addresses[cluster.source] = transport.address
+        self._contacts = Contacts(
+            cluster,
+            self._local,
+            self._endpoints,
+            endpoint,
+            cache_dir=cache_dir,
+            log=log is not None,
+            lost=self._device_lost,
+        )
         self._local.start()
 
     def __enter__(self) -> Coordinator:
@@ -143,11 +127,9 @@ class Coordinator:
                 return
             self._closed = True
             deployments = list(self._deployments)
-            children = list(self._children.values())
         with contextlib.ExitStack() as last:  # whatever fails: an open transport hangs at exit
             last.callback(self._local.close)
-            for child in children:
-                last.callback(child.stop)
+            last.callback(self._contacts.close)
             for deployment in deployments:
                 with contextlib.suppress(CutsetError):
                     deployment.close(drain_s=0.0)
@@ -160,54 +142,14 @@ class Coordinator:
         Raises TransportError that names device and endpoint within a few seconds, UsageError for
         an unknown device.
         """
-        if device not in self.cluster.by_name:
-            raise UsageError(
-                "no such device",
-                field="device",
-                value=device,
-                remedy=f"devices are {', '.join(self.cluster.by_name)}",
-            )
-        # Not under `_lock`: news of lost peers needs it, and comes by the thread that also brings
-        # the news of new ones, for which we wait.
-        with self._connecting:
-            address = self._addresses.get(device)
-            if address is not None:
-                return address
-            if self._closed:
-                raise UsageError("the coordinator is closed")
-            endpoint = self._endpoints.get(device)
-            if endpoint is None:
-                address = self._spawn(device)
-            else:
-                address = find_worker(endpoint, device).address
-            if not self._local.transport.wait_for(address, CALL_TIMEOUT_S):
-                raise TransportError(
-                    f"device {device!r} answers, but no lasting connection to it comes up",
-                    field=f"devices.{device}.endpoint",
-                    value=endpoint,
-                    remedy="check that the network keeps connections open",
-                )
-            self._data[device] = self._connect_data(device, address)
-            with self._lock:
-                self._addresses[device] = address
-            return address
+        return self._contacts.connect(device)
 
     def peers(self, device: str, others: Iterable[str]) -> tuple[Peer, ...]:
         """How a connected device and others reach each other for data, as it is to be told.
 
         Not the source's: its connections are made from here. Raises WorkerLostError.
         """
-        if device == self.cluster.source:
-            return ()
-        found = []
-        for other in others:
-            if other not in (device, self.cluster.source):
-                address = self._addresses.get(other)
-                if address is None:
-                    raise _lost(other)
-                if self._data[other].places or self._data[device].places:
-                    found.append(Peer(address, self._data[other]))
-        return tuple(found)
+        return self._contacts.peers(device, others)
 
     def status(self) -> tuple[DeviceStatus, ...]:
         """Every device of the cluster, unreachable ones with the reason."""
@@ -263,20 +205,17 @@ class Coordinator:
     def expect_rate(self, device: str, bandwidth_bps: float) -> None:
         """What the link to a device was seen to carry (bits per second), for knowing what is late;
         nothing where the device is lost."""
-        address = self._addresses.get(device)
+        address = self._contacts.find(device)
         if address is not None:
             self._local.outbox.expect_rate(address, bandwidth_bps)
 
     def connected(self, device: str) -> str:
         """The address of a connected device. Raises WorkerLostError where it is lost."""
-        address = self._addresses.get(device)
-        if address is None:
-            raise _lost(device)
-        return address
+        return self._contacts.connected(device)
 
     def post(self, device: str, message: CancelRequest) -> None:
         """A message that needs no answer; nothing where the device is lost."""
-        address = self._addresses.get(device)
+        address = self._contacts.find(device)
         if address is not None:
             self._local.outbox.post(Parcel(address, message, shaped=False), urgent=True)
 
@@ -372,89 +311,30 @@ class Coordinator:
             for name, load in loads.items()
         }
 
-    def _connect_data(self, device: str, address: str) -> DataEndpoint:
-        """Where a device takes data, as others must know it; connected to from here."""
-        answer = self._local.calls.call(
-            address, device, GetDataEndpoint(), timeout_s=CALL_TIMEOUT_S
-        )
-        if not isinstance(answer, DataEndpoint):
-            raise RemoteProtocolError("DataEndpoint is expected", value=type(answer).__name__)
-        endpoint = self._endpoints.get(device)
-        host = parse_endpoint(endpoint).host if endpoint is not None else ""
-        places = tuple(
-            msgspec.structs.replace(place, host=place.host or host) for place in answer.places
-        )
-        answer = DataEndpoint(tuple(p for p in places if p.host), answer.token)
-        if answer.places:
-            self._local.transport.introduce(address, answer)
-            self._local.transport.wait_for(address, CALL_TIMEOUT_S)
-        return answer
-
-    def _open(self, listen: Sequence[str]) -> Transport:
-        for attempt in range(_PORT_TRIES):
-            self._endpoint = free_endpoint()
+    def _open(self, listen: Sequence[str]) -> tuple[Transport, str]:
+        """The transport, and its endpoint on loopback."""
+        for attempt in range(PORT_TRIES):
+            endpoint = free_endpoint()
             try:
                 control = ZenohTransport(
-                    listen=(self._endpoint, *listen),
+                    listen=(endpoint, *listen),
                     connect=tuple(self._endpoints.values()),
                     name=self.cluster.source,
                     mesh=False,
                 )
-                return DirectTransport(control, log=self._log or (lambda line: None))
-            except TransportError:  # another process may have taken the port meanwhile
-                if listen or attempt == _PORT_TRIES - 1:
+                return DirectTransport(control, log=self._log or (lambda line: None)), endpoint
+            except TransportError:
+                if listen or attempt == PORT_TRIES - 1:
                     raise
         raise AssertionError("unreachable")
 
-    def _spawn(self, device: str) -> str:
-        if (before := self._children.pop(device, None)) is not None:
-            before.stop()
-        limit = self.cluster.by_name[device].memory_bytes
-        for attempt in range(_PORT_TRIES):
-            try:
-                child = spawn(
-                    device,
-                    listen=(free_endpoint(),),
-                    connect=(self._endpoint, *self._endpoints.values()),
-                    memory_bytes=int(limit) if math.isfinite(limit) else None,
-                    cache_dir=self._cache_dir,
-                    log=self._log is not None,
-                    ended=self._child_ended,
-                )
-                break
-            except TransportError:
-                if attempt == _PORT_TRIES - 1:
-                    raise
-        self._children[device] = child
-        return child.address
-
-    def _child_ended(self, name: str) -> None:
-        child = self._children.get(name)
-        if child is not None and child.process.poll() is not None:
-            self._local.calls.lost(child.address)
-            self._address_lost(child.address)
-
-    def _address_lost(self, address: str) -> None:
+    def _device_lost(self, device: str) -> None:
         with self._lock:
-            if self._closed:
-                return
-            device = next((d for d, a in self._addresses.items() if a == address), None)
-            if device is None:
-                return
-            del self._addresses[device]  # connect() finds or starts it again
-            deployments = list(self._deployments)
+            deployments = [] if self._closed else list(self._deployments)
         for deployment in deployments:
-            deployment.lost(device, _lost(device))
+            deployment.lost(device, lost(device))
 
     def _forget(self, deployment: Deployment) -> None:
         with self._lock:
             if deployment in self._deployments:
                 self._deployments.remove(deployment)
-
-
-def _lost(device: str) -> WorkerLostError:
-    return WorkerLostError(
-        f"device {device!r} was lost",
-        field=f"devices.{device}",
-        remedy="start its worker again, or plan without it",
-    )

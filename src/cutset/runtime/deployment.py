@@ -27,6 +27,7 @@ from cutset.runtime.deployment_machine import (
     SendUnload,
 )
 from cutset.runtime.host import EpochKey, Listener, Watcher
+from cutset.runtime.message_parts import TensorSpec
 from cutset.runtime.messages import (
     CallBody,
     CancelRequest,
@@ -37,7 +38,6 @@ from cutset.runtime.messages import (
     ReplyBody,
     Start,
     Stats,
-    TensorSpec,
     Unload,
 )
 from cutset.runtime.session import DEFAULT_DEADLINE_S, Fallback, Session

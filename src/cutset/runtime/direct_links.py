@@ -19,7 +19,7 @@ from cutset.errors import CutsetError, RemoteProtocolError
 from cutset.runtime.connection import Connection
 from cutset.runtime.drops import Drops, Reason
 from cutset.runtime.framing import Caller, Lane, greet, new_token, welcome
-from cutset.runtime.messages import DataEndpoint, Payload, Place
+from cutset.runtime.message_parts import DataEndpoint, Payload, Place
 from cutset.runtime.transport import Receive, Wanted, always
 
 MAX_GREETINGS: Final = 16  # under way at once

@@ -14,7 +14,7 @@ from typing import Final
 
 from cutset.errors import LocalProtocolError, TransportError
 from cutset.runtime.direct_links import DirectLinks
-from cutset.runtime.messages import DataEndpoint, Payload
+from cutset.runtime.message_parts import DataEndpoint, Payload
 from cutset.runtime.transport import Arrival, Lost, Receive, Transport, Wanted, always
 from cutset.runtime.zenoh_transport import parse_endpoint
 

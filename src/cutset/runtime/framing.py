@@ -23,7 +23,12 @@ from typing import Final
 import numpy as np
 
 from cutset.errors import RemoteProtocolError
-from cutset.runtime.messages import MAX_ADDRESS_LENGTH, MAX_HEADER_BYTES, MAX_TENSOR_BYTES, Payload
+from cutset.runtime.message_parts import (
+    MAX_ADDRESS_LENGTH,
+    MAX_HEADER_BYTES,
+    MAX_TENSOR_BYTES,
+    Payload,
+)
 from cutset.runtime.transport import Arrival, arrived
 
 GREETING_TIMEOUT_S: Final = 3.0

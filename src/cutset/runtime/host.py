@@ -16,17 +16,15 @@ from cutset.runtime.codec import decode_tensor, dtype_name, payload_bytes
 from cutset.runtime.drops import Drops, Reason
 from cutset.runtime.failures import to_failure
 from cutset.runtime.flow import Arrival, Flow
+from cutset.runtime.message_parts import MAX_TENSOR_BYTES, Payload, TensorSpec
 from cutset.runtime.messages import (
-    MAX_TENSOR_BYTES,
     Ack,
     Activation,
     CancelRequest,
     Load,
-    Payload,
     RequestFailed,
     StageStats,
     Stats,
-    TensorSpec,
 )
 from cutset.runtime.outbox import Outbox, Parcel
 from cutset.runtime.worker_machine import WorkerMachine
@@ -195,8 +193,8 @@ class Host:
                 self._condition.notify_all()
         self._outbox.forget(lambda k: k[:3] == (*key, request))
 
-    def receive(self, message: Activation, payload: Payload) -> None:
-        """A tensor from another device: check, keep, acknowledge.
+    def receive(self, message: Activation, payload: Payload, came_s: float) -> None:
+        """A tensor from another device, which was there at `came_s`: check, keep, acknowledge.
 
         What does not fit is counted and dropped without a word to anyone: whoever sent it, it must
         not end a request. Who belongs to the plan checks what it sends (`_place`), so that what
@@ -222,15 +220,15 @@ class Host:
             spent = message.queue_s, message.compute_s
             epoch.watcher.arrived(message.request, len(payload), *spent)
         if self._place(epoch, message.request, message.tensor, array, expires_s, arrived=True):
-            self._acknowledge(message)
+            self._acknowledge(message, came_s)
             self.wake()
 
     def cancelled(self, message: CancelRequest) -> None:
         self.cancel((message.session, message.epoch), message.request)
 
-    def _acknowledge(self, message: Activation) -> None:
+    def _acknowledge(self, message: Activation, came_s: float) -> None:
         ack = Ack(message.session, message.epoch, message.request, message.tensor, self._address)
-        self._outbox.post(Parcel(message.sender, ack, shaped=False), urgent=True)
+        self._outbox.post(Parcel(message.sender, ack, shaped=False, came_s=came_s), urgent=True)
 
     def _place(
         self,

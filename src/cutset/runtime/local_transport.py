@@ -7,7 +7,7 @@ import threading
 import time
 
 from cutset.errors import LocalProtocolError
-from cutset.runtime.messages import DataEndpoint, Payload
+from cutset.runtime.message_parts import DataEndpoint, Payload
 from cutset.runtime.transport import Lost, Receive, Wanted, always, arrived
 
 

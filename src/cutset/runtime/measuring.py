@@ -22,15 +22,14 @@ from cutset.runtime.codec import pack_tensors
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.deployment import LOAD_TIMEOUT_S
 from cutset.runtime.growth import Grown
-from cutset.runtime.messages import (
+from cutset.runtime.measuring_messages import (
     ConfigureLinks,
-    GetStatus,
     Measure,
     Measured,
     Profiled,
     RunProfile,
-    Status,
 )
+from cutset.runtime.messages import GetStatus, Status
 from cutset.runtime.upload import upload
 
 PROFILE_TIMEOUT_S = 1800.0

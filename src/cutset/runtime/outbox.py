@@ -14,7 +14,8 @@ import msgspec
 from cutset.errors import CutsetError, LocalProtocolError
 from cutset.ports import Array
 from cutset.runtime.codec import encode, tensor_view
-from cutset.runtime.messages import Ack, Activation, LinkStats, Message, Probe, ProbeBack
+from cutset.runtime.measuring_messages import Probe, ProbeBack
+from cutset.runtime.messages import Ack, Activation, LinkStats, Message
 from cutset.runtime.shaping import LinkRate, Shaper
 from cutset.runtime.transport import Transport, Wanted, always
 from cutset.runtime.turns import Turns
@@ -27,7 +28,10 @@ RETRY_S: Final = 2.0  # the least time before a tensor is sent again; doubles ea
 
 @dataclass
 class Parcel:
-    """Something to send. With a `key` it is sent again until it is acknowledged or expires."""
+    """Something to send. With a `key` it is sent again until it is acknowledged or expires.
+
+    An acknowledgement says by how much it is later than `came_s` (time.perf_counter), if any.
+    """
 
     target: str
     message: Message
@@ -35,6 +39,7 @@ class Parcel:
     key: Key | None = None
     expires_s: float = float("inf")
     shaped: bool = True
+    came_s: float | None = None
     attempt: int = 0
     start_s: float = 0.0
     sent_s: float = 0.0  # when it was last handed to the transport
@@ -123,8 +128,9 @@ class Outbox:
                     self._queue(parcel)
             self._condition.notify()
 
-    def acknowledged(self, key: Key) -> None:
-        """The receiver has it."""
+    def acknowledged(self, key: Key, late_s: float = 0.0) -> None:
+        """The receiver has it, and had it for `late_s` when it said so; what cannot be counts as
+        nothing."""
         with self._condition:
             parcel = self._unacknowledged.pop(key, None)
             if parcel is None:
@@ -135,9 +141,10 @@ class Outbox:
             link = self._link(parcel.target)
             now_s = self._clock()
             start_s = parcel.start_s or now_s
-            took_s = max(0.0, now_s - start_s)
+            came_s = now_s - late_s if 0 <= late_s < now_s - start_s else now_s
+            took_s = max(0.0, came_s - start_s)
             # Transfers under way together hold the link once: count from the end of the last.
-            end_s = max(start_s, now_s - link.delay_s)
+            end_s = max(start_s, came_s - link.delay_s)
             busy_s = max(0.0, end_s - max(start_s, link.free_s))
             link.free_s = max(link.free_s, end_s)
             held_s = max(0.0, end_s - max(start_s, self._egress_free_s))
@@ -299,6 +306,9 @@ class Outbox:
         if isinstance(message, Activation):
             left_s = max(0.0, parcel.expires_s - self._clock())
             message = msgspec.structs.replace(message, remaining_s=left_s)
+        elif isinstance(message, Ack) and parcel.came_s is not None:
+            late_s = max(0.0, time.perf_counter() - parcel.came_s)
+            message = msgspec.structs.replace(message, late_s=late_s)
         try:
             self._transport.send(
                 parcel.target,

@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from cutset.errors import TransportError
-from cutset.runtime.messages import Look, Looked, Measure, Measured, Probe, ProbeBack
+from cutset.runtime.measuring_messages import Look, Looked, Measure, Measured, Probe, ProbeBack
 from cutset.runtime.outbox import Outbox, Parcel
 from cutset.runtime.transport import PEER_TIMEOUT_S, Arrival, Transport
 

@@ -10,7 +10,8 @@ from cutset.engine import Submodel
 from cutset.pacing import Runnable
 from cutset.ports import Array
 from cutset.runtime import growth
-from cutset.runtime.messages import EngineSpec, KernelSeconds, Profiled, RunProfile
+from cutset.runtime.measuring_messages import KernelSeconds, Profiled, RunProfile
+from cutset.runtime.message_parts import EngineSpec
 
 LoadEngine = Callable[[Submodel, EngineSpec], Runnable]
 

@@ -12,7 +12,8 @@ from cutset.cluster import Cluster, Device
 from cutset.errors import UnsupportedProblemError, UsageError
 from cutset.graph import Graph
 from cutset.plan import Plan, check_plan, transfers
-from cutset.runtime.messages import EngineSpec, LinkSpec, Load, Route, StageSpec, TensorSpec
+from cutset.runtime.message_parts import EngineSpec, LinkSpec, TensorSpec
+from cutset.runtime.messages import Load, Route, StageSpec
 
 
 @dataclass(frozen=True)

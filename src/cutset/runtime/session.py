@@ -16,7 +16,8 @@ import numpy as np
 
 from cutset.errors import CutsetError, DeadlineExceeded, LocalProtocolError, UsageError
 from cutset.ports import Array, Port, check_feeds
-from cutset.runtime.messages import Stats, TensorSpec
+from cutset.runtime.message_parts import TensorSpec
+from cutset.runtime.messages import Stats
 
 Results = dict[str, Array]
 Fallback = Callable[[Mapping[str, Array]], Results]

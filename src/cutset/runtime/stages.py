@@ -20,20 +20,9 @@ from cutset.ports import Array, Port
 from cutset.runtime import growth, machine_info
 from cutset.runtime.cache import SubmodelCache
 from cutset.runtime.host import Epoch, EpochKey, Host
-from cutset.runtime.messages import (
-    Done,
-    Drain,
-    EngineSpec,
-    LinkSpec,
-    Load,
-    Loaded,
-    Peer,
-    SetLink,
-    StageSpec,
-    TensorSpec,
-    Timed,
-    TimeStage,
-)
+from cutset.runtime.measuring_messages import Timed, TimeStage
+from cutset.runtime.message_parts import EngineSpec, LinkSpec, Peer, TensorSpec
+from cutset.runtime.messages import Done, Drain, Load, Loaded, SetLink, StageSpec
 from cutset.runtime.outbox import Outbox
 from cutset.runtime.profiling import LoadEngine
 from cutset.runtime.shaping import LinkRate

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from cutset.runtime.messages import DataEndpoint, Payload
+from cutset.runtime.message_parts import DataEndpoint, Payload
 
 PEER_TIMEOUT_S: Final = 10.0
 """How long a device waits for a connection to another that its work needs."""

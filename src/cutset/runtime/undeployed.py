@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from cutset.errors import CutsetError
 from cutset.ports import Array
-from cutset.runtime.messages import Loaded, Stats, TensorSpec
+from cutset.runtime.message_parts import TensorSpec
+from cutset.runtime.messages import Loaded, Stats
 from cutset.runtime.session import DEFAULT_DEADLINE_S, Fallback, Session
 
 

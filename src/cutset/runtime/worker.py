@@ -30,6 +30,17 @@ from cutset.runtime.codec import decode, unpack_tensors
 from cutset.runtime.drops import Drops, Reason
 from cutset.runtime.failures import from_failure, to_failure
 from cutset.runtime.host import EpochKey, Host, Listener, Watcher
+from cutset.runtime.measuring_messages import (
+    ConfigureLinks,
+    Look,
+    Looked,
+    Measure,
+    Probe,
+    ProbeBack,
+    RunProfile,
+    TimeStage,
+)
+from cutset.runtime.message_parts import DataEndpoint, EngineSpec, Payload
 from cutset.runtime.messages import (
     Ack,
     Activation,
@@ -38,30 +49,19 @@ from cutset.runtime.messages import (
     CallBody,
     CancelRequest,
     Chunk,
-    ConfigureLinks,
-    DataEndpoint,
     Done,
     Drain,
-    EngineSpec,
     GetDataEndpoint,
     GetStats,
     GetStatus,
     Held,
     Load,
-    Look,
-    Looked,
-    Measure,
-    Payload,
-    Probe,
-    ProbeBack,
     Reply,
     ReplyBody,
     RequestFailed,
-    RunProfile,
     SetLink,
     Start,
     Status,
-    TimeStage,
     Unload,
 )
 from cutset.runtime.outbox import Outbox, Parcel
@@ -149,7 +149,7 @@ class Worker:
             return
         match message:
             case Activation():
-                self.host.receive(message, payload)
+                self.host.receive(message, payload, arrival.at_s)
             case Ack():
                 self.outbox.acknowledged(
                     (
@@ -158,7 +158,8 @@ class Worker:
                         message.request,
                         message.tensor,
                         message.receiver,
-                    )
+                    ),
+                    message.late_s,
                 )
             case Call():
                 self._take_call(message, payload)

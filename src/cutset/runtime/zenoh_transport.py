@@ -20,7 +20,7 @@ import msgspec
 import zenoh
 
 from cutset.errors import LocalProtocolError, RemoteProtocolError, TransportError, UsageError
-from cutset.runtime.messages import PROTOCOL_VERSION, DataEndpoint, Payload
+from cutset.runtime.message_parts import PROTOCOL_VERSION, DataEndpoint, Payload
 from cutset.runtime.transport import Lost, Receive, Wanted, always, arrived
 
 _ROOT: Final = f"cutset/{PROTOCOL_VERSION}"

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from threading import Event
 
 from cutset.errors import LocalProtocolError
-from cutset.runtime.messages import Payload
+from cutset.runtime.message_parts import Payload
 from cutset.runtime.transport import Arrival, Transport
 
 TIMEOUT_S = 20.0

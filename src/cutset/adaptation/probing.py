@@ -34,7 +34,7 @@ _MOST_UNREAD, _TIMED_ANYWAY_S = 4, 0.02
 _CONFIRMS_S = 0.006
 #: Of a link's bits, what looks may take; and of the server's time.
 LINK_SHARE = 0.009  # below the 1% that is promised, as beliefs are late
-SERVER_SHARE = 0.04
+SERVER_SHARE = 0.06
 #: Large looks take no more of a link, so that something is left for when it seems slow.
 _LARGE_SHARE = 0.006
 #: What of that was not used is kept, up to so many bytes and seconds: traffic showed the link then,

@@ -18,8 +18,8 @@ from cutset.adaptation.probing import (
 )
 
 #: A look whose reader was late is still timed by what came afterwards, if that is so much: of one
-#: frame nobody knows how much of it was under way already, and a shaper whose timer is late lets two
-#: pass together (which made 13 of 16 Mbit/s where 4600 bytes were enough).
+#: frame nobody knows how much of it was under way already, and a shaper whose timer is late lets
+#: two pass together (which made 13 of 16 Mbit/s where 4600 bytes were enough).
 LEAST_GAP_BYTES: Final = 6000
 #: In so short a time nothing is timed: where its sender was interrupted between the two, a shaper
 #: let the second pass at once.

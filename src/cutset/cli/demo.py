@@ -94,7 +94,7 @@ def _show(console: Console, outcome: Outcome) -> None:
         " process;"
     )
     console.print(
-        "they talk through Zenoh over a link of 20 Mbit/s and 2 ms. Latency of one request, median."
+        "they talk over a link of 20 Mbit/s and 2 ms. Latency of one request, median."
     )
     for section in outcome.sections:
         console.print()

@@ -1,7 +1,7 @@
 """The main job on emulated devices: measure, plan, deploy, run, compare; then follow the link.
 
 The source device is this process, slowed to a share of a core; the server is a process of its own;
-they talk through Zenoh over links held to a stated rate.
+they talk over links held to a stated rate.
 """
 
 from __future__ import annotations

@@ -137,6 +137,19 @@ def test_on_real_links_one_target_is_sent_to_at_a_time(outbox: Outbox, clock: Cl
     assert [p.key and p.key[2] for p, _ in outbox._due()] == [2]
 
 
+def test_what_expires_holds_no_turn(outbox: Outbox, clock: Clock) -> None:
+    """Its target is gone, and nobody will tell that it has arrived."""
+    outbox.describe("b", "a>b", 1.0)
+    item = parcel(1)
+    item.expires_s = 100.1
+    outbox.post(item)
+    sent(outbox)
+    outbox.post(parcel(1, "c"))
+    item.retry_at_s = clock.now_s = 100.2
+    outbox._due()
+    assert [p.target for p, _ in outbox._due()] == ["c"]
+
+
 def test_what_is_given_up_takes_no_turn(outbox: Outbox) -> None:
     for item in (parcel(1), parcel(1, "c"), parcel(2, "c")):
         outbox.post(item)

@@ -52,6 +52,20 @@ def test_a_silent_target_of_unknown_rate_does_not_hold_the_others_for_ever() -> 
     assert t.poll(MOST_S) == ["y"]
 
 
+def test_a_target_that_is_gone_holds_the_egress_for_what_it_owes_only() -> None:
+    """Not for all that was ever sent to it without a gap."""
+    t = turns()
+    for i in range(100):
+        t.add(f"{i}", "b", 10)
+        assert t.poll(0.1 * i) == [f"{i}"]
+        if i:
+            t.acknowledged("b")
+    t.add("y", "c", 10)
+    assert t.poll(10.0) == []
+    assert t.next_s() <= 10.0 + MOST_S
+    assert t.poll(10.0 + MOST_S) == ["y"]
+
+
 def test_an_acknowledgement_of_an_earlier_turn_frees_nothing() -> None:
     t = turns(b=8e6, c=8e6)
     t.add("x", "b", 1_000_000)

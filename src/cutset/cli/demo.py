@@ -93,9 +93,7 @@ def _show(console: Console, outcome: Outcome) -> None:
         "Emulated on this machine: pi is this process at a quarter of a core, server is another"
         " process;"
     )
-    console.print(
-        "they talk over a link of 20 Mbit/s and 2 ms. Latency of one request, median."
-    )
+    console.print("they talk over a link of 20 Mbit/s and 2 ms. Latency of one request, median.")
     for section in outcome.sections:
         console.print()
         console.print(section.network.title)

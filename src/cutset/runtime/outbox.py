@@ -286,6 +286,7 @@ class Outbox:
                 patient_s = parcel.sent_s + self._patience_s(parcel)
                 if parcel.expires_s <= now_s:
                     del self._unacknowledged[key]
+                    self._turns.acknowledged(parcel.target)
                 elif patient_s > now_s:  # the link was seen to be slower since
                     parcel.retry_at_s = patient_s
                 else:
@@ -355,6 +356,8 @@ class Outbox:
     def _drop(self, parcel: Parcel, error: CutsetError) -> None:
         if parcel.key is not None:
             with self._condition:
-                self._unacknowledged.pop(parcel.key, None)
+                if self._unacknowledged.pop(parcel.key, None) is not None:
+                    self._turns.acknowledged(parcel.target)
+                    self._condition.notify()
         if not self._closed:
             self._on_error(parcel, error)

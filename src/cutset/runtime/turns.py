@@ -26,8 +26,9 @@ class Turns(Generic[T]):
         self._rates_bps: dict[str, float] = {}
         self._waiting: deque[tuple[T, str, int]] = deque()  # (item, target, bytes)
         self._holder: str | None = None
-        self._under_way = 0  # transfers of the holder that are not acknowledged
-        self._free_s = -math.inf  # when the holder's transfers must have left
+        self._under_way: deque[float] = deque()  # seconds, the holder's that are not acknowledged
+        self._sent_s = -math.inf  # when the last of them was sent
+        self._free_s = -math.inf  # when they must have left, if none left before it must have
 
     def set_rate(self, target: str, bandwidth_bps: float | None) -> None:
         """What the link carries, as stated; None where nothing is known of it."""
@@ -54,22 +55,29 @@ class Turns(Generic[T]):
         while self._waiting:
             item, target, size_bytes = self._waiting[0]
             if target != self._holder:
-                if self._under_way and now_s < self._free_s:
+                if self._under_way and now_s < self._until_s:
                     break
-                self._holder, self._under_way, self._free_s = target, 0, now_s
+                self._holder, self._free_s = target, now_s
+                self._under_way.clear()
             self._waiting.popleft()
             rate = self._rates_bps.get(target)
             takes_s = MOST_S if rate is None else min(MOST_S, 8 * size_bytes / rate)
             self._free_s = max(now_s, self._free_s) + takes_s
-            self._under_way += 1
+            self._under_way.append(takes_s)
+            self._sent_s = now_s
             found.append(item)
         return found
 
     def acknowledged(self, target: str) -> None:
-        """The target has one of the transfers."""
+        """The target has one of the transfers, or it is given up."""
         if target == self._holder and self._under_way:
-            self._under_way -= 1
+            self._under_way.popleft()
 
     def next_s(self) -> float:
         """When to poll next, if nothing is acknowledged before; inf when nothing waits."""
-        return self._free_s if self._waiting else math.inf
+        return self._until_s if self._waiting else math.inf
+
+    @property
+    def _until_s(self) -> float:
+        """How long the holder keeps the egress for what is under way."""
+        return min(self._free_s, self._sent_s + sum(self._under_way))

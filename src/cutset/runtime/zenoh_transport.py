@@ -7,6 +7,7 @@ window bounds what is under way, and every hop acknowledges and sends again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -271,9 +272,12 @@ class ZenohTransport:
                 return
             self._closed = True
             self._changed.notify_all()
+        # Zenoh waits for peers that stand still, and fails then: it is gone all the same.
         for declared in reversed(self._declared):
-            declared.undeclare()
-        self._session.close()
+            with contextlib.suppress(zenoh.ZError):
+                declared.undeclare()
+        with contextlib.suppress(zenoh.ZError):
+            self._session.close()
 
 
 def _open_error(error: Exception, listen: Sequence[str], connect: Sequence[str]) -> TransportError:

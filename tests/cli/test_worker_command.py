@@ -55,6 +55,45 @@ def test_a_worker_ends_cleanly(number: signal.Signals, status: int, tmp_path: ob
     assert process.returncode == status
 
 
+INTERRUPTED_ANYWHERE = """
+import os, signal, sys, threading, time
+from cutset.runtime import worker_main
+
+class Worker:
+    def close(self):
+        print("closed", flush=True)
+
+worker_main.start = lambda *_: Worker()
+for lines in range(1, 25):  # SIGTERM after so many further lines, of the library's too
+    left = [lines]
+
+    def trace(frame, event, argument):
+        left[0] -= event == "line"
+        if left[0] == 0 and event == "line":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return trace
+
+    late = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
+    def log(line):
+        late.start()
+        sys.settrace(trace)
+        sys._getframe(1).f_trace = trace
+    caught = []
+    signal.signal(signal.SIGTERM, lambda *_: caught.append(1))  # once it has ended
+    worker_main.serve("pi", listen=(), log=log)
+    sys.settrace(None)
+    late.cancel()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals differ there")
+def test_a_worker_ends_wherever_the_signal_meets_it() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_ANYWHERE], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.stdout.count("closed"), ended.returncode) == (24, 0), ended.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "name", "interface"),
     [

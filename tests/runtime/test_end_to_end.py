@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -27,7 +26,7 @@ from cutset.errors import (
     UsageError,
     WorkerLostError,
 )
-from cutset.runtime import measuring
+from cutset.runtime import measuring, worker_main
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.deployment_machine import Phase
 from cutset.runtime.worker_main import serve
@@ -282,21 +281,9 @@ def test_unreachable_endpoint_is_named(tmp_path: Path) -> None:
 
 
 def test_worker_of_another_name_at_an_endpoint(tmp_path: Path) -> None:
-    endpoint, stop = free_endpoint(), threading.Event()
-    listening = threading.Event()
-    thread = threading.Thread(
-        target=serve,
-        args=("box",),
-        kwargs={
-            "listen": (endpoint,),
-            "stop": stop,
-            "cache_dir": tmp_path / "there",
-            "log": lambda line: listening.set(),
-        },
-    )
-    thread.start()
+    endpoint = free_endpoint()
+    worker = worker_main.start("box", (endpoint,), cache_dir=tmp_path / "there")
     try:
-        assert listening.wait(20)
         with pytest.raises(TransportError, match="port is in use"):
             serve("other", listen=(endpoint,), cache_dir=tmp_path)
         device = Device("server", "server", endpoint=endpoint)
@@ -311,8 +298,7 @@ def test_worker_of_another_name_at_an_endpoint(tmp_path: Path) -> None:
             with pytest.raises(UsageError, match="only emulated links"):
                 coordinator.set_link("pi", "server", 1e6)
     finally:
-        stop.set()
-        thread.join(20)
+        worker.close()
 
 
 @pytest.mark.parametrize("endpoint", ["tcp/0.0.0.0:7447", "tcp/192.168.1.5:7447"])

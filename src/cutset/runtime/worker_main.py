@@ -12,10 +12,10 @@ import os
 import signal
 import socket
 import sys
-import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 from cutset.errors import CutsetError, UsageError
 from cutset.runtime.cache import SubmodelCache
@@ -41,9 +41,8 @@ def serve(
     insecure: bool = False,
     discover: str | None = None,
     log: Callable[[str], None] = lambda line: None,
-    stop: threading.Event | None = None,
 ) -> None:
-    """Be a device's worker until `stop` is set, SIGTERM or Ctrl-C.
+    """Be a device's worker until SIGTERM or Ctrl-C; for the main thread.
 
     `name` defaults to the host's; `discover` is the interface on which it answers multicast.
     Raises UsageError where an endpoint is malformed or beyond
@@ -55,20 +54,30 @@ def serve(
         parse_endpoint(endpoint, field="--connect")
     if discover is not None:
         _check_discover(discover, listen, insecure)
-    ended = stop or threading.Event()
     name = name or socket.gethostname()
-    worker = _start(name, listen, connect, memory_bytes, cache_dir, log, discover)
-    previous: Any = None
-    if threading.current_thread() is threading.main_thread():
-        previous = signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    worker = start(name, listen, connect, memory_bytes, cache_dir, log, discover)
+    previous = signal.getsignal(signal.SIGTERM)
     try:
+        signal.signal(signal.SIGTERM, _terminate)
         log(f"worker {name!r} listens on {', '.join(listen) or 'nothing'}")
-        while not ended.wait(timeout=1.0):  # a timeout, so that Ctrl-C is seen on Windows too
-            pass
+        while True:
+            time.sleep(1.0)  # not forever, so that Ctrl-C is seen on Windows too
+    except _Terminated:
+        pass
     finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
+        signal.signal(signal.SIGTERM, previous)
         worker.close()
+
+
+class _Terminated(Exception):
+    """SIGTERM came."""
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    # Raised, as Ctrl-C is: setting an event from here would wait for ever where the signal came
+    # while the main thread held that event's lock.
+    signal.signal(number, signal.SIG_IGN)
+    raise _Terminated
 
 
 def _check_discover(interface: str, listen: Sequence[str], insecure: bool) -> None:
@@ -92,15 +101,16 @@ def _check_discover(interface: str, listen: Sequence[str], insecure: bool) -> No
         )
 
 
-def _start(
+def start(
     name: str,
     listen: Sequence[str],
-    connect: Sequence[str],
-    memory_bytes: int | None,
-    cache_dir: Path | str | None,
-    log: Callable[[str], None],
+    connect: Sequence[str] = (),
+    memory_bytes: int | None = None,
+    cache_dir: Path | str | None = None,
+    log: Callable[[str], None] = lambda line: None,
     discover: str | None = None,
 ) -> Worker:
+    """A worker that serves already, until its `close`; `serve` says what may be wrong."""
     control = ZenohTransport(
         listen=listen, connect=connect, name=name, discover=discover, mesh=False
     )
@@ -114,7 +124,7 @@ def _spawned() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; we end with it
     settings = json.loads(sys.stdin.readline())
     try:
-        worker = _start(
+        worker = start(
             settings["name"],
             settings["listen"],
             settings["connect"],

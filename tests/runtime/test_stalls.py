@@ -17,7 +17,7 @@ import toy
 from cutset.runtime.codec import decode
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.message_parts import Payload
-from cutset.runtime.messages import Activation
+from cutset.runtime.messages import Activation, GetStatus
 
 DEVICES = ("pi", "edge", "server")
 PIPELINE = [("pi", 0, 0), ("edge", 1, 2), ("server", 3, 3)]
@@ -96,3 +96,36 @@ def test_a_flood_through_processes_holds_no_more_than_the_window(tmp_path: Path)
     for name in ("edge", "server"):
         assert after[name][1] - before[name][1] < bound, name
     assert most <= 2 * window * 2  # tensors and acknowledgements
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
+def test_a_device_that_stands_still_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, submodels = toy.plan(PIPELINE)
+    with Coordinator(toy.cluster(DEVICES), cache_dir=tmp_path) as coordinator:
+        deployment = coordinator.deploy(plan, submodels, toy.graph())
+        waited: list[float] = []
+        ask = coordinator.ask
+
+        def watched(device: str, body: Any, **options: Any) -> Any:
+            if device == "edge":
+                waited.append(options["timeout_s"])
+            return ask(device, body, **options)
+
+        edge, _ = statuses(coordinator)["edge"]
+        monkeypatch.setattr(coordinator, "ask", watched)
+        os.kill(edge, signal.SIGSTOP)
+        try:
+            assert set(deployment.stats()) == {"pi", "server"}
+            assert set(deployment.stats()) == {"pi", "server"}
+            deployment.close()
+        finally:
+            os.kill(edge, signal.SIGCONT)
+        full, again, draining, unloading = waited
+        assert again == draining == unloading < full / 10
+        while coordinator.ask_quietly("edge", GetStatus()) is None:
+            pass  # it may take a moment to run again
+        assert waited[-1] == again
+        assert coordinator.ask_quietly("edge", GetStatus()) is not None
+        assert waited[-1] == full

@@ -32,6 +32,7 @@ from cutset.report import percentile
 WATCH_S: Final = 0.05  # how often what is late is looked for
 STOOD_STILL_S: Final = 3 * WATCH_S
 LINE_S: Final = 1.0
+STOP_S: Final = 0.5
 MOST_SWITCHES: Final = 100_000
 MOST_BEGUN: Final = 4096  # requests whose beginning is known; those given up are forgotten in time
 MOST_CROSSED: Final = 0.1  # of a look's bytes, what requests may have sent between them
@@ -110,11 +111,12 @@ class Adapter:
             thread.start()
 
     def stop(self) -> None:
-        """End both threads; the last, partial second is told."""
+        """End both threads; the last, partial second is told. A look that is not answered ends a
+        little later, by itself, and is forgotten."""
         self._stopping.set()
         for thread in self._threads:
             if thread is not threading.current_thread():
-                thread.join()
+                thread.join(STOP_S)
         if self._threads:
             self._threads.clear()
             self._tell()
@@ -342,7 +344,7 @@ class Adapter:
         with contextlib.suppress(CutsetError):
             found = live_looks.look(looks, action, self._clock)
         with self._lock:
-            if beginning != self._beginnings:
+            if beginning != self._beginnings or self._stopping.is_set():
                 return  # it shows what held before
             now_s = self._clock()
             if found is None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -24,7 +25,7 @@ from cutset.plan import Plan
 from cutset.runtime import routing
 from cutset.runtime.cache import SubmodelCache, pack
 from cutset.runtime.contacts import PORT_TRIES, Contacts, endpoints_of, lost
-from cutset.runtime.deployment import CALL_TIMEOUT_S, Deployment
+from cutset.runtime.deployment import CALL_TIMEOUT_S, QUIET_TIMEOUT_S, Deployment
 from cutset.runtime.direct_transport import DirectTransport
 from cutset.runtime.discovery import with_endpoints
 from cutset.runtime.failures import from_failure
@@ -44,6 +45,8 @@ from cutset.runtime.outbox import Parcel
 from cutset.runtime.transport import Transport
 from cutset.runtime.worker import Worker
 from cutset.runtime.zenoh_transport import ZenohTransport, check_listen, free_endpoint
+
+SILENT_TIMEOUT_S: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class Coordinator:
         self._closed = False
         self._deployments: list[Deployment] = []
         self._epoch = 0
+        self._silent: set[str] = set()  # devices that did not answer when last asked quietly
         for endpoint in listen:
             check_listen(endpoint, insecure=insecure)
         self._endpoints = endpoints_of(cluster)
@@ -190,6 +194,23 @@ class Coordinator:
                 raise from_failure(answer)
             return answer
         return self._local.calls.call(address, device, body, payload, timeout_s=timeout_s)
+
+    def ask_quietly(
+        self, device: str, body: CallBody, *, timeout_s: float = QUIET_TIMEOUT_S
+    ) -> ReplyBody | None:
+        """The answer of a device, None where there is none: for the end, when a lost device is no
+        news. One that stands still is waited for once, not for each of all that it is asked."""
+        if device in self._silent:
+            timeout_s = min(timeout_s, SILENT_TIMEOUT_S)
+        try:
+            answer = self.ask(device, body, timeout_s=timeout_s)
+        except TransportError:
+            self._silent.add(device)
+            return None
+        except CutsetError:
+            return None
+        self._silent.discard(device)
+        return answer
 
     def look(self, device: str, lead_bytes: int, size_bytes: int) -> Looked:
         """For how long `size_bytes`, right behind `lead_bytes`, hold the link to a device.

@@ -46,6 +46,7 @@ from cutset.runtime.worker import Worker
 
 LOAD_TIMEOUT_S = 300.0
 CALL_TIMEOUT_S = 10.0
+QUIET_TIMEOUT_S = 2.0
 
 
 class Caller(Protocol):
@@ -54,6 +55,10 @@ class Caller(Protocol):
     def ask(
         self, device: str, body: CallBody, payload: bytes = b"", *, timeout_s: float = ...
     ) -> ReplyBody: ...
+
+    def ask_quietly(
+        self, device: str, body: CallBody, *, timeout_s: float = ...
+    ) -> ReplyBody | None: ...
 
     def post(self, device: str, message: CancelRequest) -> None: ...
 
@@ -226,10 +231,9 @@ class Deployment:
         if self._machine.phase in {Phase.READY, Phase.ACTIVE}:
             for effect in self._receive(Retire()):
                 if isinstance(effect, SendDrain):
-                    self._quietly(
-                        effect.device,
-                        Drain(*self.key, drain_s),
-                        timeout_s=drain_s + CALL_TIMEOUT_S,
+                    drain = Drain(*self.key, drain_s)
+                    self._caller.ask_quietly(
+                        effect.device, drain, timeout_s=drain_s + QUIET_TIMEOUT_S
                     )
                     self._do(self._receive(DeviceDrained(effect.device)))
         if session is not None:
@@ -267,7 +271,7 @@ class Deployment:
         return found
 
     def _stats_of(self, device: str) -> Stats | None:
-        answer = self._quietly(device, GetStats(*self.key), timeout_s=CALL_TIMEOUT_S)
+        answer = self._caller.ask_quietly(device, GetStats(*self.key))
         return answer if isinstance(answer, Stats) else None
 
     def _clean_up(self, effects: Sequence[Effect]) -> None:
@@ -315,11 +319,4 @@ class Deployment:
             if isinstance(effect, SendStart):
                 self._caller.ask(effect.device, Start(*self.key), timeout_s=LOAD_TIMEOUT_S)
             elif isinstance(effect, SendUnload):
-                self._quietly(effect.device, Unload(*self.key), timeout_s=CALL_TIMEOUT_S)
-
-    def _quietly(self, device: str, body: CallBody, *, timeout_s: float) -> ReplyBody | None:
-        """Ask where a lost device is no news."""
-        try:
-            return self._caller.ask(device, body, timeout_s=timeout_s)
-        except CutsetError:
-            return None
+                self._caller.ask_quietly(effect.device, Unload(*self.key))

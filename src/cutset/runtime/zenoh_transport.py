@@ -91,6 +91,7 @@ def free_endpoint() -> str:
 #: as its connections close; this is for devices that vanish, and must outlast a receiver or a
 #: Wi-Fi that stalls for ten seconds. Deadlines and the fallback act before it.
 LEASE_MS: Final = 15_000
+OPEN_MS: Final = 3_000
 
 
 def session_config(
@@ -118,6 +119,8 @@ def session_config(
         },
         "transport/shared_memory/enabled": False,  # it would bypass the links we measure
         "transport/link/tx/lease": LEASE_MS,
+        # Closing waits for attempts to connect, such as to a peer that stands still.
+        "transport/unicast/open_timeout": OPEN_MS,
         "transport/link/tx/keep_alive": 4,
         # A blocked link must not be closed below us (microseconds): sending again is ours.
         "transport/link/tx/queue/congestion_control/block/wait_before_close": 600_000_000,

@@ -79,8 +79,8 @@ class StaticReport(msgspec.Struct):
 
 class SavedReport(msgspec.Struct):
     """Mean seconds a request: `measured_s` as it was, `by_observed_s` what the cuts that were in
-    use take by what was observed, which is the number to hold beside the statics'. `requests` are
-    those that the means by what was observed are over."""
+    use take by what was observed, which is the number to hold beside the statics'. All are over
+    the `requests` that the devices answered; a fallback's answers are not among them."""
 
     requests: int
     measured_s: float | None
@@ -101,6 +101,7 @@ class AdaptDocument(msgspec.Struct):
     switches: list[Switch]
     epochs: int
     emulated: str
+    interrupted: bool
     errors: dict[str, int]
     fallbacks: int
     dropped: dict[str, int]
@@ -152,9 +153,10 @@ def add(tally: Tally, line: Line) -> Tally:
     )
 
 
-def saved(beside: Beside, cuts: Cuts, stated: Conditions, measured_s: float | None) -> SavedReport:
+def saved(beside: Beside, cuts: Cuts, stated: Conditions) -> SavedReport:
     """Beside all on the device, all on the server, the cut that was best for what was stated at
     the start, and the one cut that would have been best for the run (known only afterwards)."""
+    measured_s = beside.measured_s / beside.requests if beside.requests else None
     means = [beside.mean_s(i) for i in range(len(cuts.cuts))]
     known = {i: mean for i, mean in enumerate(means) if mean is not None}
     named = (
@@ -271,19 +273,20 @@ def adapt_document(
     file: str | None = None,
 ) -> AdaptDocument:
     """The report of an adaptive run; `file` is where its record was written."""
-    cuts, looked, latency = adapted.cuts, adapted.looked, summarise(record.latencies_s)
+    cuts, looked = adapted.cuts, adapted.looked
     names = [cut.name for cut in cuts.cuts]
     return AdaptDocument(
         requests=record.requests,
         answered=record.answered,
         failed=record.failed,
-        latency_s=latency,
+        latency_s=summarise(record.latencies_s),
         throughput_per_s=throughput_per_s(record.answered_at_s),
         in_flight=in_flight,
         verify=verify_document(record.comparison, rtol),
         switches=list(adapted.switches),
         epochs=len(names),
         emulated=emulated,
+        interrupted=record.interrupted,
         errors=record.errors,
         fallbacks=stats.fallbacks,
         dropped=dropped(stats),
@@ -315,7 +318,7 @@ def adapt_document(
         ),
         observed=_observed(adapted.believed, errors(adapted.seen)),
         ignored=dict(sorted(adapted.seen.ignored)),
-        saved=saved(tally.beside, cuts, adapted.seen.stated, latency.mean if latency else None),
+        saved=saved(tally.beside, cuts, adapted.seen.stated),
         record=file,
         latencies_s=record.latencies_s if with_latencies else msgspec.UNSET,
     )

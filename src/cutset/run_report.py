@@ -117,6 +117,7 @@ class RunDocument(msgspec.Struct, omit_defaults=False):
     links: list[LinkReport]
     memory: list[MemoryReport]
     plan: PlanDocument
+    interrupted: bool
     errors: dict[str, int]
     fallbacks: int
     dropped: dict[str, int]
@@ -177,6 +178,7 @@ def run_document(
             for name, measured in memory_bytes.items()
         ],
         plan=plan,
+        interrupted=record.interrupted,
         errors=record.errors,
         fallbacks=stats.fallbacks,
         dropped=dropped(stats),

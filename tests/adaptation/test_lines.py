@@ -96,6 +96,26 @@ def test_lines_are_of_their_interval_alone(
     assert second.beside.static_s == (0.0, 0.0)
 
 
+def test_what_the_fallback_answered_is_among_the_answers_and_not_among_what_cuts_took(
+    adapter: Adapter, told: list[Line], clock: Clock
+) -> None:
+    adapter.began(1, 0)
+    clock.now_s += 0.1
+    adapter.ended(1, answered=True)
+    for request in (2, 3):
+        adapter.began(request, 1)
+    clock.now_s += 0.6
+    adapter.ended(2, answered=False)
+    adapter.fell_back(0.7)
+    adapter._tell()
+    (line,) = told
+    assert (line.requests, line.fallbacks) == (2, 1)
+    assert line.latency_s == pytest.approx(0.4)
+    assert line.waiting_s == pytest.approx(0.6)
+    assert line.beside is not None
+    assert (line.beside.requests, line.beside.measured_s) == (1, pytest.approx(0.1))
+
+
 def test_beginnings_of_requests_without_an_end_are_forgotten(
     adapter: Adapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

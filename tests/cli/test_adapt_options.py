@@ -144,9 +144,9 @@ SEEN = Conditions(20e6, 8e6, load=1.26)
 
 
 def line(at_s: float, requests: int = 2, switches: tuple[LiveSwitch, ...] = ()) -> Line:
-    beside = of_request(CUTS, SEEN, 1)
+    beside = of_request(CUTS, SEEN, 1, 0.05)
     for _ in range(requests - 1):
-        beside += of_request(CUTS, SEEN, 1)
+        beside += of_request(CUTS, SEEN, 1, 0.05)
     return Line(at_s, SEEN, 1, requests, 0.05, switches, 0.04, beside)
 
 
@@ -284,6 +284,7 @@ def document(**changes: Any) -> AdaptDocument:
         "switches": [Switch(2.0, "cut 1", "local", "load 1.0 -> 3.0")],
         "epochs": 2,
         "emulated": "process",
+        "interrupted": False,
         "errors": {},
         "fallbacks": 3,
         "dropped": {},
@@ -361,6 +362,17 @@ def test_the_report_says_which_cut_when_and_what_adapting_saved() -> None:
     assert "always offload offload – 7 requests without an answer" in rows
     assert "always best static cut 1 60 ms nothing" in rows
     assert "adapting saved nothing over: best static" in rows
+    assert "what the fallback answered (3) is in none of these means" in rows
+    assert "given up" not in text
+
+
+def test_a_run_that_was_interrupted_says_what_it_gave_up() -> None:
+    one = shown(document(interrupted=True, requests=41))
+    assert "interrupted: 1 that was under way was given up" in one
+    assert "interrupted: 3 that were under way were given up" in shown(
+        document(interrupted=True, requests=44, failed=1)
+    )
+    assert "given up" not in shown(document(interrupted=True))
 
 
 def test_the_report_is_honest_about_what_it_cannot_compare() -> None:

@@ -50,6 +50,7 @@ def shown(in_flight: int) -> str:
         links=[LinkReport("pi>server", 1e5, 0.05, 0.06, 0, 2e7, 1.5e7, 0.04, 0.053)],
         memory=[MemoryReport("pi", 10**8, 5 * 10**7, [StageMemory("s0", 10**8, 9 * 10**7)])],
         plan=PlanDocument(schema="cutset/plan/1", stages=[]),
+        interrupted=False,
         errors={},
         fallbacks=0,
         dropped={"size": 2, "epoch": 1},

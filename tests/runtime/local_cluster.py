@@ -124,7 +124,7 @@ class Deployed:
     def feed(self, request: int, feeds: Mapping[str, Array], expires_s: float) -> None:
         self.workers[self.source].host.feed(self.key, request, feeds, expires_s)
 
-    def cancel(self, request: int) -> None:
+    def cancel(self, request: int, *, answered_s: float | None = None) -> None:
         for worker in self.workers.values():
             worker.host.cancel(self.key, request)
 

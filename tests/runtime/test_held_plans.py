@@ -73,6 +73,9 @@ class Traffic:
     def ended(self, request: int, *, answered: bool) -> None:
         self.told.append(("ended", request, answered))
 
+    def fell_back(self, took_s: float) -> None:
+        self.told.append(("fell back",))
+
     def lost(self, error: CutsetError) -> None:
         self.told.append(("lost",))
 
@@ -202,7 +205,25 @@ def test_without_a_plan_that_is_left_the_fallback_answers(
     held.split.lose()
     assert held.session.run(None, FEEDS)[0] == 0
     assert held.session.stats().fallbacks == 1
+    assert held.traffic.told.count(("fell back",)) == 1
     held.plans.close(drain_s=0.0)
+
+
+def test_what_the_fallback_answers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Held(monkeypatch, fallback=lambda feeds: {"y": np.zeros(1, np.float32)})
+    failing = held.session.submit(FEEDS)
+    held.local.served.failed(0, RuntimeFault("no such kernel"))
+    assert failing.result(5)["y"] == 0
+    late = held.session.submit(FEEDS, deadline_s=0.05)
+    assert late.result(5)["y"] == 0
+    held.plans.close(drain_s=0.0)  # so that the last has been told
+    assert held.traffic.told[1:] == [
+        ("ended", 0, False),
+        ("fell back",),
+        ("began", 1, 0),
+        ("ended", 1, False),
+        ("fell back",),
+    ]
 
 
 def test_closing_ends_the_search_for_a_lost_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 
 import numpy as np
+import pytest
 
 from cutset.ports import Array
 from cutset.runtime.message_parts import TensorSpec
@@ -20,7 +21,8 @@ class Silent:
 
     def feed(self, request: int, feeds: Mapping[str, Array], expires_s: float) -> None: ...
 
-    def cancel(self, request: int) -> None: ...
+    def cancel(self, request: int, *, answered_s: float | None = None) -> None:
+        self.answered_s = answered_s
 
     def stats(self) -> Mapping[str, Stats]:
         return {}
@@ -35,8 +37,9 @@ def test_the_fallback_begins_early_enough_for_a_thread_that_wakes_late() -> None
         begun.set()
         return dict(feeds)
 
+    devices = Silent()
     with Session(
-        Silent(),
+        devices,
         {"x": TensorSpec("float32", (1,))},
         ("x",),
         window=1,
@@ -52,3 +55,4 @@ def test_the_fallback_begins_early_enough_for_a_thread_that_wakes_late() -> None
             assert begun.wait(10.0 if expected else 0.2) == expected
         assert set(future.result(10.0)) == {"x"}
         assert session.stats().fallbacks == 1
+        assert devices.answered_s == pytest.approx(59.94)

@@ -88,6 +88,10 @@ class Passages:
             any(cut.server_s >= SHOWS_LOAD_S for cut in cuts),
         )
 
+    def waiting_s(self, at_s: float) -> float:
+        """For how long the oldest request has been under way; 0 without any."""
+        return max((at_s - p.since_s for p in self._under_way.values()), default=0.0)
+
     def crossed_bytes(self, up: bool) -> int:
         """How many bytes of requests were seen in this direction."""
         return self._crossed_bytes[up]

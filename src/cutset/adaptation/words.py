@@ -26,11 +26,17 @@ def line_in_words(line: Line, cuts: Cuts) -> str:
     parts.append(cuts.cuts[line.cut].name)
     parts.append(f"p50 {'–' if line.p50_s is None else format_time(line.p50_s)}")
     parts.append(f"{line.requests} request{'' if line.requests == 1 else 's'}")
+    if line.fallbacks:
+        parts.append(f"{line.fallbacks} by the fallback")
+    if line.waiting_s > WAITS_LONG_S:
+        parts.append(f"one waits for {line.waiting_s:.0f} s")
     return "  ".join(parts)
 
 
 #: A device that is slower than it was measured by more than this is worth a word.
 SLOW = 1.2
+#: A request that has waited so long is told while it waits.
+WAITS_LONG_S = 3.0
 
 
 def _rate(rate_bps: float) -> str:

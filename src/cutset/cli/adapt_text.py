@@ -143,6 +143,8 @@ def _show_saved(console: Console, run: AdaptDocument) -> None:
     nothing = [s.name for s in saved.statics if saves(saved, s) is False]
     if nothing:
         console.print(f"adapting saved nothing over: {', '.join(nothing)}")
+    if run.fallbacks:
+        console.print(f"what the fallback answered ({run.fallbacks}) is in none of these means")
     if run.in_flight > 1:
         console.print(
             "with several requests in flight the measured mean holds waiting for one another,"

@@ -253,7 +253,7 @@ class Deployment:
                 raise self._error from None
             raise
 
-    def cancel(self, request: int) -> None:
+    def cancel(self, request: int, *, answered_s: float | None = None) -> None:
         self._local.host.cancel(self.key, request)
         for device in self._loads:
             if device != self._source:

@@ -50,6 +50,9 @@ class Traffic(Protocol):
     def ended(self, request: int, *, answered: bool) -> None:
         """The devices have answered the request, or it was given up."""
 
+    def fell_back(self, took_s: float) -> None:
+        """The fallback has answered a request that the devices did not."""
+
     def lost(self, error: CutsetError) -> None:
         """A device is gone: only plans without it can be taken."""
 
@@ -194,12 +197,14 @@ class HeldPlans:
                 with self._lock:  # the news of it may be on its way still
                     self._lost.setdefault(plan, error)
 
-    def cancel(self, request: int) -> None:
+    def cancel(self, request: int, *, answered_s: float | None = None) -> None:
         with self._lock:
             found = self._under_way.pop(request, None)
         if found is not None:
             self._deployments[found.plan].cancel(request)
             self._traffic.ended(request, answered=False)
+        if answered_s is not None:
+            self._traffic.fell_back(answered_s)
 
     def reroute(self, request: int, plan: int) -> None:
         """Begin a request anew with another plan; nothing where it has ended, or the plan is lost.

@@ -31,11 +31,12 @@ _FALLBACKS, _LATE_S, _LATE_PART = 1.5, 0.1, 0.1
 
 
 class Backend(Protocol):
-    """What carries requests: a deployment."""
+    """What carries requests: a deployment. One that is cancelled is waited for no more: it failed,
+    or the fallback has answered it, `answered_s` after it was submitted."""
 
     def feed(self, request: int, feeds: Mapping[str, Array], expires_s: float) -> None: ...
 
-    def cancel(self, request: int) -> None: ...
+    def cancel(self, request: int, *, answered_s: float | None = None) -> None: ...
 
     def stats(self) -> Mapping[str, Stats]: ...
 
@@ -61,6 +62,7 @@ class SessionStats:
 class _Pending:
     future: Future[Results]
     feeds: Mapping[str, Array]
+    since_s: float
     expires_s: float
     results: Results = field(default_factory=dict)
     falling_back: bool = False
@@ -131,9 +133,11 @@ class Session:
         """
         check_feeds(self._ports, feeds)
         limit_s = self._deadline_s if deadline_s is None else _checked(deadline_s)
-        expires_s = self._clock() + limit_s
+        since_s = self._clock()
+        expires_s = since_s + limit_s
         # The caller may change its arrays while ours are still on their way.
-        pending = _Pending(Future(), {k: np.array(v) for k, v in feeds.items()}, expires_s)
+        copied = {k: np.array(v) for k, v in feeds.items()}
+        pending = _Pending(Future(), copied, since_s, expires_s)
         pending.future.set_running_or_notify_cancel()
         with self._condition:
             while len(self._pending) >= self.window and not self._closed:
@@ -287,7 +291,8 @@ class Session:
                 self._counts["fallbacks"] += 1
             self._condition.notify_all()
         if not good or local:
-            self._backend.cancel(request)
+            answered_s = self._clock() - pending.since_s if good else None
+            self._backend.cancel(request, answered_s=answered_s)
         if isinstance(outcome, CutsetError):
             pending.future.set_exception(outcome)
         else:

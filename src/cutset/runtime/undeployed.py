@@ -59,7 +59,7 @@ class Undeployed:
     def feed(self, request: int, feeds: Mapping[str, Array], expires_s: float) -> None:
         raise self._error
 
-    def cancel(self, request: int) -> None:
+    def cancel(self, request: int, *, answered_s: float | None = None) -> None:
         """No device has heard of it."""
 
     def stats(self) -> Mapping[str, Stats]:

@@ -126,7 +126,7 @@ class Tally:
     """Sums over a run's lines; as long as the cuts, however long the run is.
 
     `up_bits` and `down_bits` are what the links could have carried until `until_s`; `cut` is the
-    one in use then.
+    one in use then. Answers of the fallback took `fallbacks_s` in all.
     """
 
     beside: Beside
@@ -134,6 +134,7 @@ class Tally:
     up_bits: float = 0.0
     down_bits: float = 0.0
     cut: int | None = None
+    fallbacks_s: float = 0.0
 
 
 def begin(cuts: Cuts) -> Tally:
@@ -150,13 +151,13 @@ def add(tally: Tally, line: Line) -> Tally:
         tally.up_bits + line.believed.up_bps * lasted_s,
         tally.down_bits + line.believed.down_bps * lasted_s,
         line.cut,
+        tally.fallbacks_s + line.fallbacks_s,
     )
 
 
-def saved(beside: Beside, cuts: Cuts, stated: Conditions) -> SavedReport:
+def saved(beside: Beside, cuts: Cuts, stated: Conditions, measured_s: float | None) -> SavedReport:
     """Beside all on the device, all on the server, the cut that was best for what was stated at
     the start, and the one cut that would have been best for the run (known only afterwards)."""
-    measured_s = beside.measured_s / beside.requests if beside.requests else None
     means = [beside.mean_s(i) for i in range(len(cuts.cuts))]
     known = {i: mean for i, mean in enumerate(means) if mean is not None}
     named = (
@@ -275,6 +276,10 @@ def adapt_document(
     """The report of an adaptive run; `file` is where its record was written."""
     cuts, looked = adapted.cuts, adapted.looked
     names = [cut.name for cut in cuts.cuts]
+    by_devices = record.answered - stats.fallbacks
+    by_devices_s = None
+    if by_devices > 0:
+        by_devices_s = (math.fsum(record.latencies_s) - tally.fallbacks_s) / by_devices
     return AdaptDocument(
         requests=record.requests,
         answered=record.answered,
@@ -318,7 +323,7 @@ def adapt_document(
         ),
         observed=_observed(adapted.believed, errors(adapted.seen)),
         ignored=dict(sorted(adapted.seen.ignored)),
-        saved=saved(tally.beside, cuts, adapted.seen.stated),
+        saved=saved(tally.beside, cuts, adapted.seen.stated, by_devices_s),
         record=file,
         latencies_s=record.latencies_s if with_latencies else msgspec.UNSET,
     )

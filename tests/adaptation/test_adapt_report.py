@@ -10,13 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cutset import adapt_report
-from cutset.adapt_report import Span, add, begin, saved, saves, timeline
+from cutset.adapt_report import Adapted, Span, adapt_document, add, begin, saved, saves, timeline
+from cutset.adaptation import probing
 from cutset.adaptation.beside import Beside, nothing, of_request
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cut, Cuts
 from cutset.adaptation.live import Line
+from cutset.adaptation.observer import Observer
 from cutset.adaptation.records import Switch
 from cutset.plan import Plan, Stage
+from cutset.runner import RunRecord
+from cutset.runtime.session import SessionStats
 
 
 def cut(name: str, device_s: float, up_bytes: float, server_s: float, *devices: str) -> Cut:
@@ -39,10 +43,10 @@ SLOW = Conditions(0.8e6, 8e6)  # 0.1, 0.13, 1.02
 LOST = Conditions(8e6, 8e6, lost=True)
 
 
-def told(*requests: tuple[Conditions, int], took_s: float = 0.05) -> Beside:
+def told(*requests: tuple[Conditions, int]) -> Beside:
     found = nothing(CUTS)
     for conditions, taken in requests:
-        found += of_request(CUTS, conditions, taken, took_s)
+        found += of_request(CUTS, conditions, taken)
     return found
 
 
@@ -85,7 +89,7 @@ def test_sums_are_of_parts_and_no_cut_beats_the_best_one(
     assert whole.requests == parts.requests == len(first) + len(second)
     assert whole.unanswered == parts.unanswered
     assert whole.static_s == pytest.approx(parts.static_s)
-    found = saved(whole, CUTS, FAST)
+    found = saved(whole, CUTS, FAST, 0.05)
     means = {s.name: s.mean_s for s in found.statics}
     if whole.requests:
         known = [m for m in (whole.mean_s(i) for i in range(3)) if m is not None]
@@ -98,8 +102,8 @@ def test_sums_are_of_parts_and_no_cut_beats_the_best_one(
 
 
 def test_what_was_saved_is_beside_four_static_cuts() -> None:
-    found = saved(told((FAST, 1), (SLOW, 0), took_s=0.08), CUTS, FAST)
-    assert found.measured_s == pytest.approx(0.08)
+    beside = told((FAST, 1), (SLOW, 0))
+    found = saved(beside, CUTS, FAST, 0.08)
     assert [(s.name, s.cut) for s in found.statics] == [
         ("local", "local"),
         ("offload", "offload"),
@@ -114,8 +118,9 @@ def test_what_was_saved_is_beside_four_static_cuts() -> None:
 
 
 def test_nothing_is_saved_over_the_cut_that_was_always_taken() -> None:
+    beside = told((FAST, 1), (FAST, 1))
     # As measured it seems less; by what was observed it is the same cut, so that it is no saving.
-    found = saved(told((FAST, 1), (FAST, 1), took_s=0.03), CUTS, FAST)
+    found = saved(beside, CUTS, FAST, 0.03)
     by_name = {s.name: saves(found, s) for s in found.statics}
     assert by_name == {
         "local": True,
@@ -123,19 +128,19 @@ def test_nothing_is_saved_over_the_cut_that_was_always_taken() -> None:
         "best at the start": False,
         "best static": False,
     }
-    slower = saved(told((FAST, 1), (FAST, 1), took_s=0.2), CUTS, FAST)
+    slower = saved(beside, CUTS, FAST, 0.2)
     assert not any(saves(slower, s) for s in slower.statics)
 
 
 def test_a_cut_that_leaves_requests_without_an_answer_is_always_beaten() -> None:
-    found = saved(told((LOST, 0), (FAST, 1), took_s=0.07), CUTS, FAST)
+    found = saved(told((LOST, 0), (FAST, 1)), CUTS, FAST, 0.07)
     offload = next(s for s in found.statics if s.name == "offload")
     assert (offload.mean_s, offload.saved, offload.unanswered) == (None, None, 1)
     assert saves(found, offload)
 
 
 def test_without_requests_nothing_is_claimed() -> None:
-    found = saved(nothing(CUTS), CUTS, FAST)
+    found = saved(nothing(CUTS), CUTS, FAST, None)
     assert (found.requests, found.measured_s, found.by_observed_s) == (0, None, None)
     assert all(s.saved is None and saves(found, s) is None for s in found.statics)
 
@@ -199,3 +204,22 @@ def test_a_timeline_covers_the_run_once(
         assert all(a.cut != b.cut for a, b in itertools.pairwise(spans))
     else:
         assert [span.cut for span in spans] == names
+
+
+def test_what_the_fallback_took_is_no_saving_and_no_loss() -> None:
+    record = RunRecord(5, [0.04, 0.06, 0.9, 1.1], [0.1, 0.2, 1.2, 2.4], interrupted=True)
+    seen = Observer(CUTS).start(FAST, 0.0)
+    adapted = Adapted("load-aware", CUTS, (), (2, 2, 0), seen, FAST, probing.start(0.0), (), 0.0)
+    stats = SessionStats(5, 4, 0, 2, 0, 0, {})
+    line = Line(3.0, FAST, 1, 4, 0.5, (), 0.5, told((FAST, 1), (FAST, 1)), 2, 2.0)
+    tally = add(begin(CUTS), line)
+    found = adapt_document(
+        record, stats, adapted, tally, in_flight=1, emulated="process", rtol=1e-5
+    )
+    assert found.latency_s is not None
+    assert found.latency_s.mean == pytest.approx(0.525)
+    assert (found.fallbacks, found.interrupted) == (2, True)
+    assert (found.saved.requests, found.saved.measured_s) == (2, pytest.approx(0.05))
+    alone = SessionStats(5, 4, 0, 4, 0, 0, {})
+    none = adapt_document(record, alone, adapted, begin(CUTS), in_flight=1, emulated="no", rtol=0)
+    assert (none.saved.requests, none.saved.measured_s) == (0, None)

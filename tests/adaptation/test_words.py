@@ -23,9 +23,9 @@ def test_a_line_says_what_is_known() -> None:
         "p50 100 ms",
         "4 requests",
     ]
-    falls = Line(3.0, Conditions(1e6, 1e6), 0, 4, 0.2, (), 0.1, None, 3, 2.0)
-    assert line_in_words(falls, cuts).endswith("  4 requests  3 by the fallback")
-    stands = Line(9.0, Conditions(1e6, 1e6), 0, 0, None, (), None, None, 0, 7.3)
-    assert line_in_words(stands, cuts).endswith("  0 requests  one waits for 7 s")
+    falls = Line(3.0, Conditions(1e6, 1e6), 0, 4, 0.2, (), 0.1, None, 3, 1.2, 2.0)
+    assert "  3 fell back  cut 3  p50 100 ms  4 requests" in line_in_words(falls, cuts)
+    stands = Line(9.0, Conditions(1e6, 1e6), 0, 0, None, (), None, None, 0, 0.0, 7.3)
+    assert "  load 1.0  one waits 7 s  cut 3  p50 –  0 requests" in line_in_words(stands, cuts)
     lost = Line(3.0, Conditions(1e6, 1e6, lost=True, slowdown=2.0), 0, 0, None, ())
     assert "server lost  device 2.0x slower  cut 3  p50 –  0 requests" in line_in_words(lost, cuts)

@@ -144,9 +144,9 @@ SEEN = Conditions(20e6, 8e6, load=1.26)
 
 
 def line(at_s: float, requests: int = 2, switches: tuple[LiveSwitch, ...] = ()) -> Line:
-    beside = of_request(CUTS, SEEN, 1, 0.05)
+    beside = of_request(CUTS, SEEN, 1)
     for _ in range(requests - 1):
-        beside += of_request(CUTS, SEEN, 1, 0.05)
+        beside += of_request(CUTS, SEEN, 1)
     return Line(at_s, SEEN, 1, requests, 0.05, switches, 0.04, beside)
 
 

@@ -7,11 +7,13 @@ import json
 import os
 import re
 import signal
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from processes import children, gone_afterwards, started
@@ -19,7 +21,10 @@ from processes import children, gone_afterwards, started
 from cutset import api, zoo
 from cutset.adaptation.records import read_record
 from cutset.cli import main
+from cutset.cluster import Engine
 from cutset.deployed import Deployed
+from cutset.errors import WorkerLostError
+from cutset.feeds import random_feeds
 from cutset.ports import Array
 
 # A device so slow that the server pays, over a link so fast that it does.
@@ -253,3 +258,40 @@ def test_a_killed_server_loses_nothing(here: Path) -> None:
     assert found["verify"]["equal"] is True
     assert "requests go on without it" in err
     assert read_record("r.jsonl").note == ""
+
+
+@needs_pidfd
+@pytest.mark.parametrize("moment", ["loading cut 3 of", "timing the loaded cuts"])
+def test_a_server_that_is_lost_while_cuts_are_loaded_is_done_without(
+    here: Path, moment: str
+) -> None:
+    said: list[str] = []
+    back = threading.Event()
+    mine = set(children(os.getpid()))
+
+    def note(text: str) -> None:
+        if moment in text and not any(moment in before for before in said):
+            for child in set(children(os.getpid())) - mine:
+                os.kill(child, signal.SIGKILL)
+        said.append(text)
+        if "all devices are back" in text:
+            back.set()
+
+    model = api.load("m.onnx")
+    feeds = random_feeds(model.ports, 1)[0]
+    expected = api.unsplit(model, Engine(threads=1)).run(feeds)
+    with api.deploy(
+        model, "cluster.yaml", profile="p.json", adapt=True, fallback="local", note=note
+    ) as session:
+        for name, value in session.submit(feeds).result(60).items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6)
+        assert any(text.startswith("this device answers alone until") for text in said)
+        assert back.wait(60)
+        adaptive = session.adaptive
+        assert adaptive is not None
+        assert adaptive.held.usable() == tuple(range(len(adaptive.cuts.cuts)))
+        session.submit(feeds).result(60)
+        assert session.stats().failed == 0
+    said.clear()
+    with pytest.raises(WorkerLostError, match="'server' was lost"):
+        api.deploy(model, "cluster.yaml", profile="p.json", adapt=True, note=note)

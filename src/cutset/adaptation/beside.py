@@ -13,7 +13,7 @@ from cutset.adaptation.cuts import Cuts
 
 @dataclass(frozen=True)
 class Beside:
-    """Sums over `requests`, each valued (Cuts.values_s) as it was answered. They took `measured_s`.
+    """Sums over `requests`, each valued (Cuts.values_s) as it was answered.
 
     `static_s` and `unanswered` have an element for each cut: seconds, had these requests taken it,
     and those of them that it could not have answered then. `taken_s` are the seconds of the cuts
@@ -25,7 +25,6 @@ class Beside:
     requests: int = 0
     taken: int = 0
     taken_s: float = 0.0
-    measured_s: float = 0.0
 
     def __add__(self, other: Beside) -> Beside:
         return Beside(
@@ -34,7 +33,6 @@ class Beside:
             self.requests + other.requests,
             self.taken + other.taken,
             self.taken_s + other.taken_s,
-            self.measured_s + other.measured_s,
         )
 
     def mean_s(self, cut: int) -> float | None:
@@ -49,8 +47,8 @@ def nothing(cuts: Cuts) -> Beside:
     return Beside((0.0,) * len(cuts.cuts), (0,) * len(cuts.cuts))
 
 
-def of_request(cuts: Cuts, believed: Conditions, cut: int, took_s: float) -> Beside:
-    """One request that took `cut`, and `took_s`."""
+def of_request(cuts: Cuts, believed: Conditions, cut: int) -> Beside:
+    """One request that took `cut`."""
     values = cuts.values_s(believed)
     finite = np.isfinite(values)
     static_s = tuple(np.where(finite, values, 0.0).tolist())
@@ -61,5 +59,4 @@ def of_request(cuts: Cuts, believed: Conditions, cut: int, took_s: float) -> Bes
         1,
         int(known),
         static_s[cut] * known,
-        took_s,
     )

@@ -52,12 +52,20 @@ Note = Callable[[str], None]
 class Adaptive:
     """An adaptive deployment: `held` carries requests, `adapter` says which way each goes.
 
-    `chosen` says which cuts are held and what leaving others out may cost.
+    `chosen` says which cuts are held and what leaving others out may cost; `missing` why it began
+    without the server, None where it did not.
     """
 
-    def __init__(self, held: HeldPlans, adapter: Adapter, chosen: Chosen, looks: RuntimeLooks):
+    def __init__(
+        self,
+        held: HeldPlans,
+        adapter: Adapter,
+        chosen: Chosen,
+        looks: RuntimeLooks,
+        missing: CutsetError | None,
+    ) -> None:
         self.held, self.adapter, self.chosen = held, adapter, chosen
-        self.looks = looks
+        self.looks, self.missing = looks, missing
 
     @property
     def cuts(self) -> Cuts:
@@ -94,21 +102,30 @@ def deploy_adaptive(
     """Load every cut of the device and the server that is ever best and fits, and begin to adapt.
 
     `problem` holds the costs, and the links as they are believed until something is seen. With
-    `without_server`, a server that cannot be reached is waited for while the device answers alone.
+    `without_server`, a server that cannot be reached, or is lost while cuts are loaded, is waited
+    for while the device answers alone.
     Raises UnsupportedProblemError where the server is not clear, InfeasibleError where no cut
     fits, TransportError, WorkerLostError.
     """
     device = problem.cluster.source
     cuts = hull_cuts(problem, server)
     missing: CutsetError | None = None
+
+    def alone(error: CutsetError) -> CutsetError:
+        """Go on without the server; raises the error where that is not wanted, or no way."""
+        if missing is not None or not without_server or cuts.local is None:
+            raise error
+        note(alone_in_words(error))
+        return error
+
     try:
         coordinator.connect(cuts.server)
+        room = _room(problem, coordinator, (device, cuts.server))
     except (TransportError, WorkerLostError) as error:
-        if not without_server or cuts.local is None:
-            raise
-        missing = error
+        missing = alone(error)
+        room = _room(problem, coordinator, (device,))
     stated = stated_conditions(problem, cuts)
-    chosen = choose_cuts(cuts, _room(problem, coordinator, cuts, missing), expected_range(stated))
+    chosen = choose_cuts(cuts, room, expected_range(stated))
     cuts = chosen.held_cuts
     if chosen.left_out:
         note(
@@ -125,29 +142,42 @@ def deploy_adaptive(
         plan = cuts.cuts[index].plan
         return coordinator.deploy(plan, pieces or made(index), problem.graph, window=window)
 
-    reachable = [i for i, c in enumerate(cuts.cuts) if missing is None or not c.uses_server]
-    loaded: dict[int, Deployment] = {}
-    try:
+    def load_all(indices: Sequence[int]) -> None:
+        if not indices:
+            return
         # The next cut's submodels are made while one is loaded; not more, as they are large.
         with ThreadPoolExecutor(1, "cutset-submodels") as maker:
-            ahead = maker.submit(made, reachable[0])
-            for number, i in enumerate(reachable):
+            ahead = maker.submit(made, indices[0])
+            for number, i in enumerate(indices):
                 pieces = ahead.result()
-                if number + 1 < len(reachable):
-                    ahead = maker.submit(made, reachable[number + 1])
-                note(f"loading cut {number + 1} of {len(reachable)}: {cuts.cuts[i].name}")
+                if number + 1 < len(indices):
+                    ahead = maker.submit(made, indices[number + 1])
+                note(f"loading cut {number + 1} of {len(indices)}: {cuts.cuts[i].name}")
                 loaded[i] = load(i, pieces)
-        looks = RuntimeLooks(coordinator, cuts.server)
-        slowdown = load_factor = 1.0
-        if missing is None:
-            note("timing the loaded cuts")
-            looks.hold(loaded, cuts)
-            cuts, slowdown, load_factor = calibrating.corrected(
-                cuts,
-                lambda i: looks.time(device, i),
-                lambda i: looks.time(cuts.server, i, SERVER_IDLES_S),
-            )
-            looks.base(stated)
+        for deployment in loaded.values():
+            deployment.check()  # a server that was lost and is back has not what it had
+
+    on_device = [i for i, cut in enumerate(cuts.cuts) if not cut.uses_server]
+    loaded: dict[int, Deployment] = {}
+    looks = RuntimeLooks(coordinator, cuts.server)
+    slowdown = load_factor = 1.0
+    try:
+        try:
+            load_all(range(len(cuts.cuts)) if missing is None else on_device)
+            if missing is None:
+                note("timing the loaded cuts")
+                looks.hold(loaded, cuts)
+                cuts, slowdown, load_factor = calibrating.corrected(
+                    cuts,
+                    lambda i: looks.time(device, i),
+                    lambda i: looks.time(cuts.server, i, SERVER_IDLES_S),
+                )
+                looks.base(stated)
+        except (TransportError, WorkerLostError) as error:
+            missing = alone(error)
+            for i in set(loaded) - set(on_device):
+                loaded.pop(i).close(drain_s=0.0)
+            load_all([i for i in on_device if i not in loaded])
     except BaseException:
         for deployment in loaded.values():
             deployment.close(drain_s=0.0)
@@ -173,7 +203,12 @@ def deploy_adaptive(
         note=note,
     )
     looks.held = held
-    return Adaptive(held, adapter, chosen, looks)
+    return Adaptive(held, adapter, chosen, looks, missing)
+
+
+def alone_in_words(error: CutsetError) -> str:
+    """What is said where a deployment begins without its server."""
+    return f"this device answers alone until the server is there: {error}"
 
 
 class RuntimeLooks:
@@ -275,11 +310,8 @@ def _duration(seconds: float) -> float:
     return seconds
 
 
-def _room(
-    problem: Problem, coordinator: Coordinator, cuts: Cuts, missing: CutsetError | None
-) -> dict[str, float]:
+def _room(problem: Problem, coordinator: Coordinator, devices: Sequence[str]) -> dict[str, float]:
     """Bytes for the stages of all cuts, by device: as stated, else a share of its machine."""
-    devices = [cuts.device] if missing is not None else [cuts.device, cuts.server]
     states: dict[str, Status] = {}
     for name in devices:
         answer = coordinator.ask(name, GetStatus())

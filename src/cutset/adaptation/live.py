@@ -42,10 +42,10 @@ MOST_CROSSED: Final = 0.1  # of a look's bytes, what requests may have sent betw
 class Line:
     """What was believed at `at_s` (seconds from the start), and the interval since the last line.
 
-    `requests` are those that were answered in it, `fallbacks` of them by the fallback. `latency_s`
-    is their mean, `p50_s` their median (nearest rank), None without any; `beside` is what other
-    cuts would have taken for those that the devices answered. `waiting_s` is how long the oldest
-    request under way has been so.
+    `requests` are those that were answered in it, `fallbacks` of them by the fallback, in
+    `fallbacks_s` altogether. `latency_s` is their mean, `p50_s` their median (nearest rank), None
+    without any; `beside` is what other cuts would have taken for those that the devices answered.
+    `waiting_s` is for how long the oldest request has been under way.
     """
 
     at_s: float
@@ -57,6 +57,7 @@ class Line:
     p50_s: float | None = None
     beside: Beside | None = None
     fallbacks: int = 0
+    fallbacks_s: float = 0.0
     waiting_s: float = 0.0
 
 
@@ -223,14 +224,13 @@ class Adapter:
             self._fold(told)
             # One that was begun anew ends twice: its first way unanswered.
             if answered and took_s is not None and cut is not None:
-                whole_s = now_s - self._first_s.pop(request, now_s - took_s)
-                self._ended_s.append(whole_s)
-                self._beside += of_request(self.cuts, believed(self._seen, now_s), cut, whole_s)
+                self._ended_s.append(now_s - self._first_s.pop(request, now_s - took_s))
+                self._beside += of_request(self.cuts, believed(self._seen, now_s), cut)
 
     def fell_back(self, took_s: float) -> None:
         with self._lock:
             self._ended_s.append(took_s)
-            self._fallbacks += 1
+            self._fell_back_s.append(took_s)
 
     def lost(self, error: CutsetError) -> None:
         with self._lock:
@@ -257,7 +257,7 @@ class Adapter:
         self._switches = []
         self._lines_told = 0  # how many of them lines have told
         self._ended_s = []
-        self._fallbacks = 0
+        self._fell_back_s: list[float] = []
         self._first_s = {}
         self._begun_anew = 0
         self._beside = nothing(self.cuts)
@@ -320,7 +320,7 @@ class Adapter:
         with self._lock:
             now_s = self._clock()
             ended_s, self._ended_s = self._ended_s, []
-            fallbacks, self._fallbacks = self._fallbacks, 0
+            fell_back_s, self._fell_back_s = self._fell_back_s, []
             beside, self._beside = self._beside, nothing(self.cuts)
             new = tuple(self._switches[self._lines_told :])
             self._lines_told = len(self._switches)
@@ -334,7 +334,8 @@ class Adapter:
                 new,
                 percentile(ended_s, 0.5) if ended_s else None,
                 beside,
-                fallbacks,
+                len(fell_back_s),
+                sum(fell_back_s),
                 self._passages.waiting_s(now_s),
             )
         self._on_line(line)

@@ -21,15 +21,16 @@ def line_in_words(line: Line, cuts: Cuts) -> str:
             f"down {_rate(believed.down_bps)}",
             f"load {believed.load:.1f}",
         ]
+    # What is rare comes first: a narrow terminal cuts the line's end off.
+    if line.waiting_s > WAITS_LONG_S:
+        parts.append(f"one waits {line.waiting_s:.0f} s")
+    if line.fallbacks:
+        parts.append(f"{line.fallbacks} fell back")
     if believed.slowdown > SLOW:
         parts.append(f"device {believed.slowdown:.1f}x slower")
     parts.append(cuts.cuts[line.cut].name)
     parts.append(f"p50 {'–' if line.p50_s is None else format_time(line.p50_s)}")
     parts.append(f"{line.requests} request{'' if line.requests == 1 else 's'}")
-    if line.fallbacks:
-        parts.append(f"{line.fallbacks} by the fallback")
-    if line.waiting_s > WAITS_LONG_S:
-        parts.append(f"one waits for {line.waiting_s:.0f} s")
     return "  ".join(parts)
 
 

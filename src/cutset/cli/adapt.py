@@ -96,6 +96,7 @@ def run_adaptive(wanted: Wanted) -> int:
     """Load all cuts, send requests, report; the exit status. Raises what `run` raises."""
     from cutset import api
     from cutset.adapt_report import adapt_document
+    from cutset.adaptation.deploying import alone_in_words
     from cutset.cli.adapt_watch import Screen, Watch
     from cutset.feeds import random_feeds, read_feeds
     from cutset.runner import run_requests
@@ -152,6 +153,9 @@ def run_adaptive(wanted: Wanted) -> int:
         reached.join_cpu()
         emulation = targets.emulation(devices)
         with screen.shown(), contextlib.closing(watch), session:
+            assert session.adaptive is not None
+            if session.adaptive.missing is not None:
+                screen.stays(alone_in_words(session.adaptive.missing))
             cuts = _begin(watch, session, loaded.graph.digest, emulation, wanted)
             if slow := too_slow(cuts, wanted.deadline_s):
                 screen.stays(slow)

@@ -225,6 +225,13 @@ class Deployment:
         if served is not None:
             served.lost(error)
 
+    def check(self) -> None:
+        """Raise what ended it, where a device was lost."""
+        with self._lock:
+            error = self._error
+        if error is not None:
+            raise error
+
     def close(self, *, drain_s: float = 5.0) -> None:
         """Let what was admitted end (at most `drain_s`), then free the devices."""
         session = self._session

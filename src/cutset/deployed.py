@@ -8,6 +8,7 @@ from types import TracebackType
 
 from cutset.adaptation.deploying import Adaptive
 from cutset.adaptation.live import Adapter
+from cutset.errors import CutsetError
 from cutset.plan import Plan
 from cutset.ports import Array
 from cutset.runtime.coordinator import Coordinator
@@ -53,6 +54,11 @@ class Deployed:
     def submit(self, feeds: Feeds, deadline_s: float | None = None) -> Future[dict[str, Array]]:
         """A request; the future gets all outputs by name. Waits while the window is full."""
         return self.session.submit(feeds, deadline_s)
+
+    @property
+    def missing(self) -> CutsetError | None:
+        """Why it began without a device, so that this one answers alone; None where it did not."""
+        return None if isinstance(self._deployment, Deployment) else self._deployment.missing
 
     @property
     def stage_memory(self) -> Mapping[str, tuple[int, int]]:

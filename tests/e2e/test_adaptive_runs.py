@@ -26,6 +26,7 @@ from cutset.deployed import Deployed
 from cutset.errors import WorkerLostError
 from cutset.feeds import random_feeds
 from cutset.ports import Array
+from cutset.runtime.zenoh_transport import free_endpoint
 
 # A device so slow that the server pays, over a link so fast that it does.
 CLUSTER = """\
@@ -258,6 +259,24 @@ def test_a_killed_server_loses_nothing(here: Path) -> None:
     assert found["verify"]["equal"] is True
     assert "requests go on without it" in err
     assert read_record("r.jsonl").note == ""
+
+
+def test_a_server_that_was_never_there_is_waited_for(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = CLUSTER.replace("server: {", f"server: {{endpoint: {free_endpoint()}, ")
+    Path("away.yaml").write_text(away)
+    argv = ["run", "m.onnx", "--cluster", "away.yaml", "--profile", "p.json", "--adapt"]
+    more = ["--requests", "5", "--record", "r.jsonl", "--verify", "--json"]
+    assert main.run([*argv, *more]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "transport"
+    assert main.run([*argv, *more, "--fallback", "local"]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert (found["answered"], found["cut"], found["observed"]["lost"]) == (5, "local", True)
+    assert found["verify"]["equal"] is True
+    assert "this device answers alone until the server is there: devices.server" in said.err
+    assert all(line.lost for line in read_record("r.jsonl").lines)
 
 
 @needs_pidfd

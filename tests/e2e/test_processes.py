@@ -142,7 +142,9 @@ def test_a_killed_worker_is_replaced_by_the_fallback(here: Path) -> None:
     assert found["verify"]["equal"] is True
 
 
-def test_the_fallback_answers_where_a_device_was_never_there(here: Path) -> None:
+def test_the_fallback_answers_where_a_device_was_never_there(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("away.yaml").write_text(
         plans.CLUSTER.replace("server: {", f"server: {{endpoint: {free_endpoint()}, ")
     )
@@ -154,6 +156,8 @@ def test_the_fallback_answers_where_a_device_was_never_there(here: Path) -> None
     assert found["verify"]["equal"] is True
     # Nothing was deployed: no row claims that a device was lost.
     assert not any(stage["lost"] or stage["requests"] for stage in found["stages"])
+    assert main.run([*run, "--fallback", "local"]) == 0
+    assert "this device answers alone: devices.server.endpoint" in capsys.readouterr().err
 
 
 def test_a_missing_provider_is_reported_with_its_device(here: Path) -> None:

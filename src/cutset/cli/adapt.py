@@ -153,9 +153,8 @@ def run_adaptive(wanted: Wanted) -> int:
         reached.join_cpu()
         emulation = targets.emulation(devices)
         with screen.shown(), contextlib.closing(watch), session:
-            assert session.adaptive is not None
-            if session.adaptive.missing is not None:
-                screen.stays(alone_in_words(session.adaptive.missing))
+            if session.missing is not None:
+                screen.stays(alone_in_words(session.missing))
             cuts = _begin(watch, session, loaded.graph.digest, emulation, wanted)
             if slow := too_slow(cuts, wanted.deadline_s):
                 screen.stays(slow)

@@ -193,6 +193,8 @@ def run(
                 coordinator=coordinator,
                 note=doing,
             )
+        if session.missing is not None:
+            output.note(f"this device answers alone: {session.missing}")
         reached.join_cpu()
         with session, output.progress("requests", requests or duration or 1) as bar:
             record = run_requests(

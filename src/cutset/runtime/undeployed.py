@@ -12,18 +12,18 @@ from cutset.runtime.session import DEFAULT_DEADLINE_S, Fallback, Session
 
 
 class Undeployed:
-    """Stands where a Deployment would; `error` is why there is none."""
+    """Stands where a Deployment would; `missing` is why there is none."""
 
     def __init__(
         self,
-        error: CutsetError,
+        missing: CutsetError,
         inputs: Mapping[str, TensorSpec],
         outputs: Sequence[str],
         window: int,
     ) -> None:
         self.loaded: Mapping[str, Loaded] = {}
         self.stage_memory: Mapping[str, tuple[int, int]] = {}
-        self._error = error
+        self.missing = missing
         self._inputs = inputs
         self._outputs = tuple(outputs)
         self._window = window
@@ -46,7 +46,7 @@ class Undeployed:
             fallback_s=fallback_s,
             deadline_s=deadline_s,
         )
-        self._session.lost(self._error)
+        self._session.lost(self.missing)
         return self._session
 
     def close(self, *, drain_s: float = 0.0) -> None:
@@ -57,7 +57,7 @@ class Undeployed:
     # --- what the session asks (Backend)
 
     def feed(self, request: int, feeds: Mapping[str, Array], expires_s: float) -> None:
-        raise self._error
+        raise self.missing
 
     def cancel(self, request: int, *, answered_s: float | None = None) -> None:
         """No device has heard of it."""

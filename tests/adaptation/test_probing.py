@@ -1,3 +1,5 @@
+"""When links and server are looked at, and what that takes."""
+
 import math
 from dataclasses import replace
 from itertools import pairwise
@@ -6,12 +8,12 @@ import pytest
 from cut_cases import CUTS, LATE, LOCAL, OFFLOAD, STATED, a_cut
 from hypothesis import given
 from hypothesis import strategies as st
+from probing_cases import OBSERVER, SLOW_LOOK, answered, idle, seen_from, times
 
-from cutset.adaptation.allowance import Allowance
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.observations import Lost, RoundTrip, ServerRun, Transfer
-from cutset.adaptation.observer import Observer, believed
+from cutset.adaptation.observer import believed
 from cutset.adaptation.passages import NO_USE, Use
 from cutset.adaptation.probing import (
     KEPT_BYTES,
@@ -31,49 +33,6 @@ from cutset.adaptation.probing import (
     start,
     when_next,
 )
-
-OBSERVER = Observer(CUTS)
-SLOW_LOOK = LEAD_BYTES + 3000  # at several Mbit/s
-
-
-def seen_from(stated=STATED):
-    return OBSERVER.start(stated, 0.0)
-
-
-def answered(state, seen, action, at_s, truth, cuts=CUTS):
-    """The look is answered at once, by a link and server of these conditions."""
-    took_s, sent = 0.0, 0
-    if isinstance(action, LookServer):
-        took_s = cuts.cuts[action.cut].server_s * truth.load
-        observation = ServerRun(at_s, action.cut, took_s, look=True)
-    elif isinstance(action, Ping):
-        observation = RoundTrip(at_s, 0.004)
-    else:
-        up = isinstance(action, LookUp)
-        rate, sent = truth.up_bps if up else truth.down_bps, look_bytes(action)
-        took_s = 8 * action.bytes / rate
-        observation = Transfer(at_s, up, action.bytes, took_s, look=True)
-    return (
-        looked(state, action, at_s, sent, took_s),
-        Observer(cuts).see(seen, observation),
-    )
-
-
-def idle(holds, seconds, *, cuts=CUTS, stated=STATED, use=NO_USE, step_s=0.01):
-    """What is looked at by (time, action) on links and a server that no request uses."""
-    state, seen = start(0.0), Observer(cuts).start(stated, 0.0)
-    actions = []
-    for i in range(round(seconds / step_s)):
-        at_s = i * step_s
-        state, action = next_action(state, seen, cuts, at_s, use)
-        if action is not None:
-            actions.append((at_s, action))
-            state, seen = answered(state, seen, action, at_s, holds(at_s), cuts)
-    return actions, state, seen
-
-
-def times(actions, kind):
-    return [at_s for at_s, action in actions if isinstance(action, kind)]
 
 
 @pytest.mark.parametrize("mbps", [0.5, 2, 5, 20, 100, 1000])
@@ -186,120 +145,6 @@ def test_looks_at_the_server_take_at_most_a_share_of_its_time():
         assert min(b - a for a, b in pairwise(looks)) >= 0.4 - 1e-9
 
 
-def step_at_ten(before, after):
-    return lambda at_s: before if at_s < 10 else after
-
-
-@pytest.mark.parametrize(("before", "after"), [(20e6, 2e6), (2e6, 20e6), (20e6, 0.3e6)])
-def test_a_suspect_look_is_confirmed_at_once(before, after):
-    holds = step_at_ten(Conditions(before, before), Conditions(after, after))
-    actions, _, seen = idle(holds, 40, stated=Conditions(before, before))
-    looks = [at_s for at_s in times(actions, LookUp) if at_s >= 10]
-    assert looks[1] - looks[0] <= 0.05
-    assert believed(seen, 40).up_bps == pytest.approx(after)
-
-
-def test_what_was_sent_ahead_of_the_allowance_is_waited_for():
-    slow = Conditions(2e6, 2e6)
-    actions, _, _ = idle(step_at_ten(Conditions(20e6, 20e6), slow), 60)
-    looks = [look for _, look in actions if isinstance(look, LookUp)]
-    earned = LINK_SHARE / 8 * (10 * 20e6 + 50 * 2e6)
-    # Beside the first, one may be sent ahead.
-    assert sum(map(look_bytes, looks)) <= earned + 2 * SLOW_LOOK
-    late = [look for at_s, look in actions if at_s >= 40 and isinstance(look, LookUp)]
-    assert share(sum(map(look_bytes, late[:-1])), 2e6, 20) <= 0.01
-
-
-def test_a_link_that_seems_slow_for_no_reason_is_looked_at_soon():
-    """Looks at a fast one leave something for that: else it would stay slow for 20 s."""
-    fast = Conditions(20e6, 20e6)
-    state, seen = start(0.0), replace(seen_from(fast), server_at_s=1e9, ping_at_s=1e9)
-    for i in range(2000):
-        at_s = i / 100
-        if i == 1000:
-            for _ in range(2):
-                seen = OBSERVER.see(seen, Transfer(at_s, True, 37_000, 1.1))
-            assert believed(seen, at_s).up_bps < 0.3e6
-        if i == 1100:
-            assert believed(seen, at_s).up_bps == pytest.approx(20e6)
-        state, action = next_action(state, seen, CUTS, at_s)
-        if action is not None:
-            state, seen = answered(state, seen, action, at_s, fast)
-
-
-def test_a_link_that_is_fast_again_is_looked_at_as_one():
-    """Looks that found it out were charged by the slow rate: that wait is over with it."""
-    fast, slow = Conditions(200e6, 200e6), Conditions(1e6, 1e6)
-    holds = lambda at_s: slow if 5 <= at_s < 20 else fast  # noqa: E731
-    actions, _, seen = idle(holds, 40, stated=fast)
-    assert believed(seen, 40).up_bps == pytest.approx(200e6)
-    for kind in (LookUp, LookDown):
-        found = next(at_s for at_s in times(actions, kind) if at_s >= 20)
-        assert found <= 26  # a look each 5.3 s
-        later = [at_s for at_s in times(actions, kind) if at_s >= found]
-        assert later[1] - later[0] <= 0.05
-        assert max(b - a for a, b in pairwise([*later, 40])) <= 0.5
-
-
-def test_what_got_fast_one_way_is_looked_at_the_other_way_too():
-    """However much its looks owe: at 1 Mbit/s that would be waited for for a minute."""
-    fast, slow = Conditions(16e6, 16e6), Conditions(1e6, 1e6)
-    state, seen = start(0.0), replace(seen_from(slow), server_at_s=1e9, ping_at_s=1e9)
-    state = replace(state, down=replace(state.down, allowance=Allowance(-60_000, 0.0)))
-    looks = []
-    for i in range(2000):
-        at_s = i / 100
-        truth = fast if at_s >= 8 else slow
-        state, action = next_action(state, seen, CUTS, at_s)
-        if action is not None:
-            looks.append((at_s, action))
-            state, seen = answered(state, seen, action, at_s, truth)
-    faster_s = next(at_s for at_s in times(looks, LookUp) if at_s >= 8)
-    down = times(looks, LookDown)
-    assert down[0] - faster_s <= 0.1
-    assert down[1] - down[0] <= 0.05  # the one that confirms it
-    assert len([at_s for at_s in down if at_s < faster_s + 2]) == 2  # and then it waits
-    assert believed(seen, 20).down_bps == pytest.approx(16e6)
-
-
-def test_a_suspect_is_confirmed_ahead_of_the_allowance_once():
-    slow = Conditions(1e6, 20e6)  # 5.3 s between looks up
-    state, seen = start(0.0), replace(seen_from(slow), server_at_s=1e9, ping_at_s=1e9)
-    seen = replace(seen, down_at_s=1e9)
-    looks = []
-    for i in range(2800):
-        state, action = next_action(state, seen, CUTS, i / 100)
-        if action is not None:
-            state = looked(state, action, i / 100, look_bytes(action), 0.05)
-            looks.append((i / 100, action.bytes))
-        if len(looks) == 1 and seen.up.suspect is None:  # and it stays one: no answer is observed
-            seen = OBSERVER.see(seen, Transfer(i / 100, True, 3000, 0.001, look=True))
-    first, confirming, later = looks
-    assert first == pytest.approx((0.6, 3000), abs=0.1)
-    # At 24 Mbit/s it would take 6 ms; what it takes more is waited for.
-    assert confirming == pytest.approx((0.61, 18_000), abs=0.1)
-    assert later[0] == pytest.approx(24, abs=0.5)
-
-
-def test_what_got_worse_is_looked_at_again_soon_and_then_more_rarely():
-    state, seen = start(0.0), seen_from(Conditions(400e6, 400e6))
-    looks = []
-    for i in range(1, 600):
-        at_s = i / 50
-        if i in (98, 99):
-            seen = OBSERVER.see(seen, Transfer(at_s, True, 100_000, 0.016))
-        # Traffic shows all else, and of this that it is slow: no look is due for being stale.
-        fresh = dict.fromkeys(("up_at_s", "down_at_s", "server_at_s", "ping_at_s"), at_s)
-        seen = replace(seen, **fresh)
-        state, action = next_action(state, seen, CUTS, at_s)
-        if action is not None:
-            assert isinstance(action, LookUp)
-            looks.append(at_s)
-            state = looked(state, action, at_s, look_bytes(action), 0.0)
-    gaps = [b - a for a, b in pairwise(looks)]
-    assert gaps == pytest.approx([0.3, 0.6, 1.2, 2.4, 4.8], abs=0.03)
-
-
 def test_looks_that_nobody_answers_get_rarer():
     only_up = replace(CUTS.cuts[OFFLOAD], down_used=False, server_s=0.0)
     cuts = Cuts("pi", "server", (only_up,))
@@ -353,18 +198,6 @@ def test_bytes_beyond_the_planned_ones_count_and_are_waited_for():
     assert plain.up.allowance.left - more.up.allowance.left == size
 
 
-def test_a_fast_link_is_looked_at_with_more_bytes():
-    """3000 bytes take less than half a millisecond at 64 Mbit/s: that tells of threads only."""
-    for mbps, expected in ((1, 3000), (64, 16_200), (10_000, 60_000)):
-        seen = seen_from(Conditions(mbps * 1e6, mbps * 1e6))
-        state = replace(start(0.0), server=start(1e9).server)
-        _, action = next_action(state, replace(seen, server_at_s=1e9), CUTS, 1.0)
-        assert isinstance(action, LookUp)
-        assert action.bytes == expected
-        assert look_bytes(action) == LEAD_BYTES + expected
-    assert look_bytes(Ping()) == 0
-
-
 def test_share_of_nothing():
     assert share(6000, 0, 1) == share(6000, 1e6, 0) == 0
     assert share(6000, 4.8e6, 1) == 0.01
@@ -410,56 +243,3 @@ def test_it_is_pure_bounded_and_wakes_when_something_is_due(steps):
         for pace in (state.up, state.down, state.server, state.ping):
             assert math.isfinite(pace.allowance.left)
             assert pace.allowance.left <= KEPT_BYTES
-
-
-def unread(rate_bps, count):
-    """The bytes of the next look, after so many that could not be timed."""
-    seen, state, at_s = seen_from(replace(STATED, up_bps=rate_bps)), start(0.0), 0.0
-    while True:
-        at_s += 0.01
-        state, action = next_action(state, seen, CUTS, at_s)
-        if isinstance(action, LookUp):
-            if not count:
-                return state, seen, action.bytes
-            count -= 1
-        if action is not None:
-            missed = isinstance(action, LookUp)
-            state = looked(state, action, at_s, look_bytes(action), 0.0, read=not missed)
-
-
-def test_looks_that_are_read_too_late_to_be_timed_get_larger():
-    sizes = [unread(16e6, count)[2] for count in range(6)]
-    assert sizes[:3] == [3000, 6000, 12_000]
-    # Not beyond what takes 20 ms, which is timed anyway.
-    assert sizes[3:] == [24_000, 40_000, 40_000]
-    assert unread(1e6, 4)[2] == 3000
-    assert unread(1e9, 9)[2] == 60_000
-
-
-def test_looks_that_can_be_timed_get_smaller_again():
-    state, seen, size = unread(16e6, 3)
-    at_s = 100.0
-    state = looked(state, LookUp(size), at_s, look_bytes(LookUp(size)), 0.01)
-    while True:
-        at_s += 0.01
-        state, action = next_action(state, seen, CUTS, at_s)
-        if isinstance(action, LookUp):
-            break
-        if action is not None:
-            state = looked(state, action, at_s, look_bytes(action), 0.0)
-    assert action.bytes == 12_000
-
-
-def test_a_look_that_could_not_be_timed_is_followed_by_another_at_once():
-    """The first that could not; also where none ever can, looks keep to their share."""
-    seen, state = seen_from(replace(STATED, up_bps=4e6)), start(0.0)
-    seen = replace(seen, down_at_s=1e9, server_at_s=1e9, ping_at_s=1e9)
-    looks = []
-    for i in range(6000):
-        state, action = next_action(state, seen, CUTS, i / 100)
-        if action is not None:
-            looks.append((i / 100, action.bytes))
-            state = looked(state, action, i / 100, look_bytes(action), 0.0, read=False)
-    assert looks[1] == (looks[0][0] + 0.01, 6000)
-    ahead_bytes = SLOW_LOOK + LEAD_BYTES + looks[-1][1]  # at the start, and of the last look
-    assert state.up_bytes <= LINK_SHARE * 4e6 / 8 * 60 + ahead_bytes

@@ -54,9 +54,5 @@ def of_request(cuts: Cuts, believed: Conditions, cut: int) -> Beside:
     static_s = tuple(np.where(finite, values, 0.0).tolist())
     known = math.isfinite(values[cut])
     return Beside(
-        static_s,
-        tuple((~finite).astype(int).tolist()),
-        1,
-        int(known),
-        static_s[cut] * known,
+        static_s, tuple((~finite).astype(int).tolist()), 1, int(known), static_s[cut] * known
     )

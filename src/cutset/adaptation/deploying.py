@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final
 
 from cutset.adaptation import calibrating
 from cutset.adaptation.choosing import Chosen, choose_cuts, expected_range, hull_cuts
-from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.hull_cuts import stated_conditions
 from cutset.adaptation.live import Adapter, Line
-from cutset.adaptation.live_looks import Gap
 from cutset.adaptation.policies import LoadAware
 from cutset.adaptation.policy import Policy
+from cutset.adaptation.runtime_looks import RuntimeLooks
 from cutset.engine import Submodel
 from cutset.errors import (
     CutsetError,
-    InfeasibleError,
-    RemoteProtocolError,
-    RuntimeFault,
     TransportError,
-    UsageError,
     WorkerLostError,
 )
 from cutset.onnx_io import Model, submodels
@@ -34,17 +28,14 @@ from cutset.runtime import routing
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.deployment import Deployment
 from cutset.runtime.held_plans import HeldPlans
-from cutset.runtime.measuring_messages import Look, Looked, Timed, TimeStage
 from cutset.runtime.messages import GetStatus, Status
 from cutset.runtime.session import Fallback, Session
 
 #: Of a machine's memory, what all loaded cuts of all devices on it may take where no limit is
 #: stated: the rest is for the processes themselves, the system and what else runs.
 MEMORY_SHARE: Final = 0.6
-LOOK_TIMEOUT_S: Final = 3.0
 #: A server waits between its segments of one request and the next: its caches are cold then.
 SERVER_IDLES_S: Final = 0.03
-TIMING_S: Final = 1.0  # after which no further run of a segment begins
 
 Note = Callable[[str], None]
 
@@ -135,38 +126,16 @@ def deploy_adaptive(
 
     following = policy(cuts)  # before anything is loaded: it may refuse these cuts
 
-    def made(index: int) -> Sequence[Submodel]:
-        return submodels(model, cuts.cuts[index].plan)
-
-    def load(index: int, pieces: Sequence[Submodel] | None = None) -> Deployment:
-        plan = cuts.cuts[index].plan
-        return coordinator.deploy(plan, pieces or made(index), problem.graph, window=window)
-
-    def load_all(indices: Sequence[int]) -> None:
-        if not indices:
-            return
-        # The next cut's submodels are made while one is loaded; not more, as they are large.
-        with ThreadPoolExecutor(1, "cutset-submodels") as maker:
-            ahead = maker.submit(made, indices[0])
-            for number, i in enumerate(indices):
-                pieces = ahead.result()
-                if number + 1 < len(indices):
-                    ahead = maker.submit(made, indices[number + 1])
-                note(f"loading cut {number + 1} of {len(indices)}: {cuts.cuts[i].name}")
-                loaded[i] = load(i, pieces)
-        for deployment in loaded.values():
-            deployment.check()  # a server that was lost and is back has not what it had
-
+    loading = _Loading(model, problem, coordinator, cuts, window, note)
     on_device = [i for i, cut in enumerate(cuts.cuts) if not cut.uses_server]
-    loaded: dict[int, Deployment] = {}
     looks = RuntimeLooks(coordinator, cuts.server)
     slowdown = load_factor = 1.0
     try:
         try:
-            load_all(range(len(cuts.cuts)) if missing is None else on_device)
+            loading.load_all(range(len(cuts.cuts)) if missing is None else on_device)
             if missing is None:
                 note("timing the loaded cuts")
-                looks.hold(loaded, cuts)
+                looks.hold(loading.loaded, cuts)
                 cuts, slowdown, load_factor = calibrating.corrected(
                     cuts,
                     lambda i: looks.time(device, i),
@@ -175,12 +144,10 @@ def deploy_adaptive(
                 looks.base(stated)
         except (TransportError, WorkerLostError) as error:
             missing = alone(error)
-            for i in set(loaded) - set(on_device):
-                loaded.pop(i).close(drain_s=0.0)
-            load_all([i for i in on_device if i not in loaded])
+            loading.drop(set(loading.loaded) - set(on_device))
+            loading.load_all([i for i in on_device if i not in loading.loaded])
     except BaseException:
-        for deployment in loaded.values():
-            deployment.close(drain_s=0.0)
+        loading.drop(set(loading.loaded))
         raise
     stated = replace(stated, slowdown=slowdown, load=load_factor)
     emulated = routing.emulated(problem.cluster, cuts.server, device)
@@ -193,11 +160,11 @@ def deploy_adaptive(
         on_line=on_line,
     )
     held = HeldPlans(
-        loaded,
+        loading.loaded,
         [cut.name for cut in cuts.cuts],
         adapter,
         connect=lambda: coordinator.connect(cuts.server),
-        deploy=load,
+        deploy=loading.load,
         window=window,
         missing=missing,
         note=note,
@@ -206,108 +173,60 @@ def deploy_adaptive(
     return Adaptive(held, adapter, chosen, looks, missing)
 
 
+class _Loading:
+    """Loads cuts; `loaded` has the deployments, by the cut's index."""
+
+    def __init__(
+        self,
+        model: Model,
+        problem: Problem,
+        coordinator: Coordinator,
+        cuts: Cuts,
+        window: int,
+        note: Note,
+    ) -> None:
+        self._model, self._problem, self._coordinator = model, problem, coordinator
+        self._cuts, self._window, self._note = cuts, window, note
+        self.loaded: dict[int, Deployment] = {}
+
+    def load(self, index: int) -> Deployment:
+        """One more deployment of a cut, which is the caller's."""
+        return self._deploy(index, self._submodels(index))
+
+    def load_all(self, indices: Sequence[int]) -> None:
+        """Load these cuts too. Raises what `Coordinator.deploy` raises, WorkerLostError also where
+        the server was lost and is back: it has not what it had."""
+        if not indices:
+            return
+        # The next cut's submodels are made while one is loaded; not more, as they are large.
+        with ThreadPoolExecutor(1, "cutset-submodels") as maker:
+            ahead = maker.submit(self._submodels, indices[0])
+            for number, i in enumerate(indices):
+                pieces = ahead.result()
+                if number + 1 < len(indices):
+                    ahead = maker.submit(self._submodels, indices[number + 1])
+                name = self._cuts.cuts[i].name
+                self._note(f"loading cut {number + 1} of {len(indices)}: {name}")
+                self.loaded[i] = self._deploy(i, pieces)
+        for deployment in self.loaded.values():
+            deployment.check()
+
+    def drop(self, indices: Iterable[int]) -> None:
+        """End the deployments of these cuts."""
+        for index in indices:
+            self.loaded.pop(index).close(drain_s=0.0)
+
+    def _submodels(self, index: int) -> Sequence[Submodel]:
+        return submodels(self._model, self._cuts.cuts[index].plan)
+
+    def _deploy(self, index: int, pieces: Sequence[Submodel]) -> Deployment:
+        plan, graph = self._cuts.cuts[index].plan, self._problem.graph
+        return self._coordinator.deploy(plan, pieces, graph, window=self._window)
+
+
 def alone_in_words(error: CutsetError) -> str:
     """What is said where a deployment begins without its server."""
     return f"this device answers alone until the server is there: {error}"
-
-
-class RuntimeLooks:
-    """Looks through a coordinator's workers (live_looks.Looks), and the timing of loaded segments.
-
-    `overhead_s` is what an empty round trip takes beside the links' latency: threads and codec.
-    """
-
-    def __init__(self, coordinator: Coordinator, server: str) -> None:
-        self._coordinator, self._server = coordinator, server
-        self.held: HeldPlans | None = None
-        self._loaded: Mapping[int, Deployment] = {}
-        self._stages: Mapping[tuple[str, int], str] = {}
-        self.overhead_s = 0.0
-        self._base_s: float | None = None
-
-    def hold(self, loaded: Mapping[int, Deployment], cuts: Cuts) -> None:
-        """The deployments whose segments can be timed, by the cut's index."""
-        self._loaded = loaded
-        self._stages = {
-            (stage.device, i): stage.name
-            for i, cut in enumerate(cuts.cuts)
-            for stage in cut.plan.stages
-        }
-
-    def base(self, stated: Conditions, tries: int = 5) -> None:
-        """Learn what an empty round trip takes now, and what of it is no latency of the links."""
-        found = []
-        for _ in range(tries):
-            try:
-                found.append(self._coordinator.ping(self._server))
-            except TransportError:
-                break
-        if found:
-            latency_s = stated.up_latency_s + stated.down_latency_s
-            self.overhead_s = max(0.0, min(found) - latency_s)
-            self._base_s = self.overhead_s
-
-    def time(self, device: str, cut: int, idle_s: float = 0.0) -> float | None:
-        """Seconds of a cut's segment on a device that idled; None where it cannot be run on
-        made-up inputs."""
-        time.sleep(idle_s)
-        try:
-            return self._time(device, cut).seconds[0]
-        except (RuntimeFault, InfeasibleError):
-            return None
-
-    def up(self, lead_bytes: int, size_bytes: int) -> Gap:
-        return _gap(self._coordinator.look(self._server, lead_bytes, size_bytes))
-
-    def down(self, lead_bytes: int, size_bytes: int) -> Gap:
-        target = self._coordinator.connected(self._coordinator.cluster.source)
-        answer = self._ask(Look(target, lead_bytes, size_bytes))
-        if not isinstance(answer, Looked):
-            raise RemoteProtocolError("Looked is expected", value=type(answer).__name__)
-        return _gap(answer)
-
-    def run(self, cut: int) -> tuple[float, float]:
-        found = self._time(self._server, cut)
-        return _duration(found.queue_s), _duration(found.seconds[0])
-
-    def ping(self) -> float:
-        took_s = self._coordinator.ping(self._server)
-        if self._base_s is None:
-            self._base_s = took_s  # nothing was known of it: what it is now counts as none
-        return max(0.0, took_s - self._base_s)
-
-    def expect(self, up_bps: float) -> None:
-        self._coordinator.expect_rate(self._server, up_bps)
-
-    def _ask(self, body: Look | TimeStage) -> Any:
-        return self._coordinator.ask(self._server, body, timeout_s=LOOK_TIMEOUT_S)
-
-    def _time(self, device: str, cut: int) -> Timed:
-        deployment = self.held.deployment(cut) if self.held is not None else self._loaded.get(cut)
-        name = self._stages.get((device, cut))
-        if deployment is None or name is None:
-            raise UsageError("the cut has no segment there", field="device", value=device)
-        session, epoch = deployment.key
-        body = TimeStage(session, epoch, name, 1, TIMING_S)
-        answer = self._coordinator.ask(
-            device, body, timeout_s=60.0 if self.held is None else LOOK_TIMEOUT_S
-        )
-        if not isinstance(answer, Timed) or not answer.seconds:
-            raise RemoteProtocolError("Timed is expected", value=type(answer).__name__)
-        return answer
-
-
-def _gap(found: Looked) -> Gap:
-    return Gap(found.gap_bytes, _duration(found.gap_s), _duration(found.whole_s))
-
-
-def _duration(seconds: float) -> float:
-    """Raises RemoteProtocolError for what no duration can be."""
-    if not (0 <= seconds < math.inf):
-        raise RemoteProtocolError(
-            "a duration is expected", field="seconds", value=seconds, remedy="run one version"
-        )
-    return seconds
 
 
 def _room(problem: Problem, coordinator: Coordinator, devices: Sequence[str]) -> dict[str, float]:

@@ -92,6 +92,7 @@ class Adapter:
         self._decision: Decision | None
         self._switches: list[Switch]
         self._ended_s: list[float]
+        self._fell_back_s: list[float]
         self._beginnings = 0
         self._first_s: dict[int, float]
         self._begin(policy)
@@ -257,7 +258,7 @@ class Adapter:
         self._switches = []
         self._lines_told = 0  # how many of them lines have told
         self._ended_s = []
-        self._fell_back_s: list[float] = []
+        self._fell_back_s = []
         self._first_s = {}
         self._begun_anew = 0
         self._beside = nothing(self.cuts)

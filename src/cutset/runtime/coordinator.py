@@ -193,7 +193,9 @@ class Coordinator:
             if isinstance(answer, Failure):
                 raise from_failure(answer)
             return answer
-        return self._local.calls.call(address, device, body, payload, timeout_s=timeout_s)
+        answer = self._local.calls.call(address, device, body, payload, timeout_s=timeout_s)
+        self._silent.discard(device)
+        return answer
 
     def ask_quietly(
         self, device: str, body: CallBody, *, timeout_s: float = QUIET_TIMEOUT_S
@@ -203,14 +205,12 @@ class Coordinator:
         if device in self._silent:
             timeout_s = min(timeout_s, SILENT_TIMEOUT_S)
         try:
-            answer = self.ask(device, body, timeout_s=timeout_s)
+            return self.ask(device, body, timeout_s=timeout_s)
         except TransportError:
             self._silent.add(device)
-            return None
         except CutsetError:
-            return None
-        self._silent.discard(device)
-        return answer
+            pass
+        return None
 
     def look(self, device: str, lead_bytes: int, size_bytes: int) -> Looked:
         """For how long `size_bytes`, right behind `lead_bytes`, hold the link to a device.

@@ -1,0 +1,137 @@
+"""What got worse, or better, or seems so, is looked at again: soon, and within bounds."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from cut_cases import CUTS
+from probing_cases import OBSERVER, SLOW_LOOK, answered, idle, seen_from, times
+
+from cutset.adaptation.allowance import Allowance
+from cutset.adaptation.conditions import Conditions
+from cutset.adaptation.observations import Transfer
+from cutset.adaptation.observer import believed
+from cutset.adaptation.probing import (
+    LINK_SHARE,
+    LookDown,
+    LookUp,
+    look_bytes,
+    looked,
+    next_action,
+    share,
+    start,
+)
+
+
+def step_at_ten(before, after):
+    return lambda at_s: before if at_s < 10 else after
+
+
+@pytest.mark.parametrize(("before", "after"), [(20e6, 2e6), (2e6, 20e6), (20e6, 0.3e6)])
+def test_a_suspect_look_is_confirmed_at_once(before, after):
+    holds = step_at_ten(Conditions(before, before), Conditions(after, after))
+    actions, _, seen = idle(holds, 40, stated=Conditions(before, before))
+    looks = [at_s for at_s in times(actions, LookUp) if at_s >= 10]
+    assert looks[1] - looks[0] <= 0.05
+    assert believed(seen, 40).up_bps == pytest.approx(after)
+
+
+def test_what_was_sent_ahead_of_the_allowance_is_waited_for():
+    slow = Conditions(2e6, 2e6)
+    actions, _, _ = idle(step_at_ten(Conditions(20e6, 20e6), slow), 60)
+    looks = [look for _, look in actions if isinstance(look, LookUp)]
+    earned = LINK_SHARE / 8 * (10 * 20e6 + 50 * 2e6)
+    # Beside the first, one may be sent ahead.
+    assert sum(map(look_bytes, looks)) <= earned + 2 * SLOW_LOOK
+    late = [look for at_s, look in actions if at_s >= 40 and isinstance(look, LookUp)]
+    assert share(sum(map(look_bytes, late[:-1])), 2e6, 20) <= 0.01
+
+
+def test_a_link_that_seems_slow_for_no_reason_is_looked_at_soon():
+    """Looks at a fast one leave something for that: else it would stay slow for 20 s."""
+    fast = Conditions(20e6, 20e6)
+    state, seen = start(0.0), replace(seen_from(fast), server_at_s=1e9, ping_at_s=1e9)
+    for i in range(2000):
+        at_s = i / 100
+        if i == 1000:
+            for _ in range(2):
+                seen = OBSERVER.see(seen, Transfer(at_s, True, 37_000, 1.1))
+            assert believed(seen, at_s).up_bps < 0.3e6
+        if i == 1100:
+            assert believed(seen, at_s).up_bps == pytest.approx(20e6)
+        state, action = next_action(state, seen, CUTS, at_s)
+        if action is not None:
+            state, seen = answered(state, seen, action, at_s, fast)
+
+
+def test_a_link_that_is_fast_again_is_looked_at_as_one():
+    """Looks that found it out were charged by the slow rate: that wait is over with it."""
+    fast, slow = Conditions(200e6, 200e6), Conditions(1e6, 1e6)
+    holds = lambda at_s: slow if 5 <= at_s < 20 else fast  # noqa: E731
+    actions, _, seen = idle(holds, 40, stated=fast)
+    assert believed(seen, 40).up_bps == pytest.approx(200e6)
+    for kind in (LookUp, LookDown):
+        found = next(at_s for at_s in times(actions, kind) if at_s >= 20)
+        assert found <= 26  # a look each 5.3 s
+        later = [at_s for at_s in times(actions, kind) if at_s >= found]
+        assert later[1] - later[0] <= 0.05
+        assert max(b - a for a, b in pairwise([*later, 40])) <= 0.5
+
+
+def test_what_got_fast_one_way_is_looked_at_the_other_way_too():
+    """However much its looks owe: at 1 Mbit/s that would be waited for for a minute."""
+    fast, slow = Conditions(16e6, 16e6), Conditions(1e6, 1e6)
+    state, seen = start(0.0), replace(seen_from(slow), server_at_s=1e9, ping_at_s=1e9)
+    state = replace(state, down=replace(state.down, allowance=Allowance(-60_000, 0.0)))
+    looks = []
+    for i in range(2000):
+        at_s = i / 100
+        truth = fast if at_s >= 8 else slow
+        state, action = next_action(state, seen, CUTS, at_s)
+        if action is not None:
+            looks.append((at_s, action))
+            state, seen = answered(state, seen, action, at_s, truth)
+    faster_s = next(at_s for at_s in times(looks, LookUp) if at_s >= 8)
+    down = times(looks, LookDown)
+    assert down[0] - faster_s <= 0.1
+    assert down[1] - down[0] <= 0.05  # the one that confirms it
+    assert len([at_s for at_s in down if at_s < faster_s + 2]) == 2  # and then it waits
+    assert believed(seen, 20).down_bps == pytest.approx(16e6)
+
+
+def test_a_suspect_is_confirmed_ahead_of_the_allowance_once():
+    slow = Conditions(1e6, 20e6)  # 5.3 s between looks up
+    state, seen = start(0.0), replace(seen_from(slow), server_at_s=1e9, ping_at_s=1e9)
+    seen = replace(seen, down_at_s=1e9)
+    looks = []
+    for i in range(2800):
+        state, action = next_action(state, seen, CUTS, i / 100)
+        if action is not None:
+            state = looked(state, action, i / 100, look_bytes(action), 0.05)
+            looks.append((i / 100, action.bytes))
+        if len(looks) == 1 and seen.up.suspect is None:  # and it stays one: no answer is observed
+            seen = OBSERVER.see(seen, Transfer(i / 100, True, 3000, 0.001, look=True))
+    first, confirming, later = looks
+    assert first == pytest.approx((0.6, 3000), abs=0.1)
+    # At 24 Mbit/s it would take 6 ms; what it takes more is waited for.
+    assert confirming == pytest.approx((0.61, 18_000), abs=0.1)
+    assert later[0] == pytest.approx(24, abs=0.5)
+
+
+def test_what_got_worse_is_looked_at_again_soon_and_then_more_rarely():
+    state, seen = start(0.0), seen_from(Conditions(400e6, 400e6))
+    looks = []
+    for i in range(1, 600):
+        at_s = i / 50
+        if i in (98, 99):
+            seen = OBSERVER.see(seen, Transfer(at_s, True, 100_000, 0.016))
+        # Traffic shows all else, and of this that it is slow: no look is due for being stale.
+        fresh = dict.fromkeys(("up_at_s", "down_at_s", "server_at_s", "ping_at_s"), at_s)
+        seen = replace(seen, **fresh)
+        state, action = next_action(state, seen, CUTS, at_s)
+        if action is not None:
+            assert isinstance(action, LookUp)
+            looks.append(at_s)
+            state = looked(state, action, at_s, look_bytes(action), 0.0)
+    gaps = [b - a for a, b in pairwise(looks)]
+    assert gaps == pytest.approx([0.3, 0.6, 1.2, 2.4, 4.8], abs=0.03)

@@ -4,12 +4,12 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from cut_cases import CUTS
+from cut_cases import CUTS, OFFLOAD, STATED
 from probing_cases import OBSERVER, SLOW_LOOK, answered, idle, seen_from, times
 
 from cutset.adaptation.allowance import Allowance
 from cutset.adaptation.conditions import Conditions
-from cutset.adaptation.observations import Transfer
+from cutset.adaptation.observations import ServerRun, Transfer
 from cutset.adaptation.observer import believed
 from cutset.adaptation.probing import (
     LINK_SHARE,
@@ -135,3 +135,35 @@ def test_what_got_worse_is_looked_at_again_soon_and_then_more_rarely():
             state = looked(state, action, at_s, look_bytes(action), 0.0)
     gaps = [b - a for a, b in pairwise(looks)]
     assert gaps == pytest.approx([0.3, 0.6, 1.2, 2.4, 4.8], abs=0.03)
+
+
+def test_a_server_that_stood_still_is_looked_at_as_any():
+    """What requests waited for it makes it seem hundreds of times slower, and no look so dear."""
+    state, seen = start(0.0), replace(seen_from(), up_at_s=1e9, down_at_s=1e9, ping_at_s=1e9)
+    looks = []
+    for i in range(1500):
+        at_s = i / 100
+        if i == 1000:
+            for _ in range(2):
+                seen = OBSERVER.see(seen, ServerRun(at_s, OFFLOAD, 6.0))
+            assert believed(seen, at_s).load > 100
+        state, action = next_action(state, seen, CUTS, at_s)
+        if action is not None:
+            looks.append(at_s)
+            state, seen = answered(state, seen, action, at_s, STATED)
+    after = [at_s for at_s in looks if at_s > 10]
+    assert after[1] <= 10.5
+    assert believed(seen, 15.0).load == pytest.approx(1.0)
+
+
+def test_a_look_that_the_server_stood_still_amid_is_not_paid_for_by_a_minute():
+    state, seen = start(0.0), replace(seen_from(), up_at_s=1e9, down_at_s=1e9, ping_at_s=1e9)
+    looks = []
+    for i in range(2000):
+        at_s = i / 100
+        state, action = next_action(state, seen, CUTS, at_s)
+        if action is not None:
+            looks.append(at_s)
+            truth = replace(STATED, load=200.0) if len(looks) == 10 else STATED
+            state, seen = answered(state, seen, action, at_s, truth)
+    assert max(b - a for a, b in pairwise([*looks, 20.0])) <= 4.0

@@ -35,6 +35,9 @@ _CONFIRMS_S = 0.006
 #: Of a link's bits, what looks may take; and of the server's time.
 LINK_SHARE = 0.009  # below the 1% that is promised, as beliefs are late
 SERVER_SHARE = 0.06
+#: A server that seems slower by more than so many times (and by so much more than it just was)
+#: stood still: how long that lasted says nothing of what looks take.
+_MOST_LOAD = 8.0
 #: Large looks take no more of a link, so that something is left for when it seems slow.
 _LARGE_SHARE = 0.006
 #: What of that was not used is kept, up to so many bytes and seconds: traffic showed the link then,
@@ -181,7 +184,8 @@ def looked(
     if isinstance(action, LookServer):
         # What a server says of itself is no reason to leave it alone for ever.
         took_s = min(took_s, UNANSWERED_S) if took_s >= 0 else 0.0
-        pace = replace(pace, allowance=pace.allowance.spent(took_s - pace.charged), charged=0.0)
+        owed_s = min(took_s, _MOST_LOAD * pace.charged)
+        pace = replace(pace, allowance=pace.allowance.spent(owed_s - pace.charged), charged=0.0)
         state = replace(state, server_s=state.server_s + took_s)
     elif isinstance(action, LookUp | LookDown):
         more = max(0, bytes - look_bytes(action))  # headers; the rest was charged as it was sent
@@ -243,7 +247,7 @@ def _looks(state: Probing, seen: Seen, cuts: Cuts, at_s: float) -> dict[Action, 
         found[down] = _link_terms(down, now.down_bps, seen.down, seen.down_at_s)
     index = server_look(cuts)
     if index is not None:
-        cost = cuts.cuts[index].server_s * now.load
+        cost = cuts.cuts[index].server_s * min(now.load, _MOST_LOAD)
         terms = _Terms(seen.load, seen.server_at_s, cost, SERVER_SHARE, max(KEPT_S, cost))
         found[LookServer(index)] = terms
     return found

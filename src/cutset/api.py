@@ -245,6 +245,13 @@ def deploy(
             "no such fallback", field="fallback", value=fallback, remedy='use "local" or None'
         )
     devices = coordinator.cluster if coordinator is not None else as_cluster(cluster)
+    if not (isinstance(adapt, bool) or callable(adapt)):
+        raise UsageError(
+            "neither a policy's constructor nor True",
+            field="adapt",
+            value=adapt,
+            remedy="write adapt=True",
+        )
     if adapt:
         if plan is not None or profile is None:
             raise UsageError(
@@ -263,7 +270,7 @@ def deploy(
                 own,
                 server=server,
                 policy=adapt if callable(adapt) else lambda cuts: LoadAware(),
-                window=in_flight or 1,
+                window=1 if in_flight is None else in_flight,
                 without_server=answer is not None,
                 on_line=on_line,
                 note=note,

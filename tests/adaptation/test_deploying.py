@@ -9,7 +9,7 @@ import pytest
 
 from cutset import api, zoo
 from cutset.cluster import Cluster, Device, Link
-from cutset.errors import InvalidFileError, UsageError
+from cutset.errors import InvalidFileError, UnsupportedProblemError, UsageError
 from cutset.plan import Plan
 from cutset.profiles import Measurement, Profile
 
@@ -47,3 +47,18 @@ def test_a_plan_is_refused_and_a_profile_needed(model: api.Model) -> None:
         api.deploy(model, CLUSTER, adapt=True)
     with pytest.raises(UsageError, match="a plan is needed"):
         api.deploy(model, CLUSTER)
+
+
+@pytest.mark.parametrize("server", ["nope", "pi"])
+def test_a_server_that_is_none_is_named(model: api.Model, server: str) -> None:
+    known = profile(model, "board", "big")
+    with pytest.raises(UnsupportedProblemError, match=f"server.*{server}.*other devices are"):
+        api.deploy(model, CLUSTER, profile=known, adapt=True, server=server)
+
+
+def test_what_is_no_policy_and_no_number_of_requests_is_refused(model: api.Model) -> None:
+    known = profile(model, "board", "big")
+    with pytest.raises(UsageError, match="write adapt=True"):
+        api.deploy(model, CLUSTER, profile=known, adapt="yes")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="window must be from 1"):
+        api.deploy(model, CLUSTER, profile=known, adapt=True, in_flight=0)

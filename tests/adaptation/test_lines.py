@@ -124,3 +124,21 @@ def test_beginnings_of_requests_without_an_end_are_forgotten(
         adapter.began(request, 0)
         adapter.ended(request, answered=False)
     assert len(adapter._first_s) == 10
+
+
+def test_what_a_listener_raises_is_raised_at_the_end_and_ends_no_thread(
+    adapter: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Line] = []
+
+    def listen(line: Line) -> None:
+        heard.append(line)
+        raise ValueError(f"line {len(heard)}")
+
+    monkeypatch.setattr(adapter, "_on_line", listen)
+    adapter._tell()
+    adapter._tell()
+    assert len(heard) == 2
+    with pytest.raises(ValueError, match="line 1"):
+        adapter.stop()
+    adapter.stop()  # it was told

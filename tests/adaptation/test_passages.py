@@ -8,7 +8,7 @@ import pytest
 
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cut, Cuts
-from cutset.adaptation.observations import DeviceRun, ServerRun, Transfer
+from cutset.adaptation.observations import FASTEST_BPS, DeviceRun, ServerRun, Transfer
 from cutset.adaptation.passages import NO_USE, Passages, Use
 from cutset.plan import Plan, Stage
 
@@ -137,3 +137,11 @@ def test_what_requests_under_way_use() -> None:
     list(passages.arrived(7, 1, 11, 0.0, 0.01, 100.2))
     list(passages.arrived(8, 1, 10, 0.0, 0.01, 100.2))  # of an unknown request
     assert (passages.crossed_bytes(True), passages.crossed_bytes(False)) == (10, 11)
+
+
+def test_no_link_is_faster_than_clocks_can_tell() -> None:
+    passages = Passages(CUTS, overhead_s=0.5)
+    passages.began(1, 1, 10.0)
+    (seen,) = passages.sent(1, 1, 1_000_000, 0.4, 11.0)
+    assert isinstance(seen, Transfer)
+    assert 8 * seen.bytes / seen.took_s == pytest.approx(FASTEST_BPS)

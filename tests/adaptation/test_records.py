@@ -363,3 +363,9 @@ def test_the_documented_record_is_read(tmp_path: Path) -> None:
     assert record.lines[0].down_bps == math.inf
     assert record.lines[1].switches[0].target == "pi alone"
     assert trace_of(record).duration_s == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_is_full_from_the_start_is_named() -> None:
+    with pytest.raises(InvalidFileError, match="/dev/full: cannot be written: No space left"):
+        RecordWriter("/dev/full", HEADER)

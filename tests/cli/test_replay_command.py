@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -290,3 +291,13 @@ def test_a_deadline_that_no_cut_meets_is_told(capsys: pytest.CaptureFixture[str]
     assert "no request was answered" in capsys.readouterr().out
     assert cli.run(["replay", *STEPS, "--duration", "2"]) == 0
     assert "no request was answered" not in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes in the file system")
+@pytest.mark.parametrize("more", [[], ["--lab"]])
+def test_a_pipe_is_refused_as_it_can_be_read_once(
+    more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo("pipe")
+    assert cli.run(["replay", "pipe", *more]) == 2
+    assert "pipe: no regular file" in capsys.readouterr().err

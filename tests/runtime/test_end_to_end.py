@@ -29,6 +29,7 @@ from cutset.errors import (
 from cutset.runtime import measuring, worker_main
 from cutset.runtime.coordinator import Coordinator
 from cutset.runtime.deployment_machine import Phase
+from cutset.runtime.shaping import LinkRate
 from cutset.runtime.worker_main import serve
 from cutset.runtime.zenoh_transport import free_endpoint
 
@@ -353,3 +354,24 @@ def test_worker_imports_no_planner() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_links_stay_as_they_were_set(tmp_path: Path) -> None:
+    plan, submodels = toy.plan(SPLIT)
+    with Coordinator(toy.cluster(), cache_dir=tmp_path) as coordinator:
+        for value in (0, -1, float("nan"), "5Mbit/s", True):
+            with pytest.raises(UsageError, match="bandwidth_bps"):
+                coordinator.set_link("pi", "server", value)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="latency_s"):
+            coordinator.set_link("pi", "server", latency_s=-1)
+        coordinator.deploy(plan, submodels, toy.graph()).close()
+        coordinator.set_link("pi", "server", bandwidth_bps=7e6)
+        coordinator.set_link("pi", "server", latency_s=0.002)
+        killed = pid_of(coordinator, "server")
+        os.kill(killed, signal.SIGKILL)
+        found: set[int] = set()
+        while not found - {killed}:  # another is started in its place
+            found = {s.status.pid for s in coordinator.status() if s.status and s.name == "server"}
+        coordinator.deploy(plan, submodels, toy.graph())
+        rate = coordinator._local.outbox.rate(coordinator.connected("server"))
+        assert rate == LinkRate(7e6, 0.002)

@@ -99,6 +99,7 @@ class Adapter:
         self._reroute: Callable[[int, int], None] = lambda request, plan: None
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._error: Exception | None = None
 
     # --- for whoever runs it
 
@@ -118,7 +119,7 @@ class Adapter:
 
     def stop(self) -> None:
         """End both threads; the last, partial second is told. A look that is not answered ends a
-        little later, by itself, and is forgotten."""
+        little later, by itself, and is forgotten. Raises what `on_line` raised first."""
         self._stopping.set()
         for thread in self._threads:
             if thread is not threading.current_thread():
@@ -126,6 +127,9 @@ class Adapter:
         if self._threads:
             self._threads.clear()
             self._tell()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
     def renew(self, policy: Policy[Any]) -> float:
         """From now on ask `policy`, as if nothing had been seen but that the server is lost, if it
@@ -339,7 +343,10 @@ class Adapter:
                 sum(fell_back_s),
                 self._passages.waiting_s(now_s),
             )
-        self._on_line(line)
+        try:
+            self._on_line(line)
+        except Exception as error:  # the caller's own: raised by `stop`, as the run must not suffer
+            self._error = self._error or error
 
     def _look(self, looks: Looks) -> None:
         while not self._stopping.wait(WATCH_S):

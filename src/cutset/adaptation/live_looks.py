@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
 
-from cutset.adaptation.observations import Observation, RoundTrip, ServerRun, Transfer
+from cutset.adaptation.observations import Observation, RoundTrip, ServerRun, Transfer, at_least_s
 from cutset.adaptation.probing import (
     LEAD_BYTES,
     Action,
@@ -24,7 +24,6 @@ LEAST_GAP_BYTES: Final = 6000
 #: In so short a time nothing is timed: where its sender was interrupted between the two, a shaper
 #: let the second pass at once.
 LEAST_GAP_S: Final = 0.25e-3
-_LEAST_S: Final = 1e-6  # what one clock shows as no time at all
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def look(looks: Looks, action: Action, clock: Callable[[], float]) -> Observatio
             queue_s, took_s = looks.run(cut)
             return ServerRun(clock(), cut, took_s, queue_s, look=True)
         case Ping():
-            took_s = max(_LEAST_S, looks.ping())
+            took_s = at_least_s(looks.ping())
             return RoundTrip(clock(), took_s)
     assert_never(action)
 
@@ -81,7 +80,8 @@ def transfer(at_s: float, up: bool, size_bytes: int, found: Gap) -> Transfer:
     if found.seconds >= LEAST_GAP_S and (prompt or found.bytes >= LEAST_GAP_BYTES):
         return Transfer(at_s, up, found.bytes, found.seconds, look=True)
     both = LEAD_BYTES + size_bytes
-    return Transfer(at_s, up, both, max(_LEAST_S, found.whole_s), look=True, at_most=True)
+    whole_s = at_least_s(found.whole_s, both)
+    return Transfer(at_s, up, both, whole_s, look=True, at_most=True)
 
 
 def unanswered(action: Action, at_s: float, waited_s: float) -> Observation | None:

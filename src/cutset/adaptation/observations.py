@@ -6,6 +6,7 @@ The peer's clock never enters: it reports durations only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from cutset.adaptation.conditions import Conditions
 
@@ -13,6 +14,14 @@ from cutset.adaptation.conditions import Conditions
 SMALL_BYTES = 8000
 #: A server's segment that is expected to take this shows load well enough.
 SHOWS_LOAD_S = 10e-3
+#: What clocks show as faster is taken for this: no choice of a cut rests on what is beyond.
+FASTEST_BPS: Final = 100e9
+_LEAST_S: Final = 1e-6  # durations by one clock may come out as nothing
+
+
+def at_least_s(took_s: float, size_bytes: float = 0.0) -> float:
+    """Seconds that something took, or those that it took at least."""
+    return max(took_s, _LEAST_S, 8 * float(size_bytes) / FASTEST_BPS)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from cutset.adaptation.observations import (
     Observation,
     ServerRun,
     Transfer,
+    at_least_s,
 )
 
 #: What takes so many times what is believed, and so many seconds more, is told unfinished; again
@@ -121,7 +122,9 @@ class Passages:
             passage.sent_bytes += size_bytes
             passage.sent_at_s = at_s
             passage.tell_at_s = -math.inf
-            yield Transfer(at_s, True, size_bytes, max(_LEAST_S, held_s - self._overhead_s))
+            yield Transfer(
+                at_s, True, size_bytes, at_least_s(held_s - self._overhead_s, size_bytes)
+            )
 
     def arrived(
         self,
@@ -154,7 +157,7 @@ class Passages:
             took_s = at_s - start_s - self._overhead_s / 2
             if passage.came_at_s is None:
                 took_s -= self._answer_delay_s
-            yield Transfer(at_s, False, size_bytes, max(_LEAST_S, took_s))
+            yield Transfer(at_s, False, size_bytes, at_least_s(took_s, size_bytes))
         passage.came_at_s = at_s
 
     def ended(
@@ -237,19 +240,16 @@ class Passages:
             # The device's own part, where it comes first, is not told apart: it is added up.
             waited_s = at_s - passage.since_s
             rest = int(cut.up_bytes) - passage.sent_bytes
-            held_s = max(_LEAST_S, waited_s - first_s - believed.up_latency_s)
+            held_s = at_least_s(waited_s - first_s - believed.up_latency_s)
             return waited_s, first_s + up_s, Transfer(at_s, True, rest, held_s, unfinished=True)
         waited_s = at_s - (passage.sent_at_s or passage.since_s)
         if server_s >= down_s:
-            compute_s = max(_LEAST_S, waited_s - down_s)
+            compute_s = at_least_s(waited_s - down_s)
             run = ServerRun(at_s, passage.cut, compute_s, unfinished=True)
             return waited_s, server_s + down_s, run
-        held_s = max(_LEAST_S, waited_s - server_s)
+        held_s = at_least_s(waited_s - server_s)
         came = Transfer(at_s, False, max(1, int(cut.down_bytes)), held_s, unfinished=True)
         return waited_s, server_s + down_s, came
-
-
-_LEAST_S: Final = 1e-6  # durations by one clock may come out as nothing
 
 
 def _transfer_s(size_bytes: float, rate_bps: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,7 +219,8 @@ class RecordWriter:
         try:
             self._append(header)
         except BaseException:
-            self._file.close()
+            with contextlib.suppress(OSError):  # a full disk is told again on closing
+                self._file.close()
             raise
 
     def write(self, line: RecordLine) -> None:

@@ -43,7 +43,16 @@ class Replay:
 
 
 def is_record(path: Path) -> bool:
-    """Whether a file is a record, by its first byte; False where it cannot be read."""
+    """Whether a file is a record, by its first byte; False where it cannot be read.
+
+    Raises InvalidFileError for a pipe, which can be read only once.
+    """
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise InvalidFileError(
+            "no regular file, and a trace is read more than once",
+            file=str(path),
+            remedy="save it to a file first",
+        )
     try:
         with open(path, "rb") as file:
             return file.read(1024).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{"

@@ -171,6 +171,7 @@ def run_adaptive(wanted: Wanted) -> int:
                 first_sent=lambda: screen.stays(f"serving on {names}"),
                 progress=lambda done, elapsed_s: watch.check(),
             )
+            run_text.ending(record)
             stats, adapted = session.stats(), _adapted(session)
             if record.interrupted:
                 session.close(drain_s=0.0)

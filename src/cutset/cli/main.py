@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Annotated
 
@@ -103,6 +104,25 @@ def _options(
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; its exit status. Prints every failure; raises nothing of its own."""
     own, as_json = _own(arguments), _wants_json(arguments)
+    with _own_interrupts():
+        return _run(arguments, own, as_json)
+
+
+@contextlib.contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Whatever a command made of Ctrl-C is over with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if before is not None:  # None: not from Python, so that nobody could have changed it here
+            signal.signal(signal.SIGINT, before)
+
+
+def _run(arguments: Sequence[str], own: Sequence[str], as_json: bool) -> int:
     try:
         command = typer.main.get_command(make_app())
         # Not `command.main`, which ends an interrupt by itself, without a word.

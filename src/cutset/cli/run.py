@@ -209,6 +209,7 @@ def run(
                 first_sent=lambda: output.note(f"serving on {', '.join(chosen.plan.devices)}"),
                 progress=lambda done, elapsed_s: bar(done if requests else elapsed_s),
             )
+            run_text.ending(record)
             stats = session.stats()
             memory_bytes, stage_memory = session.memory_bytes, session.stage_memory
             if record.interrupted:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +38,13 @@ def measuring_for(fallback: str | None) -> Iterator[None]:
         raise
 
 
+def ending(record: RunRecord) -> None:
+    """After Ctrl-C the report follows, which a second one would lose: it is not heard any more."""
+    if record.interrupted and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        output.note("interrupted: asking the devices what they did, for the report")
+
+
 def write_answers(record: RunRecord, file: Path | None, as_json: bool) -> None:
     """The first answer to each input, where a file is named for them.
 
@@ -54,7 +63,6 @@ def ends(record: RunRecord, verify: VerifyDocument | None, spread: Callable[[], 
     """The exit status, and on standard error why it is not 0. `spread` is by how much the unsplit
     model differs from itself, asked for only where it differs from the split one."""
     if record.interrupted:
-        output.note("interrupted")
         return 130
     if record.first_error is not None:
         output.note(f"error: {record.first_error}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from cutset.errors import TransportError
 
 START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 1.0  # it exits at once, unless it stands still
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Child:
             if self.process.stdin is not None:
                 self.process.stdin.close()
         try:
-            self.process.wait(timeout=5)
+            self.process.wait(timeout=STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

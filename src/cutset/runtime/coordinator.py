@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -87,6 +87,7 @@ class Coordinator:
     ) -> None:
         cluster = with_endpoints(cluster)
         self.cluster = cluster
+        self._links = cluster  # with the links as they were set since
         self._log = log
         self._progress = progress or (lambda device, sent, total: None)
         self._lock = threading.Lock()
@@ -249,7 +250,11 @@ class Coordinator:
         bandwidth_bps: float | None = None,
         latency_s: float | None = None,
     ) -> None:
-        """Change an emulated link at once, also under running requests. Raises UsageError."""
+        """Change an emulated link at once, also under running requests; it stays so for whatever
+        is deployed later. Bits per second (inf: unlimited) and seconds, None as it is. Raises
+        UsageError, TransportError, WorkerLostError."""
+        _check_above("bandwidth_bps", bandwidth_bps, "bits per second", or_zero=False)
+        _check_above("latency_s", latency_s, "seconds", or_zero=True)
         if self.cluster.link(source, target) is None or not routing.emulated(
             self.cluster, source, target
         ):
@@ -261,6 +266,18 @@ class Coordinator:
             )
         self.connect(source)
         self.ask(source, SetLink(self.connect(target), bandwidth_bps, latency_s))
+        with self._lock:
+            now = self._links.link(source, target)
+            assert now is not None
+            changed = replace(
+                now,
+                source=source,
+                target=target,
+                bandwidth_bps=now.bandwidth_bps if bandwidth_bps is None else bandwidth_bps,
+                latency_s=now.latency_s if latency_s is None else latency_s,
+            )
+            others = (x for x in self._links.links if (x.source, x.target) != (source, target))
+            self._links = replace(self._links, links=(*others, changed))
 
     # --- deploying
 
@@ -290,7 +307,7 @@ class Coordinator:
                 for s, c in zip(submodels, containers, strict=True)
             ],
             graph,
-            self.cluster,
+            self._links,
             addresses,
             epoch=epoch,
             window=window,
@@ -359,3 +376,16 @@ class Coordinator:
         with self._lock:
             if deployment in self._deployments:
                 self._deployments.remove(deployment)
+
+
+def _check_above(field: str, value: float | None, unit: str, *, or_zero: bool) -> None:
+    """Raise UsageError for what is no number above 0."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is None or (number and (value > 0 or (or_zero and value == 0))):
+        return
+    raise UsageError(
+        f"not a number of {unit} {'of 0 or more' if or_zero else 'above 0'}",
+        field=field,
+        value=value,
+        remedy="give a number such as 5e6" if not or_zero else "give a number such as 0.003",
+    )

@@ -17,7 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from cutset.errors import InfeasibleError, InvalidFileError, UnsupportedProblemError
+from cutset.errors import (
+    InfeasibleError,
+    InvalidFileError,
+    UnsupportedProblemError,
+    choices,
+)
 from cutset.graph import Graph
 from cutset.plan import Plan
 from cutset.problem import Problem
@@ -136,8 +141,8 @@ def build_envelope(
     """The envelope of the source device and a server (default: the one other device).
 
     Plans that do not fit the devices' memory, tear colocate groups or need a missing link are left
-    out. Raises UnsupportedProblemError where the sink is a third device, and InfeasibleError where
-    no plan is left.
+    out. Raises UnsupportedProblemError where the sink is a third device or the server is none of
+    the others, and InfeasibleError where no plan is left.
     """
     device = problem.cluster.source
     others = [d.name for d in problem.cluster.devices if d.name != device]
@@ -150,6 +155,13 @@ def build_envelope(
                 remedy="name the server",
             )
         server = others[0]
+    if server not in others:
+        raise UnsupportedProblemError(
+            f"no other device than {device!r} has this name",
+            field="server",
+            value=server,
+            remedy=choices(server, others, "other devices"),
+        )
     if problem.cluster.sink not in (device, server):
         raise UnsupportedProblemError(
             "an envelope needs the sink on one of its two devices",

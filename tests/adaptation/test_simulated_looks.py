@@ -9,7 +9,8 @@ import pytest
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cut, Cuts
 from cutset.adaptation.journeys import course_of
-from cutset.adaptation.looks import LOOK_TIMEOUT_S, Answer, answer
+from cutset.adaptation.live_looks import LOOK_TIMEOUT_S
+from cutset.adaptation.looks import Answer, answer
 from cutset.adaptation.observations import RoundTrip, ServerRun, Transfer
 from cutset.adaptation.probing import Action, LookDown, LookServer, LookUp, Ping
 from cutset.adaptation.traces import Moment, Trace

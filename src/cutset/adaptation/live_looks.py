@@ -21,6 +21,8 @@ from cutset.adaptation.probing import (
 #: frame nobody knows how much of it was under way already, and a shaper whose timer is late lets
 #: two pass together (which made 13 of 16 Mbit/s where 4600 bytes were enough).
 LEAST_GAP_BYTES: Final = 6000
+#: A look that has no answer by then is given up.
+LOOK_TIMEOUT_S: Final = 3.0
 #: In so short a time nothing is timed: where its sender was interrupted between the two, a shaper
 #: let the second pass at once.
 LEAST_GAP_S: Final = 0.25e-3

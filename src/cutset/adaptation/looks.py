@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import assert_never
 
 from cutset.adaptation.journeys import Course, Part
-from cutset.adaptation.live_looks import unanswered
+from cutset.adaptation.live_looks import LOOK_TIMEOUT_S, unanswered
 from cutset.adaptation.observations import Observation, RoundTrip, ServerRun, Transfer
 from cutset.adaptation.probing import (
     LEAD_BYTES,
@@ -18,9 +18,6 @@ from cutset.adaptation.probing import (
     LookUp,
     Ping,
 )
-
-#: A look that has no answer by then is given up, as by a live run.
-LOOK_TIMEOUT_S: Final = 3.0
 
 
 @dataclass(frozen=True)

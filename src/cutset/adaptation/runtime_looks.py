@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
-from cutset.adaptation.live_looks import Gap
+from cutset.adaptation.live_looks import LOOK_TIMEOUT_S, Gap
 from cutset.errors import (
     InfeasibleError,
     RemoteProtocolError,
@@ -22,7 +22,6 @@ from cutset.runtime.deployment import Deployment
 from cutset.runtime.held_plans import HeldPlans
 from cutset.runtime.measuring_messages import Look, Looked, Timed, TimeStage
 
-LOOK_TIMEOUT_S: Final = 3.0
 TIMING_S: Final = 1.0  # after which no further run of a segment begins
 
 

@@ -101,10 +101,8 @@ def show_counts(console: Console, run: RunDocument | AdaptDocument) -> None:
         f" {targets.EMULATED.get(run.emulated, run.emulated)}"
     )
     if run.interrupted and (left := run.requests - run.answered - run.failed):
-        console.print(
-            f"interrupted: {left} that {'was' if left == 1 else 'were'} under way"
-            f" {'was' if left == 1 else 'were'} given up"
-        )
+        were = "was" if left == 1 else "were"
+        console.print(f"interrupted: {left} that {were} under way {were} given up")
     if run.fallbacks:
         console.print(f"{run.fallbacks} of them by this device alone, as others could not in time")
     if run.dropped:

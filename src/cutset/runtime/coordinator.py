@@ -46,6 +46,7 @@ from cutset.runtime.transport import Transport
 from cutset.runtime.worker import Worker
 from cutset.runtime.zenoh_transport import ZenohTransport, check_listen, free_endpoint
 
+#: For a device that let its last quiet question go unanswered.
 SILENT_TIMEOUT_S: Final = 0.02
 
 

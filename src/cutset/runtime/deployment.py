@@ -46,7 +46,7 @@ from cutset.runtime.worker import Worker
 
 LOAD_TIMEOUT_S = 300.0
 CALL_TIMEOUT_S = 10.0
-QUIET_TIMEOUT_S = 2.0
+QUIET_TIMEOUT_S = 2.0  # for what is asked at the end, and may stay unanswered
 
 
 class Caller(Protocol):

@@ -4,16 +4,18 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from cut_cases import CUTS, OFFLOAD, STATED
+from cut_cases import CUTS, LOCAL, OFFLOAD, STATED, a_cut
 from probing_cases import OBSERVER, SLOW_LOOK, answered, idle, seen_from, times
 
 from cutset.adaptation.allowance import Allowance
 from cutset.adaptation.conditions import Conditions
+from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.observations import ServerRun, Transfer
-from cutset.adaptation.observer import believed
+from cutset.adaptation.observer import Observer, believed
 from cutset.adaptation.probing import (
     LINK_SHARE,
     LookDown,
+    LookServer,
     LookUp,
     look_bytes,
     looked,
@@ -21,6 +23,7 @@ from cutset.adaptation.probing import (
     share,
     start,
 )
+from cutset.adaptation.server_looks import SERVER_SHARE
 
 
 def step_at_ten(before, after):
@@ -166,4 +169,28 @@ def test_a_look_that_the_server_stood_still_amid_is_not_paid_for_by_a_minute():
             looks.append(at_s)
             truth = replace(STATED, load=200.0) if len(looks) == 10 else STATED
             state, seen = answered(state, seen, action, at_s, truth)
-    assert max(b - a for a, b in pairwise([*looks, 20.0])) <= 4.0
+    assert max(b - a for a, b in pairwise([*looks, 20.0])) <= 0.5
+
+
+@pytest.mark.parametrize("load", [3.0, 7.0])
+def test_load_is_learnt_by_long_segments_too(load):
+    """A look of a quarter of a second takes two under load, but one is enough."""
+    cuts = Cuts("pi", "server", (CUTS.cuts[LOCAL], a_cut("late", 1.0, 0.25, 30_000, 4000)))
+    state, seen = start(0.0), Observer(cuts).start(STATED, 0.0)
+    seen = replace(seen, up_at_s=1e9, down_at_s=1e9, ping_at_s=1e9)
+    answer = None
+    # Seconds between two looks at an idle server, and the one that tells.
+    known_s = 10 + 0.25 / SERVER_SHARE + 0.25 * load + 0.1
+    for i in range(round(100 * known_s)):
+        at_s = i / 100
+        if answer is not None and answer.at_s <= at_s:
+            state = looked(state, LookServer(answer.cut), at_s, 0, answer.compute_s)
+            seen, answer = Observer(cuts).see(seen, answer), None
+        state, action = next_action(state, seen, cuts, at_s)
+        if action is not None:
+            assert answer is None
+            took_s = cuts.cuts[action.cut].server_s * (load if at_s >= 10 else 1.0)
+            answer = ServerRun(at_s + took_s, action.cut, took_s, look=True)
+        if at_s <= 10:
+            assert believed(seen, at_s).load == pytest.approx(1.0)
+    assert believed(seen, known_s).load == pytest.approx(load, rel=0.1)

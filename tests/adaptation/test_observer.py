@@ -164,6 +164,14 @@ def test_the_load_of_a_server_that_is_not_seen_comes_back_to_one_by_itself():
     assert (late.load, late.queue_s) == (1, 0)
 
 
+def test_a_server_that_is_looked_at_rarely_recovers_no_sooner_than_by_a_look():
+    """A look of 0.3 s takes the share of five: halves of that, not of two."""
+    rare = Observer(Cuts("pi", "server", (a_cut("late", 1, 0.3, 30_000, 4000),)))
+    seen = rare.see(rare.start(Conditions(20e6, 20e6, load=5), 0.0), ServerRun(1.0, 0, 1.5))
+    for at_s, left in ((6.0, 1), (11.0, 1 / 2), (16.0, 1 / 4)):
+        assert believed(seen, at_s).load == pytest.approx(1 + 4 * left)
+
+
 def test_a_device_that_computed_nothing_for_a_while_recovers_too():
     """One stall must not keep it from ever computing again."""
     seen = seen_after(*[DeviceRun(0.1 * i, LOCAL, 7 * 0.23) for i in range(3)])

@@ -21,6 +21,12 @@ def test_a_step_is_followed_with_the_second_sample(factor):
     assert after(once, factor, start_s=9).value == pytest.approx(factor)
 
 
+@pytest.mark.parametrize(("factor", "believed"), [(4, 4), (1 / 4, 1 / 4), (1.8, 1), (1 / 1.8, 1)])
+def test_a_long_sample_that_differs_by_a_factor_of_two_is_a_step_by_itself(factor, believed):
+    steady = after(Window(1.0), *[1.0] * 8)
+    assert steady.add(Sample(10, 10 * factor, 8, long=True)).value == pytest.approx(believed)
+
+
 def test_a_step_within_the_tolerance_is_followed_by_the_mean():
     steady = after(Window(1.0), *[1.0] * 8)
     values = [after(steady, *[1.2] * n, start_s=8).value for n in range(9)]

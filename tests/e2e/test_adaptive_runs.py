@@ -20,6 +20,7 @@ import pytest
 from processes import children, gone_afterwards, started
 
 from cutset import api, zoo
+from cutset.adaptation import deploying
 from cutset.adaptation.records import read_record
 from cutset.cli import main
 from cutset.cluster import Engine
@@ -289,6 +290,20 @@ def test_a_server_that_was_never_there_is_waited_for(
     assert found["verify"]["equal"] is True
     assert "this device answers alone until the server is there: devices.server" in said.err
     assert all(line.lost for line in read_record("r.jsonl").lines)
+
+
+def test_without_its_server_a_device_that_holds_no_local_cut_cannot_go_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = CLUSTER.replace("server: {", f"server: {{endpoint: {free_endpoint()}, ")
+    Path("away.yaml").write_text(away)
+    monkeypatch.setattr(deploying, "MEMORY_SHARE", 1e-6)
+    argv = ["run", "m.onnx", "--cluster", "away.yaml", "--profile", "p.json", "--adapt"]
+    assert main.run([*argv, "--requests", "5", "--fallback", "local", "--json"]) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["error"]["code"] == "transport"
+    assert "pi cannot answer alone: no cut that fits its memory" in said.err
+    assert "this device answers alone" not in said.err
 
 
 @needs_pidfd

@@ -60,7 +60,7 @@ def test_a_ping_takes_the_latency_both_ways(pair: tuple[Worker, Worker]) -> None
 def test_a_look_that_nobody_answers_ends(
     pair: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probing, "LOOK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(probing, "CROSSING_TIMEOUT_S", 0.1)
     pi, server = pair
     server.close()
     with pytest.raises(TransportError, match="not answered"):

@@ -104,7 +104,10 @@ def deploy_adaptive(
 
     def alone(error: CutsetError) -> CutsetError:
         """Go on without the server; raises the error where that is not wanted, or no way."""
-        if missing is not None or not without_server or cuts.local is None:
+        if not without_server:
+            raise error
+        if cuts.local is None:
+            note(f"{device} cannot answer alone: no cut that fits its memory is the whole model")
             raise error
         note(alone_in_words(error))
         return error
@@ -113,8 +116,9 @@ def deploy_adaptive(
         coordinator.connect(cuts.server)
         room = _room(problem, coordinator, (device, cuts.server))
     except (TransportError, WorkerLostError) as error:
-        missing = alone(error)
-        room = _room(problem, coordinator, (device,))
+        if not without_server:
+            raise
+        missing, room = error, _room(problem, coordinator, (device,))
     stated = stated_conditions(problem, cuts)
     chosen = choose_cuts(cuts, room, expected_range(stated))
     cuts = chosen.held_cuts
@@ -123,6 +127,8 @@ def deploy_adaptive(
             f"not all cuts fit the memory: {len(chosen.left_out)} of {len(chosen.cuts.cuts)} are"
             f" left out, which costs at most {chosen.worst_loss:.1%} in the range expected"
         )
+    if missing is not None:
+        alone(missing)  # the local cut is held wherever the device has room for it
 
     following = policy(cuts)  # before anything is loaded: it may refuse these cuts
 
@@ -143,6 +149,8 @@ def deploy_adaptive(
                 )
                 looks.base(stated)
         except (TransportError, WorkerLostError) as error:
+            if missing is not None:
+                raise
             missing = alone(error)
             loading.drop(set(loading.loaded) - set(on_device))
             loading.load_all([i for i in on_device if i not in loading.loaded])

@@ -19,6 +19,7 @@ from cutset.adaptation.observations import (
     Transfer,
 )
 from cutset.adaptation.recent import mean_wait_s, with_ping, with_wait
+from cutset.adaptation.server_looks import LEAST_RUN_S, server_gap_s
 from cutset.adaptation.window import Sample, Window
 
 #: What is as short differs by less for no reason: a scheduler alone makes as much of a difference.
@@ -30,12 +31,12 @@ SMALL_DIFFERS_S = 5e-3
 RUN_DIFFERS_S = 3e-3
 #: What so short a segment takes says nothing then: a few of them would overrule what long ones say.
 SHORT_RUN_S = 5e-3
-#: Segments that are expected to take less say nothing about load.
-LEAST_RUN_S = 1e-3
-#: After so long without a run, a server (or the device) is believed to recover ...
-IDLE_S = 2.0
-#: ... and what its load exceeds 1 by, and its queue, halve in each such time.
-HALF_LIFE_S = 2.0
+#: A server's segment that is expected to take so long is a mean over many slices of its scheduler.
+LONG_RUN_S = 0.1
+#: After so long without a run, a server (or the device) is believed to recover, and what its load
+#: exceeds 1 by, and its queue, halve in each such time. A server that is looked at more rarely has
+#: the time between two looks for it.
+RECOVERS_S = 2.0
 
 #: Beyond these nothing can be measured.
 _MOST_S = 1e6
@@ -54,7 +55,8 @@ class Seen:
 
     `up` and `down` are in seconds per bit, `load` and `slowdown` in seconds per expected second.
     `up_at_s`, `down_at_s`, `server_at_s`, `device_at_s` and `ping_at_s` say when something was last
-    learnt (at the start: then). `ignored` counts the observations that cannot be, by reason.
+    learnt (at the start: then). After each `server_recovers_s` without a run, the server is
+    believed to have recovered by half. `ignored` counts the observations that cannot be, by reason.
     """
 
     stated: Conditions
@@ -68,6 +70,7 @@ class Seen:
     server_at_s: float
     device_at_s: float
     ping_at_s: float
+    server_recovers_s: float
     pings: tuple[float, ...] = ()
     waits: tuple[float, ...] = (0.0,)
     lost: bool = False
@@ -78,7 +81,8 @@ class Seen:
 class Observer:
     """Folds observations of requests over these cuts into Seen.
 
-    It follows a step within two samples (window.LAG_SAMPLES) of what changed; where samples are
+    It follows a step within two samples (window.LAG_SAMPLES) of what changed, one of them where it
+    is a long run on the server that took twice as long, or half; where samples are
     so noisy that the step could be noise, as the window's mean does, within eight.
     """
 
@@ -100,6 +104,7 @@ class Observer:
             server_at_s=start_s,
             device_at_s=start_s,
             ping_at_s=start_s,
+            server_recovers_s=max(RECOVERS_S, server_gap_s(self.cuts)),
             waits=(stated.queue_s,),
             lost=stated.lost,
         )
@@ -124,9 +129,9 @@ class Observer:
                     return seen
                 sample = Sample(expected_s, compute_s, at_s, dead_band_s=RUN_DIFFERS_S)
                 slowdown = seen.slowdown
-                if _left(seen.device_at_s, at_s) < 1:
-                    recovered = _recovered(slowdown, seen.device_at_s, at_s)
-                    slowdown = slowdown.faded(recovered, sample)
+                left = _device_left(seen, at_s)
+                if left < 1:
+                    slowdown = slowdown.faded(_recovered(slowdown, left), sample)
                 if _says_nothing(sample, slowdown.value):
                     return seen
                 return replace(seen, slowdown=slowdown.add(sample), device_at_s=at_s)
@@ -198,9 +203,9 @@ def believed(seen: Seen, at_s: float) -> Conditions:
         down_bps=_bps(seen.down.value),
         up_latency_s=seen.stated.up_latency_s if half_s is None else half_s,
         down_latency_s=seen.stated.down_latency_s if half_s is None else half_s,
-        load=_recovered(seen.load, seen.server_at_s, at_s),
-        queue_s=mean_wait_s(seen.waits) * _left(seen.server_at_s, at_s),
-        slowdown=_recovered(seen.slowdown, seen.device_at_s, at_s),
+        load=_recovered(seen.load, _server_left(seen, at_s)),
+        queue_s=mean_wait_s(seen.waits) * _server_left(seen, at_s),
+        slowdown=_recovered(seen.slowdown, _device_left(seen, at_s)),
         lost=seen.lost,
     )
 
@@ -238,7 +243,7 @@ def _with_transfer(seen: Seen, transfer: Transfer) -> Seen:
 
 def _with_server_run(seen: Seen, run: ServerRun, expected_s: float) -> Seen:
     load, waits = seen.load, seen.waits
-    left = _left(seen.server_at_s, seen.at_s)
+    left = _server_left(seen, seen.at_s)
     if left < 1:
         waits = tuple(wait_s * left for wait_s in waits)
     if not run.unfinished or run.queue_s > mean_wait_s(waits):
@@ -249,10 +254,11 @@ def _with_server_run(seen: Seen, run: ServerRun, expected_s: float) -> Seen:
             run.compute_s,
             seen.at_s,
             unfinished=run.unfinished,
+            long=expected_s >= LONG_RUN_S and not run.unfinished,
             dead_band_s=RUN_DIFFERS_S,
         )
         if left < 1:
-            load = load.faded(_recovered(load, seen.server_at_s, seen.at_s), sample)
+            load = load.faded(_recovered(load, left), sample)
         load = seen.load if _says_nothing(sample, load.value) else load.add(sample)
     learnt = load is not seen.load or waits is not seen.waits
     return replace(
@@ -266,16 +272,24 @@ def _says_nothing(run: Sample, believed: float) -> bool:
     return run.amount < SHORT_RUN_S and by_chance and not run.unfinished
 
 
-def _left(seen_at_s: float, at_s: float) -> float:
-    """What is left of load and queue, 0 to 1, by how long a machine was not seen."""
-    return float(0.5 ** (max(0.0, at_s - seen_at_s - IDLE_S) / HALF_LIFE_S))
+def _server_left(seen: Seen, at_s: float) -> float:
+    """What is left of load and queue, 0 to 1, by how long the server was not seen."""
+    return _left(at_s - seen.server_at_s, seen.server_recovers_s)
 
 
-def _recovered(window: Window, seen_at_s: float, at_s: float) -> float:
-    """The factor that a window has, as it is believed after a machine was not seen for a while."""
+def _device_left(seen: Seen, at_s: float) -> float:
+    return _left(at_s - seen.device_at_s, RECOVERS_S)
+
+
+def _left(unseen_s: float, recovers_s: float) -> float:
+    return float(0.5 ** max(0.0, unseen_s / recovers_s - 1))
+
+
+def _recovered(window: Window, left: float) -> float:
+    """The factor that a window has, as it is believed when so much is left of a load."""
     value = window.value
     # Below 1 it is no load that could go away: the machine is faster than its profile says.
-    return value if value <= 1 else 1 + (value - 1) * _left(seen_at_s, at_s)
+    return value if value <= 1 else 1 + (value - 1) * left
 
 
 def _wrong_time(seconds: float) -> str:

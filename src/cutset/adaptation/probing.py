@@ -14,9 +14,9 @@ from typing import assert_never
 
 from cutset.adaptation.allowance import Allowance
 from cutset.adaptation.cuts import Cuts
-from cutset.adaptation.observations import SHOWS_LOAD_S
-from cutset.adaptation.observer import LEAST_RUN_S, Seen, believed
+from cutset.adaptation.observer import Seen, believed
 from cutset.adaptation.passages import NO_USE, Use
+from cutset.adaptation.server_looks import SERVER_SHARE, server_look
 from cutset.adaptation.window import Window
 
 #: A look at a link is two transfers, of which the second is timed: the first takes what a shaper
@@ -32,12 +32,8 @@ LEAST_LOOK_BYTES, MOST_LOOK_BYTES = 3000, 60_000
 _MOST_UNREAD, _TIMED_ANYWAY_S = 4, 0.02
 #: A rate that was seen once, and is faster than believed, is confirmed by what takes so long.
 _CONFIRMS_S = 0.006
-#: Of a link's bits, what looks may take; and of the server's time.
+#: Of a link's bits, what looks may take.
 LINK_SHARE = 0.009  # below the 1% that is promised, as beliefs are late
-SERVER_SHARE = 0.06
-#: A server that seems slower by more than so many times (and by so much more than it just was)
-#: stood still: how long that lasted says nothing of what looks take.
-_MOST_LOAD = 8.0
 #: Large looks take no more of a link, so that something is left for when it seems slow.
 _LARGE_SHARE = 0.006
 #: What of that was not used is kept, up to so many bytes and seconds: traffic showed the link then,
@@ -95,17 +91,16 @@ Action = LookUp | LookDown | LookServer | Ping
 class Pace:
     """When one kind of look may come again; times in seconds on the observations' clock.
 
-    `allowance` is in bytes of the link or seconds of the server, and `charged` what the last look
-    took of it before its answer. `held` is the least value seen since the last change for the
-    worse, `doubts` the looks since then (more than _MOST_DOUBTS: no doubt is left), `confirmed_s`
-    when the last suspect was seen that a look was sent ahead of its allowance for; `unread` how
-    many more of the last looks could not be timed than could, and `again` that the very last one
-    could not; `hoped` that the link's other direction has got much faster since.
+    `allowance` is in bytes of the link or seconds of the unloaded server. `held` is the least value
+    seen since the last change for the worse, `doubts` the looks since then (more than _MOST_DOUBTS:
+    no doubt is left), `confirmed_s` when the last suspect was seen that a look was sent ahead of
+    its allowance for; `unread` how many more of the last looks could not be timed than could, and
+    `again` that the very last one could not; `hoped` that the link's other direction has got much
+    faster since.
     """
 
     allowance: Allowance
     looked_at_s: float
-    charged: float = 0.0
     unanswered: int = 0
     unread: int = 0
     again: bool = False
@@ -138,7 +133,7 @@ class Probing:
 def start(at_s: float) -> Probing:
     """Nothing was looked at yet, and each can be once."""
     link = Pace(Allowance(look_bytes(LookUp()), at_s), at_s)
-    server, ping = Pace(Allowance(KEPT_S / 4, at_s), at_s), Pace(Allowance(0.0, at_s), at_s)
+    server, ping = Pace(Allowance(KEPT_S, at_s), at_s), Pace(Allowance(0.0, at_s), at_s)
     return Probing(link, link, server, ping)
 
 
@@ -184,8 +179,6 @@ def looked(
     if isinstance(action, LookServer):
         # What a server says of itself is no reason to leave it alone for ever.
         took_s = min(took_s, UNANSWERED_S) if took_s >= 0 else 0.0
-        owed_s = min(took_s, _MOST_LOAD * pace.charged)
-        pace = replace(pace, allowance=pace.allowance.spent(owed_s - pace.charged), charged=0.0)
         state = replace(state, server_s=state.server_s + took_s)
     elif isinstance(action, LookUp | LookDown):
         more = max(0, bytes - look_bytes(action))  # headers; the rest was charged as it was sent
@@ -204,18 +197,6 @@ def look_bytes(action: Action) -> int:
 def share(bytes: int, rate_bps: float, seconds: float) -> float:
     """What of a link of this rate looks took over a time; 0 where that is no time or no link."""
     return 8 * bytes / (rate_bps * seconds) if rate_bps > 0 and seconds > 0 else 0.0
-
-
-def server_look(cuts: Cuts) -> int | None:
-    """The cut whose segment is run to see the load: the cheapest that shows it well, else the
-    largest; None where none shows it at all."""
-    segments = [
-        (cut.server_s, index)
-        for index, cut in enumerate(cuts.cuts)
-        if cut.uses_server and cut.server_s >= LEAST_RUN_S
-    ]
-    good = [segment for segment in segments if segment[0] >= SHOWS_LOAD_S]
-    return min(good)[1] if good else max(segments)[1] if segments else None
 
 
 @dataclass(frozen=True)
@@ -247,7 +228,7 @@ def _looks(state: Probing, seen: Seen, cuts: Cuts, at_s: float) -> dict[Action, 
         found[down] = _link_terms(down, now.down_bps, seen.down, seen.down_at_s)
     index = server_look(cuts)
     if index is not None:
-        cost = cuts.cuts[index].server_s * min(now.load, _MOST_LOAD)
+        cost = cuts.cuts[index].server_s
         terms = _Terms(seen.load, seen.server_at_s, cost, SERVER_SHARE, max(KEPT_S, cost))
         found[LookServer(index)] = terms
     return found
@@ -329,7 +310,6 @@ def _sent(state: Probing, action: Action, terms: _Terms | None, at_s: float) -> 
         pace = replace(
             pace,
             allowance=pace.allowance.spent(terms.cost),
-            charged=terms.cost,
             doubts=min(pace.doubts, _MOST_DOUBTS) + 1,
             again=False,
             hoped=False,

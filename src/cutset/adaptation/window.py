@@ -36,8 +36,9 @@ class Sample:
     0), as seen at `at_s`.
 
     `bound`: no whole measurement, so that it shows slowness only; `unfinished`: such a bound, of
-    something that goes on; `at_most`: it took no longer, so that it shows speed only. A difference
-    to what was expected of at most `dead_band_s` is none.
+    something that goes on; `at_most`: it took no longer, so that it shows speed only. `long`: it
+    is a mean by itself, over so much time that no moment makes an outlier of it. A difference to
+    what was expected of at most `dead_band_s` is none.
     """
 
     amount: float
@@ -46,6 +47,7 @@ class Sample:
     bound: bool = False
     unfinished: bool = False
     at_most: bool = False
+    long: bool = False
     dead_band_s: float = 0.0
 
     @property
@@ -60,7 +62,8 @@ class Window:
     `stated` is the value before there are samples; inf: nothing is known. A sample that deviates
     from the value is set aside as `suspect`. If the next one deviates to the same side, it was a
     step and the window starts anew from them; if to the other, both are noise and belong into the
-    mean; if not at all, the suspect was an outlier and is dropped.
+    mean; if not at all, the suspect was an outlier and is dropped. A long one that differs by
+    NOISY_FACTOR needs no other: it was a step.
     """
 
     stated: float
@@ -111,8 +114,7 @@ class Window:
         """The factor (at least 1) by which the suspect differs from the value; 1 without one."""
         if self.suspect is None or not 0 < self.value < math.inf:
             return 1.0
-        factor = self.suspect.per_unit / self.value
-        return max(factor, 1 / factor)
+        return self._factor(self.suspect)
 
     def add(self, sample: Sample) -> Window:
         """The window after a sample; itself where that says nothing."""
@@ -175,6 +177,8 @@ class Window:
             return self._anew(sample)  # what was at least so slow is now known to be slower
         if side == 0:
             return replace(self, samples=_recent((*self.samples, sample)), suspect=None)
+        if sample.long and self._factor(sample) >= NOISY_FACTOR:
+            return self._anew(sample)
         if self.suspect is None:
             return replace(self, suspect=sample)
         if self._side(self.suspect) == -side:
@@ -188,6 +192,11 @@ class Window:
 
     def _anew(self, *samples: Sample) -> Window:
         return replace(self, samples=_recent(samples), suspect=None)
+
+    def _factor(self, sample: Sample) -> float:
+        """By which it differs from the value, at least 1."""
+        factor = sample.per_unit / self.value
+        return max(factor, 1 / factor)
 
     def _side(self, sample: Sample) -> int:
         """1 where it is slower than the value, -1 where faster, 0 where it does not deviate."""

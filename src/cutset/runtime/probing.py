@@ -13,7 +13,7 @@ from cutset.runtime.outbox import Outbox, Parcel
 from cutset.runtime.transport import PEER_TIMEOUT_S, Arrival, Transport
 
 PROBE_TIMEOUT_S: Final = 120.0
-LOOK_TIMEOUT_S: Final = 2.0  # what takes longer says enough of the link
+CROSSING_TIMEOUT_S: Final = 2.0  # what takes longer says enough of the link
 _MOST_SENDERS: Final = 1024
 
 
@@ -59,7 +59,7 @@ class Prober:
             timed = Parcel(body.target, Probe(second, address, True, first), bytes(body.bytes))
             start_s = time.perf_counter()
             self._outbox.post(lead, timed)
-            back = self._answer(second, LOOK_TIMEOUT_S, body.bytes)
+            back = self._answer(second, CROSSING_TIMEOUT_S, body.bytes)
             return Looked(back.gap_s, back.gap_bytes, time.perf_counter() - start_s)
 
     def ping(self, target: str) -> float:
@@ -69,7 +69,7 @@ class Prober:
             start_s = time.perf_counter()
             probe = Probe(self._id, self._transport.address, True)
             self._outbox.post(Parcel(target, probe))
-            self._answer(self._id, LOOK_TIMEOUT_S, 0)
+            self._answer(self._id, CROSSING_TIMEOUT_S, 0)
             return time.perf_counter() - start_s
 
     def measure(self, body: Measure) -> Measured:

@@ -301,8 +301,9 @@ def test_without_its_server_a_device_that_holds_no_local_cut_cannot_go_on(
     argv = ["run", "m.onnx", "--cluster", "away.yaml", "--profile", "p.json", "--adapt"]
     assert main.run([*argv, "--requests", "5", "--fallback", "local", "--json"]) == 1
     said = capsys.readouterr()
-    assert json.loads(said.out)["error"]["code"] == "transport"
-    assert "pi cannot answer alone: no cut that fits its memory" in said.err
+    error = json.loads(said.out)["error"]
+    assert error["code"] == "transport"
+    assert "'pi' cannot answer alone: no cut that fits its memory" in error["message"]
     assert "this device answers alone" not in said.err
 
 

@@ -107,7 +107,8 @@ def deploy_adaptive(
         if not without_server:
             raise error
         if cuts.local is None:
-            note(f"{device} cannot answer alone: no cut that fits its memory is the whole model")
+            why = "no cut that fits its memory is the whole model"
+            error.message += f", and {device!r} cannot answer alone: {why}"
             raise error
         note(alone_in_words(error))
         return error

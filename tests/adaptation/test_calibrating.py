@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import pytest
 
 from cutset.adaptation.calibrating import timed
@@ -23,7 +25,7 @@ def test_what_all_segments_take_longer_is_a_load() -> None:
 
 
 def test_one_disturbed_run_of_three_does_not_count() -> None:
-    runs = iter([0.010, 0.9, 0.010])
+    runs = cycle([0.010, 0.9, 0.010])
     seconds, load = timed({0: 0.010}, lambda i: next(runs))
     assert (seconds[0], load) == (0.010, 1.0)
 

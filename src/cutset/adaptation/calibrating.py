@@ -21,9 +21,8 @@ BUDGET_S: Final = 3.0  # of a device, after the first round; a slow device has o
 #: Where all segments together take so many times what the profile says, or less than its inverse,
 #: that is a load (or a slow device) and no error of single segments.
 LOADED: Final = 1.3
-
-#: What differs from the profile by so much more than segments usually do is timed so many times on a
-#: slow device too: one run may have been disturbed.
+#: What differs from the profile by so much more than segments usually do is run again on a slow
+#: device too, up to ODD_ROUNDS times in all: one run may have been disturbed.
 ODD: Final = 1.1
 ODD_ROUNDS: Final = 3
 

@@ -37,6 +37,14 @@ def test_a_segment_that_cannot_be_timed_keeps_its_profile() -> None:
     assert timed({}, lambda i: 1.0) == ({}, 1.0)
 
 
+def test_of_nested_segments_the_larger_takes_no_less() -> None:
+    runs = {0: 0.010, 1: 0.020, 2: 0.015}
+    seconds, _ = timed({0: 0.010, 1: 0.020, 2: 0.021}, runs.__getitem__, chains=[[0, 1, 2]])
+    assert seconds[0] == 0.010
+    assert 0.015 < seconds[1] < seconds[2] < 0.020
+    assert seconds[2] / seconds[1] == pytest.approx(1.05)
+
+
 def test_a_slow_device_is_timed_once_only() -> None:
     now = [0.0]
 

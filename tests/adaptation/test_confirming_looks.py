@@ -53,7 +53,7 @@ def test_what_was_sent_ahead_of_the_allowance_is_waited_for():
 def test_a_link_that_seems_slow_for_no_reason_is_looked_at_soon():
     """Looks at a fast one leave something for that: else it would stay slow for 20 s."""
     fast = Conditions(20e6, 20e6)
-    state, seen = start(0.0), replace(seen_from(fast), server_at_s=1e9, ping_at_s=1e9)
+    state, seen = start(0.0), replace(seen_from(fast), load_at_s=1e9, ping_at_s=1e9)
     for i in range(2000):
         at_s = i / 100
         if i == 1000:
@@ -84,7 +84,7 @@ def test_a_link_that_is_fast_again_is_looked_at_as_one():
 def test_what_got_fast_one_way_is_looked_at_the_other_way_too():
     """However much its looks owe: at 1 Mbit/s that would be waited for for a minute."""
     fast, slow = Conditions(16e6, 16e6), Conditions(1e6, 1e6)
-    state, seen = start(0.0), replace(seen_from(slow), server_at_s=1e9, ping_at_s=1e9)
+    state, seen = start(0.0), replace(seen_from(slow), load_at_s=1e9, ping_at_s=1e9)
     state = replace(state, down=replace(state.down, allowance=Allowance(-60_000, 0.0)))
     looks = []
     for i in range(2000):
@@ -104,7 +104,7 @@ def test_what_got_fast_one_way_is_looked_at_the_other_way_too():
 
 def test_a_suspect_is_confirmed_ahead_of_the_allowance_once():
     slow = Conditions(1e6, 20e6)  # 5.3 s between looks up
-    state, seen = start(0.0), replace(seen_from(slow), server_at_s=1e9, ping_at_s=1e9)
+    state, seen = start(0.0), replace(seen_from(slow), load_at_s=1e9, ping_at_s=1e9)
     seen = replace(seen, down_at_s=1e9)
     looks = []
     for i in range(2800):
@@ -129,7 +129,7 @@ def test_what_got_worse_is_looked_at_again_soon_and_then_more_rarely():
         if i in (98, 99):
             seen = OBSERVER.see(seen, Transfer(at_s, True, 100_000, 0.016))
         # Traffic shows all else, and of this that it is slow: no look is due for being stale.
-        fresh = dict.fromkeys(("up_at_s", "down_at_s", "server_at_s", "ping_at_s"), at_s)
+        fresh = dict.fromkeys(("up_at_s", "down_at_s", "load_at_s", "ping_at_s"), at_s)
         seen = replace(seen, **fresh)
         state, action = next_action(state, seen, CUTS, at_s)
         if action is not None:

@@ -23,7 +23,7 @@ def test_a_fast_link_is_looked_at_with_more_bytes():
     for mbps, expected in ((1, 3000), (64, 16_200), (10_000, 60_000)):
         seen = seen_from(Conditions(mbps * 1e6, mbps * 1e6))
         state = replace(start(0.0), server=start(1e9).server)
-        _, action = next_action(state, replace(seen, server_at_s=1e9), CUTS, 1.0)
+        _, action = next_action(state, replace(seen, load_at_s=1e9), CUTS, 1.0)
         assert isinstance(action, LookUp)
         assert action.bytes == expected
         assert look_bytes(action) == LEAD_BYTES + expected
@@ -71,7 +71,7 @@ def test_looks_that_can_be_timed_get_smaller_again():
 def test_a_look_that_could_not_be_timed_is_followed_by_another_at_once():
     """The first that could not; also where none ever can, looks keep to their share."""
     seen, state = seen_from(replace(STATED, up_bps=4e6)), start(0.0)
-    seen = replace(seen, down_at_s=1e9, server_at_s=1e9, ping_at_s=1e9)
+    seen = replace(seen, down_at_s=1e9, load_at_s=1e9, ping_at_s=1e9)
     looks = []
     for i in range(6000):
         state, action = next_action(state, seen, CUTS, i / 100)

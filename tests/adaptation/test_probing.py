@@ -13,7 +13,7 @@ from probing_cases import OBSERVER, SLOW_LOOK, answered, idle, seen_from, times
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.observations import Lost, RoundTrip, ServerRun, Transfer
-from cutset.adaptation.observer import believed
+from cutset.adaptation.observer import Observer, believed
 from cutset.adaptation.passages import NO_USE, Use
 from cutset.adaptation.probing import (
     KEPT_BYTES,
@@ -48,7 +48,7 @@ def test_looks_take_at_most_a_hundredth_of_a_link(mbps):
 def test_an_unused_allowance_is_kept_for_when_the_link_is_slow():
     """Traffic showed a fast link for long; then none shows the slow one, nor its recovery."""
     fast, slow = Conditions(16e6, 16e6), Conditions(1e6, 1e6)
-    state, seen = start(0.0), replace(seen_from(fast), server_at_s=1e9, ping_at_s=1e9)
+    state, seen = start(0.0), replace(seen_from(fast), load_at_s=1e9, ping_at_s=1e9)
     looks = []
     for i in range(12000):
         at_s = i / 100
@@ -87,6 +87,23 @@ def test_traffic_makes_looks_needless():
         state, action = next_action(state, seen, CUTS, at_s + 0.05)
         assert action is None
     assert (state.up_bytes, state.down_bytes, state.server_s) == (0, 0, 0)
+
+
+def test_short_runs_that_show_no_load_do_not_replace_looks():
+    """Where each request runs 0.3 ms there, the queue is seen, and load was never learnt again."""
+    short = Cuts("pi", "server", (*CUTS.cuts, a_cut("short", 0.1, 0.0003, 2000, 4000)))
+    state, seen = start(0.0), Observer(short).start(STATED, 0.0)
+    seen = replace(seen, up_at_s=1e9, down_at_s=1e9, ping_at_s=1e9)
+    for i in range(300):
+        at_s = i / 100
+        if i % 20 == 0:
+            seen = Observer(short).see(seen, ServerRun(at_s, len(CUTS.cuts), 0.0003, 0.001))
+        state, action = next_action(state, seen, short, at_s)
+        if action is not None:
+            assert isinstance(action, LookServer)
+            state, seen = answered(state, seen, action, at_s, replace(STATED, load=5), short)
+    assert believed(seen, 3.0).load == pytest.approx(5)
+    assert believed(seen, 3.0).queue_s > 0
 
 
 def test_small_transfers_that_show_nothing_do_not_replace_looks():
@@ -187,7 +204,7 @@ def test_an_unknown_link_is_looked_at():
 
 def test_bytes_beyond_the_planned_ones_count_and_are_waited_for():
     state = replace(start(0.0), server=start(1e9).server)
-    seen = replace(seen_from(), server_at_s=1e9)
+    seen = replace(seen_from(), load_at_s=1e9)
     state, action = next_action(state, seen, CUTS, 0.5)
     assert isinstance(action, LookUp)
     size = look_bytes(action)

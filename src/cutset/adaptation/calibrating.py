@@ -2,7 +2,8 @@
 
 A profile has an operator's time inside the whole model; a segment of it takes a little more or
 less by itself, and choosing between two near cuts rests on just that difference. So every segment
-is timed once it is loaded, some times in rounds, and costs are corrected.
+is timed once it is loaded, some times in rounds, and costs are corrected. A machine that is faster
+for a second makes a segment seem to take less than a part of it: such are made to agree.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from cutset.adaptation.cuts import Cuts
+from cutset.adaptation import nested
+from cutset.adaptation.cuts import Cut, Cuts
 
 #: Of segments of some milliseconds three runs are not enough: one of 13 ms came out as 10.
 MOST_ROUNDS: Final = 9
@@ -34,11 +36,13 @@ def timed(
     segments: Mapping[int, float],
     time_segment: TimeSegment,
     clock: Callable[[], float] = time.perf_counter,
+    chains: Sequence[Sequence[int]] = (),
 ) -> tuple[dict[int, float], float]:
     """Each segment's seconds as to be expected without load, and the factor of load that holds now.
 
     `segments` has the profiled seconds of the cuts' segments on one device, by the cut's index.
-    The median of some rounds counts, as a request takes the usual time and not the least.
+    The median of some rounds counts, as a request takes the usual time and not the least. Of
+    `chains`, each segment holds the one before, and takes no less.
     """
     found_s: dict[int, list[float]] = {}
 
@@ -56,6 +60,10 @@ def timed(
         for _ in range(ODD_ROUNDS - rounds):
             time_again(index)
     usual = {index: statistics.median(found) for index, found in found_s.items()}
+    for chain in chains:
+        known = [i for i in chain if i in found_s and segments[i] > 0]
+        agreeing = nested.agreeing([segments[i] for i in known], [found_s[i] for i in known])
+        usual |= zip(known, agreeing, strict=True)
     profiled = math.fsum(segments[i] for i in usual)
     load = math.fsum(usual.values()) / profiled if profiled > 0 else 1.0
     if 1 / LOADED <= load <= LOADED:
@@ -71,14 +79,22 @@ def _odd(segments: Mapping[int, float], found_s: Mapping[int, list[float]]) -> l
     return [i for i, ratio in ratios.items() if max(ratio / usual, usual / ratio) > ODD]
 
 
+def _operators(cut: Cut) -> Mapping[str, frozenset[str]]:
+    """A cut's operators by device."""
+    return {stage.device: frozenset(stage.operators) for stage in cut.plan.stages}
+
+
 def corrected(
     cuts: Cuts, time_device: TimeSegment, time_server: TimeSegment
 ) -> tuple[Cuts, float, float]:
     """The cuts with timed segments, the device's slow-down and the server's load as they are."""
     on_device = {i: c.device_s for i, c in enumerate(cuts.cuts) if c.device_s > 0}
     on_server = {i: c.server_s for i, c in enumerate(cuts.cuts) if c.server_s > 0}
-    device_s, slowdown = timed(on_device, time_device)
-    server_s, load = timed(on_server, time_server)
+    parts = [_operators(cut) for cut in cuts.cuts]
+    here = nested.chains({i: parts[i].get(cuts.device, frozenset()) for i in on_device})
+    there = nested.chains({i: parts[i].get(cuts.server, frozenset()) for i in on_server})
+    device_s, slowdown = timed(on_device, time_device, chains=here)
+    server_s, load = timed(on_server, time_server, chains=there)
     for i, cut in enumerate(cuts.cuts):
         cuts = cuts.timed(
             i, device_s=device_s.get(i, cut.device_s), server_s=server_s.get(i, cut.server_s)

@@ -54,9 +54,10 @@ class Seen:
     """What is remembered of all observations up to `at_s`; bounded.
 
     `up` and `down` are in seconds per bit, `load` and `slowdown` in seconds per expected second.
-    `up_at_s`, `down_at_s`, `server_at_s`, `device_at_s` and `ping_at_s` say when something was last
-    learnt (at the start: then). After each `server_recovers_s` without a run, the server is
-    believed to have recovered by half. `ignored` counts the observations that cannot be, by reason.
+    `up_at_s`, `down_at_s`, `load_at_s`, `queue_at_s`, `device_at_s` and `ping_at_s` say when
+    something was last learnt (at the start: then): a short run shows the queue, and no load. After
+    each `server_recovers_s` without, the server is believed to have recovered by half. `ignored`
+    counts the observations that cannot be, by reason.
     """
 
     stated: Conditions
@@ -67,7 +68,8 @@ class Seen:
     slowdown: Window
     up_at_s: float
     down_at_s: float
-    server_at_s: float
+    load_at_s: float
+    queue_at_s: float
     device_at_s: float
     ping_at_s: float
     server_recovers_s: float
@@ -101,7 +103,8 @@ class Observer:
             slowdown=Window(stated.slowdown),
             up_at_s=start_s,
             down_at_s=start_s,
-            server_at_s=start_s,
+            load_at_s=start_s,
+            queue_at_s=start_s,
             device_at_s=start_s,
             ping_at_s=start_s,
             server_recovers_s=max(RECOVERS_S, server_gap_s(self.cuts)),
@@ -203,8 +206,8 @@ def believed(seen: Seen, at_s: float) -> Conditions:
         down_bps=_bps(seen.down.value),
         up_latency_s=seen.stated.up_latency_s if half_s is None else half_s,
         down_latency_s=seen.stated.down_latency_s if half_s is None else half_s,
-        load=_recovered(seen.load, _server_left(seen, at_s)),
-        queue_s=mean_wait_s(seen.waits) * _server_left(seen, at_s),
+        load=_recovered(seen.load, _load_left(seen, at_s)),
+        queue_s=mean_wait_s(seen.waits) * _queue_left(seen, at_s),
         slowdown=_recovered(seen.slowdown, _device_left(seen, at_s)),
         lost=seen.lost,
     )
@@ -243,8 +246,7 @@ def _with_transfer(seen: Seen, transfer: Transfer) -> Seen:
 
 def _with_server_run(seen: Seen, run: ServerRun, expected_s: float) -> Seen:
     load, waits = seen.load, seen.waits
-    left = _server_left(seen, seen.at_s)
-    if left < 1:
+    if (left := _queue_left(seen, seen.at_s)) < 1:
         waits = tuple(wait_s * left for wait_s in waits)
     if not run.unfinished or run.queue_s > mean_wait_s(waits):
         waits = with_wait(waits, run.queue_s)
@@ -257,12 +259,15 @@ def _with_server_run(seen: Seen, run: ServerRun, expected_s: float) -> Seen:
             long=expected_s >= LONG_RUN_S and not run.unfinished,
             dead_band_s=RUN_DIFFERS_S,
         )
-        if left < 1:
+        if (left := _load_left(seen, seen.at_s)) < 1:
             load = load.faded(_recovered(load, left), sample)
         load = seen.load if _says_nothing(sample, load.value) else load.add(sample)
-    learnt = load is not seen.load or waits is not seen.waits
     return replace(
-        seen, load=load, waits=waits, server_at_s=seen.at_s if learnt else seen.server_at_s
+        seen,
+        load=load,
+        waits=waits,
+        load_at_s=seen.load_at_s if load is seen.load else seen.at_s,
+        queue_at_s=seen.queue_at_s if waits is seen.waits else seen.at_s,
     )
 
 
@@ -272,9 +277,13 @@ def _says_nothing(run: Sample, believed: float) -> bool:
     return run.amount < SHORT_RUN_S and by_chance and not run.unfinished
 
 
-def _server_left(seen: Seen, at_s: float) -> float:
-    """What is left of load and queue, 0 to 1, by how long the server was not seen."""
-    return _left(at_s - seen.server_at_s, seen.server_recovers_s)
+def _load_left(seen: Seen, at_s: float) -> float:
+    """What is left of it, 0 to 1, by how long nothing was seen of it."""
+    return _left(at_s - seen.load_at_s, seen.server_recovers_s)
+
+
+def _queue_left(seen: Seen, at_s: float) -> float:
+    return _left(at_s - seen.queue_at_s, seen.server_recovers_s)
 
 
 def _device_left(seen: Seen, at_s: float) -> float:

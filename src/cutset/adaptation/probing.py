@@ -229,7 +229,7 @@ def _looks(state: Probing, seen: Seen, cuts: Cuts, at_s: float) -> dict[Action, 
     index = server_look(cuts)
     if index is not None:
         cost = cuts.cuts[index].server_s
-        terms = _Terms(seen.load, seen.server_at_s, cost, SERVER_SHARE, max(KEPT_S, cost))
+        terms = _Terms(seen.load, seen.load_at_s, cost, SERVER_SHARE, max(KEPT_S, cost))
         found[LookServer(index)] = terms
     return found
 

@@ -23,7 +23,7 @@ def test_a_fast_link_is_looked_at_with_more_bytes():
     for mbps, expected in ((1, 3000), (64, 16_200), (10_000, 60_000)):
         seen = seen_from(Conditions(mbps * 1e6, mbps * 1e6))
         state = replace(start(0.0), server=start(1e9).server)
-        _, action = next_action(state, replace(seen, load_at_s=1e9), CUTS, 1.0)
+        _, action = next_action(state, replace(seen, load_at_s=1e9, ping_at_s=1e9), CUTS, 1.0)
         assert isinstance(action, LookUp)
         assert action.bytes == expected
         assert look_bytes(action) == LEAD_BYTES + expected

@@ -1,6 +1,13 @@
 import pytest
 
-from cutset.adaptation.recent import MOST_PINGS, MOST_WAITS, mean_wait_s, with_ping, with_wait
+from cutset.adaptation.recent import (
+    MOST_PINGS,
+    MOST_WAITS,
+    mean_wait_s,
+    more_pings,
+    with_ping,
+    with_wait,
+)
 
 
 def waited(*waits_s: float) -> tuple[float, ...]:
@@ -35,10 +42,21 @@ def test_no_wait_is_none():
     assert mean_wait_s(()) == 0
 
 
-def test_the_least_round_trip_counts_and_a_step_up_is_two():
+def test_the_least_round_trip_counts_and_a_step_up_is_five():
     assert min(pinged(0.010, 0.004, 0.030)) == 0.004
     assert min(pinged(0.004, 0.004, 0.030, 0.004)) == 0.004
-    assert min(pinged(0.004, 0.004, 0.030, 0.040)) == 0.030
+    assert min(pinged(0.004, *[0.030] * 4)) == 0.004
+    assert min(pinged(0.004, *[0.030] * 4, 0.004, *[0.030] * 4)) == 0.004
+    assert min(pinged(0.004, *[0.030] * 4, 0.040)) == 0.030
+
+
+def test_more_are_wanted_at_the_start_and_after_a_late_one():
+    assert more_pings(())
+    assert more_pings(pinged(*[0.004] * 4))
+    assert not more_pings(pinged(*[0.004] * 5))
+    assert not more_pings(pinged(*[0.004] * 5, 0.0055))
+    assert more_pings(pinged(*[0.004] * 5, 0.010))
+    assert not more_pings(pinged(*[0.004] * 5, *[0.010] * 5))
 
 
 def test_both_are_bounded():

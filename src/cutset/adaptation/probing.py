@@ -16,6 +16,7 @@ from cutset.adaptation.allowance import Allowance
 from cutset.adaptation.cuts import Cuts
 from cutset.adaptation.observer import Seen, believed
 from cutset.adaptation.passages import NO_USE, Use
+from cutset.adaptation.recent import more_pings
 from cutset.adaptation.server_looks import SERVER_SHARE, server_look
 from cutset.adaptation.window import Window
 
@@ -47,7 +48,8 @@ UNKNOWN_GAP_S = 0.3
 #: ... and looks at any by no more than this: one that is believed to be under 180 kbit/s gives
 #: more than its share, or nobody would see it recover.
 MOST_GAP_S = 30.0
-PING_EVERY_S = 1.0
+#: Pings are so far apart, and less where more of them are needed to tell.
+PING_EVERY_S, PING_AGAIN_S = 1.0, 0.1
 UNANSWERED_S = 2.0
 #: After looks that nobody answered: the first wait (seconds), doubled each time up to the last.
 _BACK_OFF_S, MOST_BACK_OFF_S = 1.0, 4.0
@@ -270,7 +272,8 @@ def _due(
     if not use.links and any(cut.uses_server for cut in cuts.cuts):
         pace = state.ping
         last_s = max(seen.ping_at_s, pace.looked_at_s)
-        due[Ping()] = max(last_s + PING_EVERY_S, pace.held_off_until_s)
+        gap_s = PING_AGAIN_S if more_pings(seen.pings) else PING_EVERY_S
+        due[Ping()] = max(last_s + gap_s, pace.held_off_until_s)
     return due
 
 

@@ -8,7 +8,9 @@ MOST_PINGS = 10
 SAME_S = 1e-3
 #: Two waits in a row that are beyond all before by this factor are a step.
 _WAIT_FACTOR = 1.5
-#: Two round trips in a row that are longer than the least by this factor are one.
+#: So many round trips in a row that are longer than the least by this factor are one. A device that
+#: computes answers every other one late: two in a row say nothing.
+STEP_PINGS = 5
 _PING_FACTOR = 1.3
 
 
@@ -37,10 +39,17 @@ def mean_wait_s(waits: tuple[float, ...]) -> float:
 
 
 def with_ping(pings: tuple[float, ...], took_s: float) -> tuple[float, ...]:
-    """The last round trips (seconds, oldest first) with one more; only the last two after a
+    """The last round trips (seconds, oldest first) with one more; only the last STEP_PINGS after a
     step up. A step down needs no such: the least counts."""
     pings = (*pings, took_s)[-MOST_PINGS:]
-    before, last = pings[:-2], pings[-2:]
-    if before and min(last) > _PING_FACTOR * min(before) + SAME_S:
-        return last
-    return pings
+    before, last = pings[:-STEP_PINGS], pings[-STEP_PINGS:]
+    return last if before and _is_late(min(last), before) else pings
+
+
+def more_pings(pings: tuple[float, ...]) -> bool:
+    """Whether the least of so few says little yet, or the last may be the first of a step up."""
+    return len(pings) < STEP_PINGS or _is_late(pings[-1], pings)
+
+
+def _is_late(took_s: float, pings: tuple[float, ...]) -> bool:
+    return took_s > _PING_FACTOR * min(pings) + SAME_S

@@ -292,6 +292,32 @@ def test_a_server_that_was_never_there_is_waited_for(
     assert all(line.lost for line in read_record("r.jsonl").lines)
 
 
+def test_a_server_that_comes_late_is_found_and_used(here: Path) -> None:
+    endpoint, back = free_endpoint(), threading.Event()
+    said: list[str] = []
+    Path("away.yaml").write_text(CLUSTER.replace("server: {", f"server: {{endpoint: {endpoint}, "))
+
+    def note(text: str) -> None:
+        said.append(text)
+        if "all devices are back" in text:
+            back.set()
+
+    model = api.load("m.onnx")
+    feeds = random_feeds(model.ports, 1)[0]
+    with api.deploy(
+        model, "away.yaml", profile="p.json", adapt=True, fallback="local", note=note
+    ) as session:
+        session.submit(feeds).result(60)
+        adaptive = session.adaptive
+        assert adaptive is not None
+        assert adaptive.held.usable() == (adaptive.cuts.local,)
+        worker = ("worker", "server", "--listen", endpoint, "--cache", "there")
+        with started(worker, "worker 'server'"):
+            assert back.wait(60), said
+            assert adaptive.held.usable() == tuple(range(len(adaptive.cuts.cuts)))
+            session.submit(feeds).result(60)
+
+
 def test_without_its_server_a_device_that_holds_no_local_cut_cannot_go_on(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,18 @@ class TestZenoh(TransportConformance):
         )
 
 
+def test_a_peer_that_comes_later_is_met() -> None:
+    there = free_endpoint()
+    first = ZenohTransport(listen=(free_endpoint(),), connect=(there,))
+    first.start(lambda *_: None, lambda _: None)
+    with closing([first]):
+        assert not first.wait_for("nobody", 3.0)  # the first attempts have failed by now
+        second = ZenohTransport(listen=(there,))
+        with closing([second]):
+            second.start(lambda *_: None, lambda _: None)
+            assert first.wait_for(second.address, 30.0)
+
+
 class TestDirect(TransportConformance):
     def peers(self, count: int):  # type: ignore[no-untyped-def]
         hub = free_endpoint()

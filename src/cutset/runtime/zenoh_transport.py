@@ -174,7 +174,12 @@ class ZenohTransport:
                     connect,
                     discover=discover,
                     mesh=mesh,
-                    extra={"connect/timeout_ms": 0, "connect/exit_on_failure": False},
+                    # A peer goes on trying (-1) in the background; 0 would be one attempt, so that
+                    # who comes later is never met. A client would wait here.
+                    extra={
+                        "connect/timeout_ms": -1 if listen else 0,
+                        "connect/exit_on_failure": False,
+                    },
                 )
             )
         except zenoh.ZError as error:

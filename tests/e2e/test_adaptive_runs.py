@@ -289,6 +289,7 @@ def test_a_server_that_was_never_there_is_waited_for(
     assert (found["answered"], found["cut"], found["observed"]["lost"]) == (5, "local", True)
     assert found["verify"]["equal"] is True
     assert "this device answers alone until the server is there: devices.server" in said.err
+    assert "serving on pi alone\n" in said.err
     assert all(line.lost for line in read_record("r.jsonl").lines)
 
 

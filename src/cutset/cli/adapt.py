@@ -159,6 +159,8 @@ def run_adaptive(wanted: Wanted) -> int:
             if slow := too_slow(cuts, wanted.deadline_s):
                 screen.stays(slow)
             names = f"{cuts.device} and {cuts.server}, {len(cuts.cuts)} cuts loaded"
+            if session.missing is not None:
+                names = f"{cuts.device} alone"
             record = run_requests(
                 session,
                 feeds,

@@ -193,8 +193,10 @@ def run(
                 coordinator=coordinator,
                 note=doing,
             )
+        serving = f"serving on {', '.join(chosen.plan.devices)}"
         if session.missing is not None:
             output.note(f"this device answers alone: {session.missing}")
+            serving = f"serving on {devices.source} alone"
         reached.join_cpu()
         with session, output.progress("requests", requests or duration or 1) as bar:
             record = run_requests(
@@ -206,7 +208,7 @@ def run(
                 deadline_s=deadline,
                 expected=expected,
                 keep_outputs=out is not None,
-                first_sent=lambda: output.note(f"serving on {', '.join(chosen.plan.devices)}"),
+                first_sent=lambda: output.note(serving),
                 progress=lambda done, elapsed_s: bar(done if requests else elapsed_s),
             )
             run_text.ending(record)

@@ -98,6 +98,8 @@ def test_only_a_probe_right_behind_another_of_the_same_sender_tells_a_gap() -> N
     ("first", "second", "gap"),
     [
         (Arrival(5.0, 5.0, 3000), Arrival(5.02, 5.03, 3000), (0.02, 3000)),
+        # Nothing of it had come when the first was read, however late that was.
+        (Arrival(5.0, 5.01, 3000), Arrival(5.02, 5.03, 3000), (0.02, 3000)),
         # What came while nobody read is not timed.
         (Arrival(5.0, 5.01, 3000, 1000), Arrival(5.02, 5.09, 3000), (0.01, 2000)),
         (Arrival(5.0, 5.1, 3000, 3000), Arrival(5.02, 5.11, 3000), (0.0, 0)),
@@ -105,7 +107,7 @@ def test_only_a_probe_right_behind_another_of_the_same_sender_tells_a_gap() -> N
         (Arrival(5.0, 5.1, 3000, 9000), Arrival(5.12, 5.12, 3000), (0.02, 0)),
     ],
 )
-def test_a_gap_is_of_what_came_after_the_first_was_read(
+def test_a_gap_is_of_what_had_not_come_when_the_first_was_read(
     first: Arrival, second: Arrival, gap: tuple[float, int]
 ) -> None:
     posted: list[Parcel] = []

@@ -43,7 +43,9 @@ class Prober:
         gap_s, gap_bytes = 0.0, 0
         if message.after and message.after == before:
             # This thread may have read the first one late: what had come by then says nothing.
-            gap_s = max(0.0, arrival.at_s - first.read_s)
+            # Where nothing had, the link was busy with the second since the first had come.
+            since_s = first.read_s if first.behind_bytes else first.at_s
+            gap_s = max(0.0, arrival.at_s - since_s)
             gap_bytes = max(0, arrival.bytes - first.behind_bytes)
         answer = ProbeBack(message.id, time.process_time(), gap_s, gap_bytes)
         self._outbox.post(Parcel(message.sender, answer, shaped=message.shaped))

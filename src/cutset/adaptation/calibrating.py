@@ -80,7 +80,7 @@ def _odd(segments: Mapping[int, float], found_s: Mapping[int, list[float]]) -> l
 
 
 def _operators(cut: Cut) -> Mapping[str, frozenset[str]]:
-    """A cut's operators by device."""
+    """A cut's operators by device: it has one stage on each."""
     return {stage.device: frozenset(stage.operators) for stage in cut.plan.stages}
 
 

@@ -230,8 +230,8 @@ def _looks(state: Probing, seen: Seen, cuts: Cuts, at_s: float) -> dict[Action, 
         found[down] = _link_terms(down, now.down_bps, seen.down, seen.down_at_s)
     index = server_look(cuts)
     if index is not None:
-        cost = cuts.cuts[index].server_s
-        terms = _Terms(seen.load, seen.load_at_s, cost, SERVER_SHARE, max(KEPT_S, cost))
+        cost_s = cuts.cuts[index].server_s
+        terms = _Terms(seen.load, seen.load_at_s, cost_s, SERVER_SHARE, max(KEPT_S, cost_s))
         found[LookServer(index)] = terms
     return found
 

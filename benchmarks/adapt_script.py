@@ -7,12 +7,21 @@ policies that are compared.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cuts
-from cutset.adaptation.observations import Asked, DeviceRun, Observation, ServerRun, Transfer, Truth
+from cutset.adaptation.observations import (
+    Asked,
+    DeviceRun,
+    Observation,
+    RoundTrip,
+    ServerRun,
+    Transfer,
+    Truth,
+)
 from cutset.adaptation.policy import Decision, Policy
 
 #: Observations that are kept: what the policies' own cost is measured with.
@@ -31,9 +40,11 @@ class Sent:
 class Script:
     """What the next request takes: `forced` if that is not None, else what `active` says.
 
-    Only the active policy observes, so that its choice rests on traffic that it caused itself;
-    what was observed while it was not active is unknown to it. `truth`, where it is set, is what
-    the oracle is told before each request.
+    What requests show only the active policy observes, so that its choice rests on traffic that it
+    caused itself. What was looked at all policies do: looks come when the session has not seen a
+    thing for long, whichever policy it asks, and those of a slow link or a long segment are as far
+    apart as the time that a policy is active for. `truth`, where it is set, is what the oracle is
+    told before each request.
     """
 
     policies: dict[str, Policy[Any]]
@@ -52,19 +63,26 @@ class Script:
             self.states[name] = policy.start(cuts, stated, at_s)
 
     def step(self, observation: Observation) -> Decision:
-        policy, asked = self.policies[self.active], isinstance(observation, Asked)
-        if asked and self.truth is not None:
-            told = Truth(observation.at_s, self.truth)
-            self.states[self.active], _ = policy.step(self.states[self.active], told)
-        if asked and self.forced is not None:
-            # Not asked at all: a request that was forced is none of the policy's own.
-            decision = Decision(self.forced, "", self.truth or Conditions(0.0, 0.0))
-        elif self.forced is None:
-            self.states[self.active], decision = policy.step(self.states[self.active], observation)
+        if isinstance(observation, Asked) and self.truth is not None:
+            self._told(self.active, Truth(observation.at_s, self.truth))
+        said = {name: self._told(name, observation) for name in self._hearing(observation)}
+        if self.forced is None:
+            decision = said[self.active]
         else:
             decision = Decision(self.forced, "", self.truth or Conditions(0.0, 0.0))
         self._note(observation, decision)
         return decision
+
+    def _told(self, name: str, observation: Observation) -> Decision:
+        self.states[name], decision = self.policies[name].step(self.states[name], observation)
+        return decision
+
+    def _hearing(self, observation: Observation) -> Collection[str]:
+        match observation:
+            case RoundTrip() | Transfer(look=True) | ServerRun(look=True):
+                return self.policies
+        # A request that was forced is none of a policy's own.
+        return () if self.forced is not None else (self.active,)
 
     def _note(self, observation: Observation, decision: Decision) -> None:
         match observation:

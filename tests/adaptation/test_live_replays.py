@@ -19,7 +19,7 @@ from cutset.adaptation.live_looks import Gap
 from cutset.adaptation.observations import DeviceRun, Lost, Transfer, Truth
 from cutset.adaptation.policies import LoadAware, Oracle, Static
 from cutset.adaptation.traces import Moment, Trace
-from cutset.errors import CutsetError, DeadlineExceeded, RuntimeFault
+from cutset.errors import CutsetError, DeadlineExceeded, RuntimeFault, TransportError
 
 SLOW = Conditions(1e5, 1e5)
 FAST = Conditions(1e10, 1e10)
@@ -205,6 +205,39 @@ def test_a_look_from_before_says_nothing() -> None:
     adapter._act(Renews(), probing.Ping(), adapter._beginnings)
     assert adapter.believed().up_latency_s == STATED.up_latency_s
     assert adapter.seen.pings == ()
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(
+    "action", [probing.LookUp(), probing.LookDown(), probing.LookServer(OFFLOAD)]
+)
+def test_a_look_behind_a_request_that_finds_no_answer_says_nothing(
+    action: probing.Action, before: bool
+) -> None:
+    """On a slow link the call waits for as long as the request's tensors take up."""
+    now_s = [0.0]
+    adapter = Adapter(LoadAware(), CUTS, STATED, clock=lambda: now_s[0])
+    believed = adapter.believed()
+
+    class Unanswered:
+        def up(self, *_: int) -> Gap:
+            if not before:
+                adapter.began(1, OFFLOAD)
+            now_s[0] += 3.0
+            raise TransportError("no answer")
+
+        down = run = up
+
+    if before:
+        adapter.began(1, OFFLOAD)
+    for _ in range(2):
+        adapter._act(Unanswered(), action, adapter._beginnings)
+    assert adapter.believed() == believed
+    adapter.ended(1, answered=True)
+    before = True  # so that none begins
+    for _ in range(2):
+        adapter._act(Unanswered(), action, adapter._beginnings)
+    assert adapter.believed() != believed
 
 
 def test_truth_is_for_the_oracle_only() -> None:

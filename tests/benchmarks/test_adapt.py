@@ -173,7 +173,7 @@ def test_the_trace_has_whole_competitors_and_the_noise_of_its_rates(load: Load) 
 
 def test_the_script_lets_only_the_active_policy_observe(load: Load) -> None:
     from cutset.adaptation.conditions import Conditions
-    from cutset.adaptation.observations import Asked, ServerRun, Truth
+    from cutset.adaptation.observations import Asked, RoundTrip, ServerRun, Transfer, Truth
     from cutset.adaptation.policy import Decision
 
     class Counting:
@@ -203,6 +203,17 @@ def test_the_script_lets_only_the_active_policy_observe(load: Load) -> None:
     script.forced, script.truth = None, Conditions(5.0, 5.0)
     policy.step(state, asked)
     assert script.states["b"] == (asked, Truth(2.0, Conditions(5.0, 5.0)), asked)
+    for script.forced in (None, 7):  # whoever is asked, looks are the session's
+        for name in script.states:
+            script.states[name] = ()
+        looks = [
+            RoundTrip(3.0, 0.01),
+            Transfer(3.0, True, 6000, 0.1, look=True),
+            ServerRun(3.0, 0, 0.1, look=True),
+        ]
+        for look in looks:
+            policy.step(state, look)
+        assert script.states == {"a": tuple(looks), "b": tuple(looks)}
 
 
 def test_a_slow_device_gains_little_by_following_the_load(load: Load) -> None:

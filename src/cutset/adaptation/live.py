@@ -363,6 +363,7 @@ class Adapter:
         start_s = self._clock()
         with self._lock:
             crossed = {up: self._passages.crossed_bytes(up) for up in (True, False)}
+            filled = self._passages.use.fills_up
         found: Observation | None = None
         with contextlib.suppress(CutsetError):
             found = live_looks.look(looks, action, self._clock)
@@ -371,7 +372,9 @@ class Adapter:
                 return  # it shows what held before
             now_s = self._clock()
             if found is None:
-                found = live_looks.unanswered(action, now_s, now_s - start_s)
+                # It may have waited behind what a request sends, which shows the link by itself.
+                if not (filled or self._passages.use.fills_up):
+                    found = live_looks.unanswered(action, now_s, now_s - start_s)
             else:
                 self._probing = probing.looked(
                     self._probing,

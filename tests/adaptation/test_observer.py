@@ -101,6 +101,20 @@ def test_a_small_transfer_is_no_slower_for_what_a_scheduler_adds():
     assert after(*[Transfer(0.1 * i, True, 1000, took_s) for i in range(9)]).up_bps == 20e6
 
 
+@pytest.mark.parametrize(("load", "late_s"), [(2.5, 10.6e-3), (4.2, 16.4e-3)])
+def test_answers_that_a_loaded_server_sends_late_make_no_link_slow(load, late_s):
+    """As seen at 64 Mbit/s: a few bytes each, with two and four processes that compete there."""
+
+    def down_bps(load, up=False):
+        answers = [Transfer(1 + 0.1 * i, up, 4000, 8 * 4000 / 20e6 + late_s) for i in range(3)]
+        now = after(*[ran(0.1 * i, load) for i in range(9)], *answers)
+        return now.up_bps if up else now.down_bps
+
+    assert down_bps(load) == 20e6
+    assert down_bps(1) < 5e6
+    assert down_bps(load, up=True) < 5e6
+
+
 def test_transfers_that_teach_nothing_leave_the_link_as_old_as_it_was():
     assert seen_after(sent(3, 500, count=4000)).up_at_s == 0
     assert seen_after(sent(3, 500)).up_at_s == 3

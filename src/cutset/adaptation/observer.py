@@ -26,6 +26,9 @@ from cutset.adaptation.window import Sample, Window
 DIFFERS_S = 1e-3
 #: A request's few bytes come behind threads of two machines, which are late by more.
 SMALL_DIFFERS_S = 5e-3
+#: So long a busy server's scheduler lets each of those that compete run before it lets the threads
+#: go on that send an answer: a tick of most kernels.
+SLICE_S = 4e-3
 #: By so much a run takes longer or shorter for no reason that lasts: a slice of the scheduler that
 #: went to somebody else, a cache that went cold.
 RUN_DIFFERS_S = 3e-3
@@ -225,7 +228,7 @@ def errors(seen: Seen) -> Mapping[str, float | None]:
 
 def _with_transfer(seen: Seen, transfer: Transfer) -> Seen:
     small = transfer.bytes < SMALL_BYTES and not transfer.look
-    dead_band_s = DIFFERS_S if transfer.look else SMALL_DIFFERS_S if small else 0.0
+    dead_band_s = DIFFERS_S if transfer.look else _small_differs_s(seen, transfer) if small else 0.0
     sample = Sample(
         8 * transfer.bytes,
         transfer.took_s,
@@ -242,6 +245,12 @@ def _with_transfer(seen: Seen, transfer: Transfer) -> Seen:
     if transfer.up:
         return replace(seen, up=added, up_at_s=seen.at_s)
     return replace(seen, down=added, down_at_s=seen.at_s)
+
+
+def _small_differs_s(seen: Seen, transfer: Transfer) -> float:
+    """By how much a request's few bytes may be late for no reason that is the link's."""
+    others = 0.0 if transfer.up else max(0.0, seen.load.value - 1)
+    return SMALL_DIFFERS_S + others * SLICE_S
 
 
 def _with_server_run(seen: Seen, run: ServerRun, expected_s: float) -> Seen:

@@ -80,7 +80,7 @@ class Script:
     def _hearing(self, observation: Observation) -> Collection[str]:
         match observation:
             case RoundTrip() | Transfer(look=True) | ServerRun(look=True):
-                return self.policies
+                return list(self.states)  # of those that have begun
         # A request that was forced is none of a policy's own.
         return () if self.forced is not None else (self.active,)
 

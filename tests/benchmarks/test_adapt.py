@@ -203,6 +203,7 @@ def test_the_script_lets_only_the_active_policy_observe(load: Load) -> None:
     script.forced, script.truth = None, Conditions(5.0, 5.0)
     policy.step(state, asked)
     assert script.states["b"] == (asked, Truth(2.0, Conditions(5.0, 5.0)), asked)
+    script.policies["new"] = Counting(3)  # it has not begun: looks are not for it yet
     for script.forced in (None, 7):  # whoever is asked, looks are the session's
         for name in script.states:
             script.states[name] = ()

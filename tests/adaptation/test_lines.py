@@ -8,7 +8,10 @@ from cutset.adaptation import live
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.cuts import Cut, Cuts
 from cutset.adaptation.live import Adapter, Line
-from cutset.adaptation.policies import LoadAware
+from cutset.adaptation.observations import Asked, Observation, RoundTrip, Transfer
+from cutset.adaptation.policies import Following, LoadAware
+from cutset.adaptation.policy import Decision
+from cutset.errors import CutsetError
 from cutset.plan import Plan, Stage
 
 
@@ -142,3 +145,40 @@ def test_what_a_listener_raises_is_raised_at_the_end_and_ends_no_thread(
     with pytest.raises(ValueError, match="line 1"):
         adapter.stop()
     adapter.stop()  # it was told
+
+
+def test_what_a_policy_raises_when_it_is_told_is_raised_at_the_end_and_ends_no_thread(
+    adapter: Adapter,
+) -> None:
+    class Fails(LoadAware):
+        def step(self, state: Following, observation: Observation) -> tuple[Following, Decision]:
+            if not isinstance(observation, Asked):
+                raise ValueError(type(observation).__name__)
+            return super().step(state, observation)
+
+    adapter.renew(Fails())
+    adapter.told(RoundTrip(100.0, 0.01))
+    adapter.lost(CutsetError("gone"))
+    assert adapter.seen.pings == (0.01,)
+    assert adapter.select() is not None
+    with pytest.raises(ValueError, match="RoundTrip"):
+        adapter.stop()
+
+
+def test_a_policy_that_cannot_say_whether_a_request_is_stuck_leaves_it_on_its_way(
+    adapter: Adapter,
+) -> None:
+    class Fails(LoadAware):
+        def step(self, state: Following, observation: Observation) -> tuple[Following, Decision]:
+            raise ValueError("no idea")
+
+    adapter.renew(Fails())
+    offload = adapter.cuts.offload
+    assert offload is not None
+    adapter.began(1, offload)
+    for _ in range(2):
+        adapter.told(Transfer(100.0, True, 10_000, 10.0, unfinished=True))
+    assert adapter._passages.stuck(adapter.believed(), 200.0) == [1]
+    assert adapter._late(200.0) == []
+    with pytest.raises(ValueError, match="no idea"):
+        adapter.stop()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -119,7 +119,8 @@ class Adapter:
 
     def stop(self) -> None:
         """End both threads; the last, partial second is told. A look that is not answered ends a
-        little later, by itself, and is forgotten. Raises what `on_line` raised first."""
+        little later, by itself, and is forgotten. Raises what `on_line`, or the policy where it was
+        told of something, raised first."""
         self._stopping.set()
         for thread in self._threads:
             if thread is not threading.current_thread():
@@ -271,7 +272,17 @@ class Adapter:
     def _fold(self, told: Iterable[Observation]) -> None:
         for observation in told:
             self._seen = self._observer.see(self._seen, observation)
-            self._state, _ = self.policy.step(self._state, observation)
+            # What a policy makes of it is its own: the threads that tell it are the session's.
+            with self._remembered():
+                self._state, _ = self.policy.step(self._state, observation)
+
+    @contextlib.contextmanager
+    def _remembered(self) -> Iterator[None]:
+        """The first error of what others wrote is raised by `stop`, as the run must not suffer."""
+        try:
+            yield
+        except Exception as error:
+            self._error = self._error or error
 
     def _watch(self, looks: Looks) -> None:
         before_s = self._clock()
@@ -316,10 +327,13 @@ class Adapter:
         policy: one that stays on its way stays there."""
         self._fold(self._passages.overdue(believed(self._seen, now_s), now_s))
         stuck = self._passages.stuck(believed(self._seen, now_s), now_s)
-        if not stuck or self._decide(now_s) != self.cuts.local:
+        if not stuck:
             return []
-        self._begun_anew += len(stuck)
-        return stuck
+        with self._remembered():
+            if self._decide(now_s) == self.cuts.local:
+                self._begun_anew += len(stuck)
+                return stuck
+        return []
 
     def _tell(self) -> None:
         with self._lock:
@@ -343,10 +357,8 @@ class Adapter:
                 sum(fell_back_s),
                 self._passages.waiting_s(now_s),
             )
-        try:
+        with self._remembered():
             self._on_line(line)
-        except Exception as error:  # the caller's own: raised by `stop`, as the run must not suffer
-            self._error = self._error or error
 
     def _look(self, looks: Looks) -> None:
         while not self._stopping.wait(WATCH_S):

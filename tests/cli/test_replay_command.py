@@ -13,7 +13,9 @@ import pytest
 from cutset.adaptation.conditions import Conditions
 from cutset.adaptation.hull_cuts import hull_cuts
 from cutset.adaptation.records import RecordWriter, header_of, line_of
+from cutset.adaptation.replay_document import PolicyDocument
 from cutset.cli import main as cli
+from cutset.cli.replay import _oracle_beaten
 from cutset.problem import Objective, Problem
 from cutset.serde import read_cluster, read_workload
 
@@ -170,6 +172,33 @@ def test_words_say_that_it_is_simulated(capsys: pytest.CaptureFixture[str]) -> N
     assert row.split()[2:6] == ["78", "180", "ms", "180"]
     assert "next: " in said
     assert "--deadline 5.0 -o timeline.svg" in said
+
+
+def test_words_say_so_where_the_oracle_was_beaten() -> None:
+    known = {
+        "requests": 9,
+        "unanswered": 0,
+        "fallbacks": 0,
+        "fallback_share": 0.0,
+        "mean_s": 0.1,
+        "p50_s": 0.1,
+        "p95_s": 0.1,
+        "looked_up_bytes": 0,
+        "looked_down_bytes": 0,
+        "looked_server_s": 0.0,
+        "max_rel": None,
+        "switches": (),
+    }
+
+    def policy(name: str, regret: float, low: float, high: float) -> PolicyDocument:
+        return PolicyDocument(policy=name, regret=regret, regret_low=low, regret_high=high, **known)
+
+    oracle = policy("oracle", 0.0, 0.0, 0.0)
+    by_chance = policy("load-aware", -0.01, -0.03, 0.01)
+    assert _oracle_beaten([oracle, by_chance]) == ""
+    faster = policy("static local", -0.039, -0.056, -0.022)
+    said = _oracle_beaten([by_chance, faster, oracle])
+    assert said.startswith("static local beat the oracle by 3.9%: ")
 
 
 def test_the_picture(capsys: pytest.CaptureFixture[str]) -> None:

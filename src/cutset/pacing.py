@@ -51,7 +51,10 @@ def _spin_s() -> float:
 
 #: A run may take so many times what it usually does, or that part of it, by this machine's noise.
 MORE, LESS = 3.0, 0.5
-LAST_RUNS, FEW_RUNS = 15, 8
+FEW_RUNS = 8
+#: The second shortest of the last runs lowers what was learnt, from so many on: a cut's segment is
+#: timed nine times at the most, and most of these must not be at the pace of a slow moment.
+LAST_RUNS, LEAST_LAST_RUNS = 15, 4
 #: Runs in a row from which it is learnt what one usually takes; fewer where they are long.
 LEARNING_RUNS, LEAST_LEARNING_RUNS, LEARNING_S = 9, 3, 0.5
 
@@ -130,8 +133,10 @@ class Paced:
     def _counted_s(self, cpu_s: float) -> float:
         self._last_s.append(cpu_s)
         usual_s = self._usual_s
-        if len(self._last_s) >= FEW_RUNS or math.isinf(usual_s):
-            usual_s = min(usual_s, _usual(self._last_s))
+        if len(self._last_s) >= LEAST_LAST_RUNS:
+            usual_s = min(usual_s, sorted(self._last_s)[1])
+        elif math.isinf(usual_s):
+            usual_s = min(self._last_s)
         if cpu_s < LESS * usual_s:
             return cpu_s
         return max(usual_s, cpu_s - (MORE - 1) * usual_s)

@@ -42,6 +42,7 @@ from cutset.runtime.messages import (
     Status,
 )
 from cutset.runtime.outbox import Parcel
+from cutset.runtime.program_end import close_at_end
 from cutset.runtime.transport import Transport
 from cutset.runtime.worker import Worker
 from cutset.runtime.zenoh_transport import ZenohTransport, check_listen, free_endpoint
@@ -119,6 +120,8 @@ class Coordinator:
             lost=self._device_lost,
         )
         self._local.start()
+        self._ended = threading.Event()
+        close_at_end(self.close, self._ended)
 
     def __enter__(self) -> Coordinator:
         return self
@@ -132,6 +135,7 @@ class Coordinator:
             if self._closed:
                 return
             self._closed = True
+            self._ended.set()
             deployments = list(self._deployments)
         with contextlib.ExitStack() as last:  # whatever fails: an open transport hangs at exit
             last.callback(self._local.close)

@@ -145,3 +145,46 @@ def test_no_link_is_faster_than_clocks_can_tell() -> None:
     (seen,) = passages.sent(1, 1, 1_000_000, 0.4, 11.0)
     assert isinstance(seen, Transfer)
     assert 8 * seen.bytes / seen.took_s == pytest.approx(FASTEST_BPS)
+
+
+def several(count: int = 4) -> Passages:
+    """So many requests that began at once."""
+    passages = Passages(CUTS)
+    for request in range(count):
+        passages.began(request, 1, 100.0)
+    return passages
+
+
+def test_what_waits_behind_requests_that_get_on_is_not_late() -> None:
+    """The device, the link and the server serve one after another; nobody is slower for that."""
+    passages = several()
+    at_s = 100.0
+    for request in range(4):
+        at_s += 1.0  # ten times what its own part takes
+        list(passages.ran(request, 1, 0.1, at_s))
+        assert passages.overdue(BELIEVED, at_s + 0.1) == []
+    for request in range(4):
+        at_s += 1.0
+        list(passages.sent(request, 1, 1_000_000, 1.0, at_s))
+        assert passages.overdue(BELIEVED, at_s + 0.1) == []
+    for request in range(4):
+        at_s += 0.6
+        list(passages.arrived(request, 1, 1000, 0.0, 0.2, at_s))
+        assert passages.overdue(BELIEVED, at_s + 0.1) == []
+
+
+@pytest.mark.parametrize("cut", [1, 0])
+def test_a_link_that_stalls_is_seen_whatever_the_device_does(cut: int) -> None:
+    """Other requests begin, run their own parts and are given up; none crosses the link."""
+    passages = several()
+    late = []
+    for request in range(4):
+        list(passages.ran(request, 1, 0.1, 100.1))
+    for step in range(1, 60):
+        at_s, request = 100.1 + 0.1 * step, 3 + step
+        passages.began(request, cut, at_s)
+        list(passages.ran(request, cut, 0.1, at_s))
+        late += passages.overdue(BELIEVED, at_s)
+        if request % 2:
+            passages.ended(request, answered=False, believed=BELIEVED, at_s=at_s)
+    assert any(t.up and t.unfinished and t.took_s > 3 for t in late)

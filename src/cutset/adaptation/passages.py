@@ -27,7 +27,8 @@ from cutset.adaptation.observations import (
 )
 
 #: What takes so many times what is believed, and so many seconds more, is told unfinished; again
-#: when it has lasted so many times longer still.
+#: when it has lasted so many times longer still. What waits behind other requests is not late while
+#: these get on.
 LATE_TIMES: Final = 3.0
 LATE_S: Final = 0.05
 AGAIN_TIMES: Final = 1.5
@@ -53,11 +54,29 @@ NO_USE: Final = Use()
 class _Passage:
     cut: int
     since_s: float
+    ran_at_s: float | None = None  # its stage on this device, if it has one
     sent_bytes: int = 0
     sent_at_s: float | None = None  # when all that goes up was acknowledged last
     came_at_s: float | None = None
     reported_s: float = 0.0  # what the server says it waited and ran
     tell_at_s: float = -math.inf  # when it is late enough to be told, again
+
+
+class _Latest:
+    """When requests got on last; until then others may have waited behind them."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int | None, float] = (None, -math.inf)
+        self._before_s = -math.inf  # when another than the last did
+
+    def got_on(self, request: int, at_s: float) -> None:
+        if self._last[0] != request:
+            self._before_s = self._last[1]
+        self._last = request, at_s
+
+    def others_s(self, request: int) -> float:
+        """When another than this request did."""
+        return self._before_s if self._last[0] == request else self._last[1]
 
 
 class Passages:
@@ -72,6 +91,7 @@ class Passages:
         self._answer_delay_s = answer_delay_s
         self._under_way: dict[int, _Passage] = {}
         self._crossed_bytes = {True: 0, False: 0}
+        self._ran, self._crossed = _Latest(), _Latest()  # on the device; links and server
 
     def __len__(self) -> int:
         return len(self._under_way)
@@ -109,6 +129,9 @@ class Passages:
         """A stage of this device ran."""
         passage = self._known(request, cut)
         if passage is not None:
+            if self._cut(passage).uses_server:
+                self._ran.got_on(request, at_s)
+            passage.ran_at_s = at_s
             passage.tell_at_s = -math.inf  # from now on it waits for something else
             yield DeviceRun(at_s, cut, compute_s)
 
@@ -118,6 +141,7 @@ class Passages:
         """A tensor of it was acknowledged, and held the link up for `held_s`."""
         passage = self._known(request, cut)
         if passage is not None:
+            self._crossed.got_on(request, at_s)
             self._crossed_bytes[True] += size_bytes
             passage.sent_bytes += size_bytes
             passage.sent_at_s = at_s
@@ -140,6 +164,7 @@ class Passages:
         passage = self._known(request, cut)
         if passage is None:
             return
+        self._crossed.got_on(request, at_s)
         self._crossed_bytes[False] += size_bytes
         passage.tell_at_s = -math.inf
         believable = (
@@ -171,7 +196,7 @@ class Passages:
         if passage is None:
             return None, []
         told: list[Observation] = []
-        late = self._unfinished(passage, believed, at_s)
+        late = self._unfinished(request, passage, believed, at_s)
         if not answered and late is not None and late[0] > late[1]:
             told = [late[2]] * GIVEN_UP_TIMES
         return at_s - passage.since_s, told
@@ -179,10 +204,10 @@ class Passages:
     def overdue(self, believed: Conditions, at_s: float) -> list[Observation]:
         """What is late by now, and was not told lately."""
         told = []
-        for passage in self._under_way.values():
+        for request, passage in self._under_way.items():
             if at_s < passage.tell_at_s:
                 continue
-            late = self._unfinished(passage, believed, at_s)
+            late = self._unfinished(request, passage, believed, at_s)
             if late is None:
                 continue
             waited_s, expected_s, observation = late
@@ -224,7 +249,7 @@ class Passages:
         return passage if passage is not None and passage.cut == cut else None
 
     def _unfinished(
-        self, passage: _Passage, believed: Conditions, at_s: float
+        self, request: int, passage: _Passage, believed: Conditions, at_s: float
     ) -> tuple[float, float, Observation] | None:
         """What it waits for: for how long already, how long it should be, and that as observed."""
         cut = self._cut(passage)
@@ -236,13 +261,19 @@ class Passages:
         server_s = believed.queue_s + believed.load * cut.server_s
         if passage.came_at_s is not None:
             return None  # what is left runs on this device
+        others_s = self._crossed.others_s(request)
+        begun_s = passage.since_s
+        if passage.ran_at_s is not None:  # however long it waited for its turn on the device
+            begun_s = max(begun_s, passage.ran_at_s - first_s)
+        elif cut.device_s > 0:
+            others_s = max(others_s, self._ran.others_s(request))
         if cut.up_used and passage.sent_bytes < cut.up_bytes:
             # The device's own part, where it comes first, is not told apart: it is added up.
-            waited_s = at_s - passage.since_s
+            waited_s = at_s - max(begun_s, others_s)
             rest = int(cut.up_bytes) - passage.sent_bytes
             held_s = at_least_s(waited_s - first_s - believed.up_latency_s)
             return waited_s, first_s + up_s, Transfer(at_s, True, rest, held_s, unfinished=True)
-        waited_s = at_s - (passage.sent_at_s or passage.since_s)
+        waited_s = at_s - max(passage.sent_at_s or begun_s, others_s)
         if server_s >= down_s:
             compute_s = at_least_s(waited_s - down_s)
             run = ServerRun(at_s, passage.cut, compute_s, unfinished=True)

@@ -344,6 +344,14 @@ def test_a_deadline_that_the_device_cannot_meet_is_named() -> None:
     )
 
 
+def test_a_device_that_cannot_have_the_whole_model_is_named() -> None:
+    found = document()
+    assert "no cut is all on" not in shown(found)
+    cuts = [cut for cut in found.cuts if cut.name != "offload"]
+    assert "no cut is all on server: it does not fit there" in shown(document(cuts=cuts))
+    assert "no cut is all on" not in shown(document(cuts=cuts, left_out=["offload"]))
+
+
 def test_the_report_says_which_cut_when_and_what_adapting_saved() -> None:
     text = shown(document())
     rows = [" ".join(row.split()) for row in text.splitlines()]

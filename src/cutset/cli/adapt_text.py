@@ -24,13 +24,20 @@ def show(console: Console, run: AdaptDocument) -> None:
     from cutset.adapt_report import timeline
 
     run_text.show_counts(console, run)
+    count = len(run.cuts)
     console.print(
-        f"policy {run.policy}, {len(run.cuts)} cuts of {run.device} and {run.server} loaded"
+        f"policy {run.policy}, {count} cut{'s' * (count != 1)} of {run.device} and {run.server}"
+        " loaded"
     )
+    known = {*run.left_out, *(cut.name for cut in run.cuts)}
+    for name, device in (("local", run.device), ("offload", run.server)):
+        if name not in known:
+            console.print(f"no cut is all on {device}: it does not fit there, or cannot run there")
     if run.left_out:
         console.print(
             f"left out for memory: {', '.join(run.left_out)}; that costs at most"
-            f" {run.worst_loss:.1%} under the conditions that were expected"
+            f" {run.worst_loss:.1%} beside all cuts that fit by themselves, under the conditions"
+            " that were expected"
         )
     latency = run.latency_s
     if latency is not None:

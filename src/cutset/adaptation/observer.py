@@ -228,7 +228,6 @@ def errors(seen: Seen) -> Mapping[str, float | None]:
 
 def _with_transfer(seen: Seen, transfer: Transfer) -> Seen:
     small = transfer.bytes < SMALL_BYTES and not transfer.look
-    dead_band_s = DIFFERS_S if transfer.look else _small_differs_s(seen, transfer) if small else 0.0
     sample = Sample(
         8 * transfer.bytes,
         transfer.took_s,
@@ -236,7 +235,7 @@ def _with_transfer(seen: Seen, transfer: Transfer) -> Seen:
         bound=small,
         unfinished=transfer.unfinished,
         at_most=transfer.at_most,
-        dead_band_s=dead_band_s,
+        dead_band_s=_dead_band_s(seen, transfer, small),
     )
     window = seen.up if transfer.up else seen.down
     added = window.add(sample)
@@ -247,8 +246,13 @@ def _with_transfer(seen: Seen, transfer: Transfer) -> Seen:
     return replace(seen, down=added, down_at_s=seen.at_s)
 
 
-def _small_differs_s(seen: Seen, transfer: Transfer) -> float:
-    """By how much a request's few bytes may be late for no reason that is the link's."""
+def _dead_band_s(seen: Seen, transfer: Transfer, small: bool) -> float:
+    """By how many seconds it may differ for no reason that is the link's; `small`: it is a
+    request's few bytes."""
+    if transfer.look:
+        return DIFFERS_S
+    if not small:
+        return 0.0
     others = 0.0 if transfer.up else max(0.0, seen.load.value - 1)
     return SMALL_DIFFERS_S + others * SLICE_S
 

@@ -158,8 +158,9 @@ def run_adaptive(wanted: Wanted) -> int:
             cuts = _begin(watch, session, loaded.graph.digest, emulation, wanted)
             if slow := too_slow(cuts, wanted.deadline_s):
                 screen.stays(slow)
-            names = f"{cuts.device} and {cuts.server}, {len(cuts.cuts)} cuts loaded"
-            if session.missing is not None:
+            if session.missing is None:
+                names = f"{cuts.device} and {cuts.server}, {len(cuts.cuts)} cuts loaded"
+            else:
                 names = f"{cuts.device} alone"
             record = run_requests(
                 session,

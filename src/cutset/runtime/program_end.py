@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-WATCH_S: Final = 0.2
+WATCH_S: Final = 0.2  # how often it is looked whether the program is over
 #: Threads that a Zenoh session calls back by; they end with it, and the program with them.
 _ZENOH: Final = "pyo3"
 _NAME: Final = "cutset-program-end"
 
 
-def close_at_end(close: Callable[[], None], closed: threading.Event) -> threading.Thread:
+def close_at_end(close: Callable[[], None], closed: threading.Event) -> None:
     """Call `close` when nothing of the program runs any more, unless `closed` is set before.
 
     `atexit` comes too late: Python first waits for all threads, and a transport's end by `close`.
@@ -25,9 +25,7 @@ def close_at_end(close: Callable[[], None], closed: threading.Event) -> threadin
                 close()
                 return
 
-    thread = threading.Thread(target=watch, name=_NAME, daemon=False)
-    thread.start()
-    return thread
+    threading.Thread(target=watch, name=_NAME, daemon=False).start()
 
 
 def _is_over() -> bool:
